@@ -1,0 +1,8 @@
+"""``make bench``: every benchmark, one after the other."""
+
+from . import bench_calls, bench_keys
+
+print("A call at the caller\n")
+bench_calls.main()
+print("\nThe key of a call, in microseconds\n")
+bench_keys.main()

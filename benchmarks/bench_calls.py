@@ -1,0 +1,142 @@
+"""What a call costs at the caller, beside a bare `apply_async` and a raw `GET`.
+
+    python -m benchmarks.bench_calls
+
+Needs no worker: messages pile up in a queue of its own, on a server of its own.  All ways take
+turns within one run, a batch each, so that a busy machine slows them alike; each figure is the
+median of the ratios of neighbours, and so is its spread (the quartiles).
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import time
+import uuid
+from collections.abc import Callable
+from statistics import median, quantiles
+from typing import Any
+
+import redis
+from celery import Celery
+
+from jobtastic_ext import JobtasticStep
+from jobtastic_ext.demo.server import EmbeddedServer, server_binary
+from jobtastic_ext.records import Begin, Finish
+from jobtastic_ext.runtime import publish, runtime_of
+
+ROUNDS, BATCH = 120, 20
+
+POLICY: dict[str, Any] = {
+    "tasks": {"bench.report": {"significant_kwargs": ["x"], "cache_duration": "1h"}}
+}
+
+
+def make_app(server: EmbeddedServer, *, step: bool) -> Celery:
+    app = Celery(f"bench-{step}", set_as_current=False)
+    app.conf.update(
+        broker_url=server.url(0),
+        result_backend=server.url(1),
+        jobtastic_store=server.url(2),
+        jobtastic_policy=POLICY,
+        task_default_queue=f"bench-{uuid.uuid4().hex}",
+    )
+    if step:
+        app.steps["worker"].add(JobtasticStep)
+
+    @app.task(name="bench.report", shared=False)
+    def report(x: Any, y: int = 1) -> None: ...
+
+    @app.task(name="bench.other", shared=False)
+    def other(x: Any, y: int = 1) -> None: ...
+
+    app.finalize()
+    return app
+
+
+def cached_call(app: Celery) -> str:
+    """Leave the claim and the result of a call that has ended, as a worker does."""
+    report, runtime = app.tasks["bench.report"], runtime_of(app)
+    assert runtime is not None
+    plan = runtime.plan(report)
+    assert plan is not None
+    result = report.delay("cached")
+    key = plan.key(("cached",), {})
+    begun = Begin(task_id=result.id, run="bench.1", lease=30_000, herd=60_000)
+    runtime.store.apply(key, begun)
+    app.backend.store_result(result.id, {"rows": list(range(20))}, "SUCCESS")
+    runtime.store.apply(
+        key,
+        Finish(task_id=result.id, run="bench.1", gen="", fresh=3_600_000, stale=0, keep=1, hold=1),
+    )
+    return str(result.id)
+
+
+Way = Callable[[], object]
+
+
+def ways(server: EmbeddedServer) -> dict[str, tuple[Way, str]]:
+    """Name each way, with the name of what it is held against."""
+    app, stepless = make_app(server, step=True), make_app(server, step=False)
+    client = redis.Redis.from_url(server.url(3))
+    client.set("raw", b"x" * 200)
+    count = iter(range(10**9))
+    cached_call(app)
+    report, other, dormant = (
+        app.tasks["bench.report"],
+        app.tasks["bench.other"],
+        stepless.tasks["bench.other"],
+    )
+    report.delay("joined")
+
+    def hit() -> object:
+        result = report.delay("cached")
+        assert result.result
+        return result
+
+    return {
+        "bare apply_async": (lambda: publish(other, (next(count),)), "bare apply_async"),
+        "raw GET": (lambda: client.get("raw"), "bare apply_async"),
+        "first call": (lambda: report.delay(next(count)), "bare apply_async"),
+        "joined": (lambda: report.delay("joined"), "bare apply_async"),
+        "cached, result in hand": (hit, "bare apply_async"),
+        "task without a policy": (lambda: other.delay(next(count)), "bare apply_async"),
+        "bare, other app": (lambda: publish(dormant, (next(count),)), "bare, other app"),
+        "app without the step": (lambda: dormant.delay(next(count)), "bare, other app"),
+    }
+
+
+def batch(way: Way) -> float:
+    """Return the microseconds of one call."""
+    began = time.perf_counter()
+    for _ in range(BATCH):
+        way()
+    return (time.perf_counter() - began) / BATCH * 1e6
+
+
+def main() -> None:
+    """Take turns, in another order each round, and print the table."""
+    with EmbeddedServer(shutil.which("redis-server") or server_binary()) as server:
+        all_ways = ways(server)
+        times: dict[str, list[float]] = {name: [] for name in all_ways}
+        for way, _ in all_ways.values():
+            batch(way)
+        order = list(all_ways)
+        for _ in range(ROUNDS):
+            random.shuffle(order)
+            for name in order:
+                times[name].append(batch(all_ways[name][0]))
+    print(f"{'call':<24} {'µs':>7}   {'x bare (quartiles)':<20} x GET")
+    for name, (_, reference) in all_ways.items():
+        low, middle, high = quantiles(ratios(times[name], times[reference]), n=4)
+        raw = median(ratios(times[name], times["raw GET"]))
+        spread = f"{middle:5.2f} ({low:.2f} to {high:.2f})"
+        print(f"{name:<24} {median(times[name]):7.0f}   {spread:<20} {raw:5.1f}")
+
+
+def ratios(one: list[float], other: list[float]) -> list[float]:
+    return [a / b for a, b in zip(one, other, strict=True)]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""The one line: a worker bootstep whose presence enables producers, too."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery import bootsteps
+
+from . import wiring
+from .patch import install
+from .runs import wrap_tasks
+from .runtime import runtime_of
+from .tokens import new_worker_token
+
+__all__ = ("JobtasticStep",)
+
+logger = logging.getLogger("jobtastic_ext")
+
+
+class JobtasticStep(bootsteps.Step):  # type: ignore[misc]
+    """Enable jobtastic_ext for an app: ``app.steps["worker"].add(JobtasticStep)``.
+
+    In a worker it checks the policy (an invalid one keeps the worker from starting), wraps the
+    policy tasks before the pool forks, and keeps the claims of what runs there.
+    """
+
+    #: By this a producer finds that its app is enabled.
+    enables_jobtastic = True
+
+    def __init__(self, parent: Any, **kwargs: Any) -> None:
+        super().__init__(parent, **kwargs)
+        install()
+        wiring.connect()
+        new_worker_token()
+        runtime = runtime_of(parent.app)
+        if runtime is None:
+            return  # task_always_eager: nothing is ever sent
+        for warning in runtime.warnings():
+            logger.warning("%s", warning)
+        wrap_tasks(runtime)

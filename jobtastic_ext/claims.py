@@ -1,0 +1,418 @@
+"""The claim protocol: what one operation does to one claim.
+
+Pure functions of ``(operation, claim, now)``.  `MemoryStore` and `SQLiteStore` run them under
+their lock; `RedisStore` runs their twin in Lua, held equal by a differential test.
+
+A *generation* begins with a claim on a free key and ends when its run ends.  Everybody who
+claimed, joined or took over within it shares one outcome, so a message carries its generation:
+that is how one that comes late knows the result that was meant for it, without any cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec.structs import replace
+
+from .records import (
+    FOREVER,
+    LINGER,
+    MOST_ORPHANS,
+    Answer,
+    Begin,
+    Claim,
+    ClaimCall,
+    Ending,
+    Finish,
+    Forget,
+    Holder,
+    Lapse,
+    Operation,
+    Release,
+    Renew,
+    Requeue,
+    Value,
+)
+
+__all__ = ("EMPTY", "expiry", "step")
+
+#: The claim on a key that nobody has called, or whose time is over.
+EMPTY = Claim()
+
+OK, LOST = Answer("ok"), Answer("lost")
+
+Outcome = tuple[Claim, Answer]
+
+
+def step(operation: Operation, claim: Claim, now: int) -> Outcome:
+    """Carry out `operation` at store time `now`; return the new claim and the answer."""
+    changed, answer = STEPS[type(operation)](operation, prune(claim, now), now)
+    return changed, replace(answer, at=now)
+
+
+def prune(claim: Claim, now: int) -> Claim:
+    """Forget what time has ended."""
+    value = claim.value
+    if value is not None and now >= max(value.fresh, value.stale, value.kept):
+        value = None
+    given_up = {name: until for name, until in claim.given_up.items() if now < until}
+    return Claim(holder=claim.holder, value=value, given_up=given_up)
+
+
+def expiry(claim: Claim) -> int:
+    """When the store may drop the claim; `FOREVER` for never, 0 for at once."""
+    ends = list(claim.given_up.values())
+    if claim.holder is not None:
+        ends.append(claim.holder.until + LINGER)
+    if claim.value is not None:
+        ends += (claim.value.fresh, claim.value.stale, claim.value.kept)
+    return min(max(ends, default=0), FOREVER)
+
+
+def later(now: int, length: int) -> int:
+    return min(now + length, FOREVER)
+
+
+def is_held(holder: Holder | None, now: int) -> bool:
+    """Whether identical calls wait for this holder."""
+    if holder is None or now >= holder.until:
+        return False
+    return holder.state == "queued" or now < holder.herd
+
+
+def is_run(holder: Holder | None, task_id: str, run: str) -> bool:
+    """Whether the claim is held by this run (of a worker's any child, if `run` ends in a dot)."""
+    if holder is None or holder.state != "running" or holder.owner != task_id:
+        return False
+    return holder.run == run or (run.endswith(".") and holder.run.startswith(run))
+
+
+def after(holder: Holder, now: int, hold: int, orphans: tuple[str, ...]) -> Holder | None:
+    """Who holds the claim when `holder` lets go: the refresh that waits, or who is left unserved.
+
+    Those are remembered as a claim whose time is over, so the next call takes it over.
+    """
+    if holder.next:
+        return Holder(
+            state="queued",
+            owner=holder.next,
+            gen=holder.next_gen,
+            until=later(now, hold),
+            orphans=orphans,
+        )
+    if orphans:
+        return Holder(
+            state="queued", owner=orphans[0], gen=holder.gen, until=now, orphans=orphans[1:]
+        )
+    return None
+
+
+def displaced(holder: Holder | None, task_id: str) -> tuple[str, ...]:
+    """Everybody who loses the claim to `task_id`."""
+    if holder is None:
+        return ()
+    ids = (*holder.orphans, holder.owner, holder.next)
+    kept = tuple(dict.fromkeys(one for one in ids if one not in ("", task_id)))
+    return kept[-MOST_ORPHANS:]
+
+
+def claim_call(op: ClaimCall, claim: Claim, now: int) -> Outcome:
+    value, holder = claim.value, claim.holder
+    if value is not None and op.refresh:
+        value = replace(value, fresh=0, stale=0)  # for those who wait for it, not for this call
+    if value is not None and value.owner in (op.gone, op.task_id):
+        value = None  # unreadable, or sent anew under the same id
+    orphans = displaced(holder, op.task_id)
+    if holder is not None and holder.owner == op.gone and is_over(holder, now):
+        if holder.followed:
+            # It ended some time ago, so only its own generation may have it.
+            value = Value(
+                owner=holder.owner, gen=holder.gen, bare=holder.bare, kept=later(now, LINGER)
+            )
+        orphans = holder.orphans
+        holder = after(holder, now, op.hold, orphans) if holder.next else None
+    claim = replace(claim, holder=holder, value=value)
+    refreshes = False
+    if value is not None:
+        if now < value.fresh:
+            return claim, Answer("cached", value.owner, value.gen)
+        if now < value.stale and not op.pinned:
+            if is_held(holder, now):
+                return claim, Answer("stale", value.owner, value.gen)
+            refreshes = True
+        elif shares_group(op, value, now):
+            return claim, Answer("joined", value.owner, value.gen)
+    if not op.hold:
+        word = "refresh" if refreshes and value is not None else "free"
+        return claim, Answer(word, value.owner if value else op.task_id, op.gen)
+    if holder is not None and not refreshes:
+        if may_join(op, holder, now):
+            return join(op, claim, holder)
+        if now >= holder.until and not op.refresh:
+            if op.pinned:
+                # Published under its own id all the same; the worker takes over.
+                followed = replace(holder, followed=True)
+                return replace(claim, holder=followed), Answer("joined", holder.owner, holder.gen)
+            if not (holder.state == "queued" and holder.brief):
+                return take_over(op, claim, holder, now)
+    fresh = Holder(
+        state="queued",
+        owner=op.task_id,
+        gen=op.gen,
+        until=later(now, op.hold),
+        brief=op.brief,
+        group=op.group,
+        orphans=orphans,
+    )
+    claim = replace(claim, holder=fresh)
+    if refreshes and value is not None:
+        return claim, Answer("refresh", value.owner, op.gen)
+    return claim, Answer("claimed", op.task_id, op.gen)
+
+
+def shares_group(op: ClaimCall, value: Value, now: int) -> bool:
+    """Whether the call is part of the same group or chord as the run that ended."""
+    if op.refresh or value.failed or now >= value.kept:
+        return False
+    return op.group != "" and op.group == value.group
+
+
+def is_over(holder: Holder, now: int) -> bool:
+    """Whether the run may have ended without the claim knowing."""
+    return holder.ending or holder.state == "queued" or now >= holder.until
+
+
+def may_join(op: ClaimCall, holder: Holder, now: int) -> bool:
+    if is_held(holder, now):
+        # A message that expires before this call would is not to be waited for.
+        leaves = holder.brief and holder.state == "queued" and later(now, op.hold) > holder.until
+        return holder.owner == op.task_id or not leaves
+    # Others wait no longer for this run, but a refresh waits for its end, and others for that.
+    return now < holder.until and (op.refresh or holder.next != "")
+
+
+def join(op: ClaimCall, claim: Claim, holder: Holder) -> Outcome:
+    foreign = holder.owner != op.task_id
+    if op.refresh and foreign and holder.state == "running" and not holder.next:
+        waiting = replace(holder, next=op.task_id, next_gen=op.gen)
+        return replace(claim, holder=waiting), Answer("claimed", op.task_id, op.gen)
+    if holder.next and foreign:
+        answer = Answer("joined", holder.next, holder.next_gen)
+    elif holder.ending and foreign and not op.pinned:
+        answer = Answer("ending", holder.owner, holder.gen)
+    else:
+        answer = Answer("joined", holder.owner, holder.gen)
+    if op.pinned and not holder.followed:
+        claim = replace(claim, holder=replace(holder, followed=True))
+    return claim, answer
+
+
+def take_over(op: ClaimCall, claim: Claim, holder: Holder, now: int) -> Outcome:
+    """Publish under the dead run's id, so that everybody who joined it is served.
+
+    A refresh that waited for it, and may be lost, is served by the same run: it begins later.
+    """
+    taken = replace(
+        holder,
+        state="queued",
+        run="",
+        until=later(now, op.hold),
+        herd=0,
+        attempt=0,
+        ending=False,
+        taken=True,
+        followed=True,
+        next="",
+        next_gen="",
+        orphans=displaced(holder, holder.owner),
+    )
+    return replace(claim, holder=taken), Answer("takeover", holder.owner, holder.gen)
+
+
+def begin(op: Begin, claim: Claim, now: int) -> Outcome:
+    if f"{op.gen}:{op.task_id}" in claim.given_up:
+        return claim, Answer("dropped", op.task_id, op.gen)
+    if claim.value is not None and claim.value.owner == op.gone:
+        claim = replace(claim, value=None)
+    if claim.value is not None:
+        ended = settle_by_value(op, claim, claim.value, now)
+        if ended is not None:
+            return ended
+    if not op.lease:
+        return claim, Answer("free", op.task_id, op.gen)
+    holder = claim.holder
+    gen, upcoming, upcoming_gen, followed = op.gen or op.run, "", "", False
+    orphans: tuple[str, ...] = ()
+    if holder is not None:
+        if must_follow(op, holder, now):
+            claim = replace(claim, holder=replace(holder, followed=True))
+            return claim, Answer("follow", holder.owner, holder.gen)
+        if holder.owner == op.task_id and op.attempt < holder.attempt and now < holder.until:
+            return claim, Answer("dropped", op.task_id, op.gen)
+        if not op.exclusive:
+            followed, orphans = holder.followed, displaced(holder, op.task_id)
+            if not op.refresh and (not op.gen or op.gen != holder.next_gen):
+                gen, upcoming, upcoming_gen = holder.gen, holder.next, holder.next_gen
+            orphans = tuple(one for one in orphans if one != upcoming)
+    running = Holder(
+        state="running",
+        owner=op.task_id,
+        gen=gen,
+        run=op.run,
+        until=later(now, op.lease),
+        herd=later(now, op.herd),
+        attempt=op.attempt,
+        followed=followed,
+        group=op.group,
+        next=upcoming,
+        next_gen=upcoming_gen,
+        bare=op.bare,
+        orphans=orphans,
+    )
+    return replace(claim, holder=running), Answer("run", "", gen)
+
+
+def settle_by_value(op: Begin, claim: Claim, value: Value, now: int) -> Outcome | None:
+    """Answer by the run that ended last, if this message is to have its outcome."""
+    reuse = Answer("reuse", value.owner, value.gen)
+    same = op.gen != "" and op.gen == value.gen
+    if value.owner == op.task_id:
+        if op.attempt > value.attempt:
+            return None  # a retry that the task sent although it returned
+        if (same or op.redelivered) and not value.failed:
+            if value.bare and not op.bare:
+                return replace(claim, value=replace(value, bare=False)), reuse
+            kept = replace(value, kept=max(value.kept, later(now, LINGER)))
+            return replace(claim, value=kept), Answer("finished", value.owner, value.gen)
+    if op.exclusive or (op.refresh and not same):
+        return None
+    lately = op.since and value.ended >= op.since
+    if now < value.fresh or ((same or lately) and now < value.kept):
+        return claim, reuse
+    return None
+
+
+def must_follow(op: Begin, holder: Holder, now: int) -> bool:
+    """Whether this message waits for the run that holds the claim."""
+    if now >= holder.until:
+        return False
+    if holder.state == "queued":
+        if holder.owner == op.task_id:
+            # A copy made for others waits for its retry; the first message is yet to be served.
+            return holder.bare and not op.bare and op.attempt < holder.attempt
+        # A retry waits for its countdown: its attempts stay one sequence.  And a message of another
+        # generation, a late copy perhaps, leaves the run to those who are asked to make it.
+        foreign = op.gen not in ("", holder.gen, holder.next_gen) or op.task_id in holder.orphans
+        return holder.attempt > 0 or (foreign and not op.exclusive)
+    if holder.owner == op.task_id:
+        # A second delivery, unless it is the run itself, or the retry that this run has sent.
+        return holder.run not in (op.run, op.after)
+    return op.exclusive or now < holder.herd
+
+
+def ending(op: Ending, claim: Claim, now: int) -> Outcome:
+    holder = claim.holder
+    if holder is None or not is_run(holder, op.task_id, op.run):
+        return claim, LOST
+    answer = replace(OK, ids=holder.orphans)
+    return replace(claim, holder=replace(holder, ending=True)), answer
+
+
+def finish(op: Finish, claim: Claim, now: int) -> Outcome:
+    holder = claim.holder
+    mine = is_run(holder, op.task_id, op.run)
+    if not mine and not op.unclaimed:
+        return claim, LOST
+    held = holder if mine else None
+    outdated = held is not None and held.next != ""  # a refresh was asked for meanwhile
+    fresh, stale = (0, 0) if outdated else (op.fresh, op.stale)
+    followed = held is not None and held.followed
+    value = claim.value
+    old_serves = value is not None and now < value.stale
+    if not op.failed or fresh or (followed and not old_serves):
+        value = Value(
+            owner=op.task_id,
+            gen=held.gen if held else op.gen,
+            group=held.group if held else op.group,
+            failed=op.failed,
+            bare=held.bare if held else False,
+            attempt=op.attempt,
+            ended=now,
+            fresh=later(now, fresh) if fresh else 0,
+            stale=later(now, fresh + stale) if fresh and stale else 0,
+            kept=later(now, max(op.keep, LINGER) if followed else op.keep),
+        )
+    rest = after(held, now, op.hold, ()) if held else holder
+    orphans = held.orphans if held else ()
+    return replace(claim, holder=rest, value=value), replace(OK, ids=orphans)
+
+
+def release(op: Release, claim: Claim, now: int) -> Outcome:
+    holder = claim.holder
+    if holder is None:
+        return claim, LOST
+    if holder.next == op.task_id and not op.run:
+        rest: Holder | None = replace(holder, next="", next_gen="")
+        gen = holder.next_gen
+    elif holder.owner == op.task_id and holder.state == "queued" and not op.run:
+        if op.give_up and (holder.taken or holder.attempt or holder.gen != op.gen):
+            return claim, LOST
+        rest, gen = after(holder, now, op.hold, holder.orphans), holder.gen
+    elif is_run(holder, op.task_id, op.run):
+        rest, gen = after(holder, now, op.hold, holder.orphans), holder.gen
+    else:
+        return claim, LOST
+    given_up = claim.given_up
+    if op.give_up:
+        given_up = {**given_up, f"{gen}:{op.task_id}": later(now, op.give_up)}
+    return replace(claim, holder=rest, given_up=given_up), OK
+
+
+def lapse(op: Lapse, claim: Claim, now: int) -> Outcome:
+    holder = claim.holder
+    if holder is None or holder.owner != op.task_id or holder.state != "queued":
+        return claim, LOST
+    return replace(claim, holder=replace(holder, until=now)), OK
+
+
+def requeue(op: Requeue, claim: Claim, now: int) -> Outcome:
+    holder = claim.holder
+    if holder is None or not is_run(holder, op.task_id, op.run):
+        return claim, LOST
+    waiting = replace(
+        holder,
+        state="queued",
+        run="",
+        until=later(now, op.hold),
+        herd=0,
+        attempt=op.attempt,
+        ending=False,
+    )
+    return replace(claim, holder=waiting), OK
+
+
+def renew(op: Renew, claim: Claim, now: int) -> Outcome:
+    holder = claim.holder
+    if holder is None or not is_run(holder, op.task_id, op.run):
+        return claim, LOST
+    renewed = replace(holder, until=later(now, op.lease))
+    return replace(claim, holder=renewed), Answer("ok", holder.run)
+
+
+def forget(op: Forget, claim: Claim, now: int) -> Outcome:
+    known = claim.holder is not None or claim.value is not None
+    return Claim(given_up=claim.given_up), OK if known else LOST
+
+
+STEPS: dict[type, Callable[[Any, Claim, int], Outcome]] = {
+    ClaimCall: claim_call,
+    Begin: begin,
+    Ending: ending,
+    Finish: finish,
+    Release: release,
+    Lapse: lapse,
+    Requeue: requeue,
+    Renew: renew,
+    Forget: forget,
+}

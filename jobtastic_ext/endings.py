@@ -1,0 +1,155 @@
+"""The end of a run: its claim becomes a result to share, waits for a retry, or is let go."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+from typing import Any
+
+from celery import states
+from celery.app.task import Context, Task
+
+from .errors import StoreError
+from .messages import HEADER, RUN, read_header, seconds_until, traced
+from .plans import Plan
+from .records import Answer, Begin, Ending, Finish, Operation, Release, Requeue
+from .runtime import Runtime
+
+__all__ = ("Run", "end", "succeed")
+
+logger = logging.getLogger("jobtastic_ext")
+
+
+class Run:
+    """One run in progress, kept on the request of its task."""
+
+    #: It was retried with other arguments: its outcome belongs to another call.
+    departed = False
+    #: Ids that wait for the outcome of this run, as far as it knew when its body was over.
+    orphans: tuple[str, ...] = ()
+
+    def __init__(self, runtime: Runtime, plan: Plan, key: str, begun: Begin, gen: str) -> None:
+        self.runtime, self.plan, self.key, self.begun, self.gen = runtime, plan, key, begun, gen
+        self.unclaimed = False
+
+    def end(self) -> None:
+        """The body is over: who calls from now on looks whether the outcome is known."""
+        if not self.unclaimed and not self.plan.exclusive:
+            answer = self._apply(Ending(task_id=self.begun.task_id, run=self.begun.run))
+            self.orphans = answer.ids if answer is not None else ()
+
+    def finish(self, failed: bool) -> None:
+        """The outcome is stored: share it as long as the policy says, and let go."""
+        plan, begun = self.plan, self.begun
+        share = not plan.exclusive
+        self.pass_on(self.orphans)  # before the claim forgets them
+        answer = self._apply(
+            Finish(
+                task_id=begun.task_id,
+                run=begun.run,
+                gen=self.gen,
+                fresh=(plan.failure_fresh if failed else plan.fresh) if share else 0,
+                stale=plan.stale if share and not failed else 0,
+                keep=plan.keep,
+                hold=plan.herd,
+                failed=failed,
+                attempt=begun.attempt,
+                group=begun.group,
+                unclaimed=self.unclaimed,
+            )
+        )
+        if answer is not None:
+            self.pass_on(tuple(one for one in answer.ids if one not in self.orphans))
+
+    def pass_on(self, ids: tuple[str, ...]) -> None:
+        """Give those who lost the claim to this run its outcome."""
+        if not ids:
+            return
+        try:
+            self.runtime.results.pass_on(self.begun.task_id, ids)
+        except Exception as error:  # noqa: BLE001 - this task has its result
+            logger.warning("%s: no result for %s: %r", self.key, ids, error)
+
+    def requeue(self, wait: float) -> None:
+        """The run will be retried in `wait` seconds: the claim waits with it."""
+        hold = self.plan.herd + round(max(wait, 0) * 1000)
+        begun = self.begun
+        self._apply(
+            Requeue(task_id=begun.task_id, run=begun.run, hold=hold, attempt=begun.attempt + 1)
+        )
+
+    def release(self) -> None:
+        """Nothing came of it: the next identical call runs."""
+        begun = self.begun
+        self._apply(Release(task_id=begun.task_id, run=begun.run, hold=self.plan.herd))
+
+    def _apply(self, operation: Operation) -> Answer | None:
+        if self.unclaimed and not isinstance(operation, Finish):
+            return None
+        try:
+            answer = self.runtime.store.apply(self.key, operation)
+        except StoreError as error:
+            # The lease ends by itself, and the next identical call runs.
+            logger.debug("%s: %s not recorded: %s", self.key, type(operation).__name__, error)
+            return None
+        if answer.word == "lost" and not isinstance(operation, Ending):
+            logger.info(
+                "%s ended after it had lost its claim; the claim is left alone (key %s)",
+                self.begun.task_id,
+                self.key,
+            )
+        return answer
+
+
+def succeed(task: Task) -> None:
+    """The result is in the backend: the claim becomes a result to share."""
+    request = traced(task)
+    run: Run | None = getattr(request, RUN, None)
+    if run is None:
+        return
+    setattr(request, RUN, None)
+    policy = run.plan.policy
+    if policy.cache_duration is not None:
+        try:
+            lifetime = policy.cache_duration + policy.stale_while_revalidate
+            run.runtime.results.keep(run.begun.task_id, lifetime)
+        except Exception as error:  # noqa: BLE001 - it lives as long as the backend lets it
+            logger.warning("%s: expiry of the result not stretched: %r", run.key, error)
+    run.finish(failed=False)
+
+
+def end(runtime: Runtime, task: Task, state: str | None, retval: Any) -> None:
+    """The task is over; see that its claim is let go, if that has not happened yet."""
+    request = traced(task)
+    if not hasattr(request, RUN):
+        release_unseen(runtime, task, request)
+        return
+    run: Run | None = getattr(request, RUN)
+    if run is None:
+        return  # it had success, or followed or reused another run
+    setattr(request, RUN, None)
+    if state == states.RETRY and not run.departed:
+        run.requeue(wait_of(task, getattr(retval, "when", None)))
+    elif state == states.FAILURE:
+        run.finish(failed=True)
+    else:
+        run.release()
+
+
+def release_unseen(runtime: Runtime, task: Task, request: Context) -> None:
+    """The body was never reached (`before_start` or `__call__` raised): let go of the call."""
+    plan = runtime.plan(task)
+    if plan is None or not plan.shares or request.is_eager or not request.id:
+        return
+    header = read_header(getattr(request, HEADER, None), plan, request.id)
+    if not header.key:
+        return
+    try:
+        runtime.store.apply(header.key, Release(task_id=request.id, hold=plan.herd))
+    except StoreError as error:
+        logger.debug("%s: not released: %s", header.key, error)
+
+
+def wait_of(task: Task, when: Any) -> float:
+    """Return in how many seconds a retry is due."""
+    return seconds_until(task, when) if isinstance(when, datetime) else float(when or 0)

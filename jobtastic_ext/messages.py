@@ -1,0 +1,124 @@
+"""What a message says of its call, and how a request tells which run it is."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+from celery.app.task import Context, Task
+from celery.utils.time import maybe_iso8601
+from msgspec import Struct, ValidationError, convert
+from msgspec.structs import asdict
+
+from .plans import Plan
+
+__all__ = (
+    "HEADER",
+    "RUN",
+    "Header",
+    "expires_in",
+    "plain_arguments",
+    "read_header",
+    "retry_options",
+    "seconds_until",
+    "traced",
+)
+
+#: The message header that carries a call's key and generation.
+HEADER = "jobtastic"
+
+#: The attribute of a request that holds its run; see `runs`.
+RUN = "jobtastic_run"
+
+
+class Header(Struct, frozen=True, kw_only=True):
+    """What a message carries in `HEADER`."""
+
+    #: The message's own id: a header handed on to another message is not meant for that one.
+    id: str = ""
+    key: str = ""
+    gen: str = ""
+    #: How often the message was put back to wait for another run.
+    looks: int = 0
+    #: Store time of the call.
+    since: int = 0
+    #: The call asked for a new run.
+    refresh: bool = False
+    #: A copy that was sent for the callers of a dead run.
+    bare: bool = False
+    #: A retry: the token of the run that sent it.
+    after: str = ""
+    #: It waits for a run of its own id.
+    copy: bool = False
+
+
+def read_header(raw: Any, plan: Plan, task_id: str) -> Header:
+    """Return the header of a message; an empty one for a foreign or damaged header."""
+    try:
+        header = convert(raw, Header)
+    except ValidationError:
+        return Header()
+    own = header.id == task_id and header.key.startswith(plan.key_head)
+    return header if own else Header()
+
+
+def traced(task: Task) -> Context:
+    """Return the request that the tracer knows, of which a custom `__call__` may push a copy."""
+    request = task.request
+    if request.id is None:
+        return request
+    return next((r for r in task.request_stack.stack if r.id == request.id), request)
+
+
+def retry_options(task: Task, args: Any, kwargs: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """A retry keeps its claim, unless it changes its arguments: then it is another call.
+
+    It names the run that sends it, so that it may go on before that run has let go.
+    """
+    request = traced(task)
+    if request.id is None or request.id != options.get("task_id"):
+        return options
+    run = getattr(request, RUN, None)
+    if run is None:
+        return options
+    headers = {k: v for k, v in (options.get("headers") or {}).items() if k != HEADER}
+    if list(args or ()) == list(request.args or ()) and dict(kwargs or {}) == request.kwargs:
+        begun = run.begun
+        header = Header(
+            id=request.id,
+            key=run.key,
+            gen=run.gen,
+            since=begun.since,
+            refresh=begun.refresh,
+            bare=begun.bare,
+            after=begun.run,
+        )
+        headers[HEADER] = asdict(header)
+    else:
+        run.departed = True
+    return {**options, "headers": headers}
+
+
+def plain_arguments(task: Task, args: Any, kwargs: Any, options: dict[str, Any]) -> tuple[Any, Any]:
+    """Return the arguments as the message will hold them: Celery 5.7 dumps pydantic models."""
+    dump = getattr(task, "_dump_pydantic_arguments", None)
+    if dump is None or options.get("serializer") == "pickle":
+        return args, kwargs
+    dumped: tuple[Any, Any] = dump(args, kwargs)
+    return dumped
+
+
+def expires_in(task: Task, options: dict[str, Any]) -> float | None:
+    """Return in how many seconds the message expires, or None."""
+    expires = options["expires"] if "expires" in options else getattr(task, "expires", None)
+    if expires is None or isinstance(expires, int | float):
+        return expires
+    if isinstance(expires, str):
+        expires = maybe_iso8601(expires)
+    return seconds_until(task, expires) if isinstance(expires, datetime) else None
+
+
+def seconds_until(task: Task, moment: datetime) -> float:
+    """Return in how many seconds it is; a moment without a time zone is in the app's."""
+    now = datetime.now(timezone.utc) if moment.tzinfo else task.app.now().replace(tzinfo=None)
+    return (moment - now).total_seconds()

@@ -1,0 +1,136 @@
+"""What the policy means for one task: its keys, its times, and whether the two fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import isinf
+from typing import Any
+
+from celery.app.task import Task
+from msgspec import Struct
+
+from .errors import PolicyError, Problem
+from .keys import CallSignature, call_key, key_head
+from .policy import PolicySet, TaskPolicy
+from .policy_nodes import did_you_mean
+from .records import FOREVER
+from .results import unshareable
+from .settings import Settings
+
+__all__ = ("Plan", "make_plan", "problems_of")
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """A task's policy, ready for use.  Times are whole milliseconds."""
+
+    policy: TaskPolicy
+    signature: CallSignature
+    significant: tuple[tuple[str, Callable[[Any], Any] | None], ...] | None
+    key_prefix: str
+    cache_prefix: str
+    #: What every key of this task begins with.
+    key_head: str
+    #: Identical calls share a run or a result (or, if `exclusive`, take turns).
+    shares: bool
+    exclusive: bool
+    lease: int
+    herd: int
+    fresh: int
+    stale: int
+    failure_fresh: int
+    #: How long the end of a run is remembered for late copies of its message.
+    keep: int
+
+    def key(self, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> str:
+        """Return the call key.  Raises `ArgumentNotEncodable`, or TypeError for wrong arguments."""
+        return call_key(
+            self.key_prefix,
+            self.cache_prefix,
+            self.signature,
+            self.significant,
+            tuple(args or ()),
+            kwargs or {},
+        )
+
+
+def make_plan(task: Task, policies: PolicySet, settings: Settings) -> Plan | None:
+    """Return the plan for a task, or None if no policy is meant for it.
+
+    Raises `PolicyError` if the policy cannot work for this task.
+    """
+    policy = policy_of(task.name, policies)
+    if policy is None:
+        return None
+    problems = list(problems_of(task, policies))
+    if problems:
+        raise PolicyError(problems)
+    herd = milliseconds(policy.herd_avoidance_timeout)
+    fresh = milliseconds(policy.cache_duration)
+    failure_fresh = milliseconds(policy.failure_cache_duration)
+    exclusive = policy.on_duplicate == "serialize"
+    significant = policy.significant_kwargs
+    return Plan(
+        policy=policy,
+        signature=signature_of(task),
+        significant=None
+        if significant is None
+        else tuple((item.name, item.convert) for item in significant),
+        key_prefix=settings.key_prefix,
+        cache_prefix=policy.cache_prefix or task.name,
+        key_head=key_head(settings.key_prefix, policy.cache_prefix or task.name),
+        shares=exclusive or bool(herd or fresh or failure_fresh),
+        exclusive=exclusive,
+        lease=milliseconds(settings.lease),
+        herd=herd,
+        fresh=fresh,
+        stale=milliseconds(policy.stale_while_revalidate),
+        failure_fresh=failure_fresh,
+        keep=min(2 * max(herd, milliseconds(settings.lease)), FOREVER),
+    )
+
+
+def problems_of(task: Task, policies: PolicySet) -> Iterable[Problem]:
+    """Yield what makes the policy impossible for this task."""
+    policy = policy_of(task.name, policies)
+    if policy is None:
+        return
+    signature = signature_of(task)
+    for index, item in enumerate(policy.significant_kwargs or ()):
+        if not signature.takes(item.name):
+            takes = ", ".join(f"`{name}`" for name in signature.names) or "none"
+            yield policies.problem(
+                policy.pattern,
+                "significant_kwargs",
+                f"{task.name} takes no argument `{item.name}`; it takes {takes}"
+                + did_you_mean(item.name, signature.names),
+                index=index,
+            )
+    if policy.on_duplicate == "serialize":
+        return
+    cached = policy.cache_duration is not None or policy.failure_cache_duration is not None
+    if cached or policy.herd_avoidance_timeout:
+        reason = unshareable(task)
+        if reason:
+            yield policies.problem(
+                policy.pattern, None, f"{task.name} cannot share its results: {reason}"
+            )
+
+
+def policy_of(name: str, policies: PolicySet) -> TaskPolicy | None:
+    """Return the task's policy; Celery's own tasks only have one that names them exactly."""
+    policy = policies.for_task(name)
+    if policy is not None and name.startswith("celery.") and policy.pattern != name:
+        return None
+    return policy
+
+
+def signature_of(task: Task) -> CallSignature:
+    """Return the task's own arguments; a run wrapped by Celery or by us shows the original's."""
+    return CallSignature(task.run, name=task.name)
+
+
+def milliseconds(seconds: float | None) -> int:
+    """Convert a duration; None, which means never, becomes 0."""
+    if seconds is None:
+        return 0
+    return FOREVER if isinf(seconds) else round(seconds * 1000)

@@ -1,0 +1,243 @@
+"""Plain frozen data: what the store holds under a key, what it is asked, what it answers.
+
+All times are whole milliseconds.  In a `Claim` they are points on the store's own clock; in an
+operation they are lengths.  Every record encodes to JSON, so that a claim can be read by eye.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+__all__ = (
+    "FOREVER",
+    "LINGER",
+    "MOST_ORPHANS",
+    "Answer",
+    "Begin",
+    "Claim",
+    "ClaimCall",
+    "Ending",
+    "Finish",
+    "Forget",
+    "Holder",
+    "Lapse",
+    "Operation",
+    "Release",
+    "Renew",
+    "Requeue",
+    "Value",
+)
+
+#: The end of time, in milliseconds: 14 digits, the most that Redis' JSON encoder writes in full.
+FOREVER = 90_000_000_000_000
+
+#: The most ids that one claim remembers beside its own.
+MOST_ORPHANS = 32
+
+#: How long a lapsed claim, or a result that somebody still waits for, is remembered.
+LINGER = 3_600_000
+
+
+class Holder(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Who has the right to run this call now."""
+
+    state: Literal["queued", "running"]
+    #: Task id whose result everybody waits for.
+    owner: str
+    #: Generation: everything claimed, joined or taken over from the first claim to its end.
+    gen: str
+    #: Token of the single run; empty while queued.
+    run: str = ""
+    #: Queued: the message counts as lost after this.  Running: end of the lease.
+    until: int
+    #: Running: identical calls join until then.
+    herd: int = 0
+    #: Retries so far; a message of an earlier attempt is a late copy.
+    attempt: int = 0
+    #: The queued message expires together with the claim, so its id cannot be sent again.
+    brief: bool = False
+    #: A published message waits for this generation, so its end must be remembered.
+    followed: bool = False
+    group: str = ""
+    #: A refresh that runs after the present run, with its own generation.
+    next: str = ""
+    next_gen: str = ""
+    #: The body is over; its outcome is being stored.
+    ending: bool = False
+    #: The queued message was sent again under the same id, by another caller than the first.
+    taken: bool = False
+    #: The message that runs is such a copy: it has none of the first one's callbacks.
+    bare: bool = False
+    #: Ids whose claim was taken away, and whose callers get the outcome of this run.
+    orphans: tuple[str, ...] = ()
+
+
+class Value(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The last run that ended: whose result may be shared, and until when."""
+
+    owner: str
+    gen: str
+    group: str = ""
+    failed: bool = False
+    bare: bool = False
+    attempt: int = 0
+    #: When the run ended.
+    ended: int = 0
+    #: Identical calls reuse the result until then.
+    fresh: int = 0
+    #: Identical calls are served the result until then, while one of them refreshes it.
+    stale: int = 0
+    #: Until then the end is remembered for messages of this generation and late copies.
+    kept: int = 0
+
+
+class Claim(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """All that the store holds under one call key."""
+
+    holder: Holder | None = None
+    value: Value | None = None
+    #: ``gen:task id`` of messages whose sender gave up -> until when they are dropped.
+    given_up: dict[str, int] = {}
+
+
+class ClaimCall(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="claim", tag_field="op"):
+    """A caller asks for the right to publish.
+
+    Answers ``claimed``, ``takeover`` (publish under that id), ``joined``, ``ending`` (joined, but
+    its outcome may be known already), ``cached``, ``stale`` (served, somebody else refreshes),
+    ``refresh`` (served, and this call publishes the refresh) or ``free`` (publish, no claim).
+    """
+
+    task_id: str
+    gen: str
+    #: How long the message may wait for a worker; 0 asks for a cached result only.
+    hold: int
+    #: The id is the caller's, so the message is published whatever the answer.
+    pinned: bool = False
+    refresh: bool = False
+    brief: bool = False
+    group: str = ""
+    #: Task id that must not be joined or reused: its result is gone, or final already.
+    gone: str = ""
+
+
+class Begin(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="begin", tag_field="op"):
+    """A worker has a message in hand.
+
+    Answers ``run``, ``free`` (run without a claim), ``follow``, ``reuse``, ``finished`` (a late
+    copy) or ``dropped``.
+    """
+
+    task_id: str
+    run: str
+    #: 0 asks for a cached result only.
+    lease: int
+    herd: int
+    gen: str = ""
+    attempt: int = 0
+    group: str = ""
+    #: Never two at once, whatever their age, and nothing shared (``on_duplicate: serialize``).
+    exclusive: bool = False
+    gone: str = ""
+    #: Only a run that begins from now on will do (`refresh=True`).
+    refresh: bool = False
+    #: Store time of the call; a run that ended later serves it.
+    since: int = 0
+    #: A retry: the token of the run that sent it.
+    after: str = ""
+    bare: bool = False
+    #: The broker says that it delivers this message again.
+    redelivered: bool = False
+
+
+class Finish(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="finish", tag_field="op"):
+    """A run ended and its outcome is in the result backend.
+
+    Answers ``ok`` (``ids`` are those who wait for the same outcome under another id) or ``lost``.
+    """
+
+    task_id: str
+    run: str
+    gen: str
+    fresh: int
+    stale: int
+    keep: int
+    #: How long a waiting refresh may wait for a worker.
+    hold: int
+    failed: bool = False
+    attempt: int = 0
+    group: str = ""
+    #: The run held no claim (no herd avoidance); record its result all the same.
+    unclaimed: bool = False
+
+
+class Release(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="release", tag_field="op"):
+    """The owner lets go.  Answers ``ok`` or ``lost``.
+
+    ``run`` is empty to release a queued claim or a waiting refresh, a run token to release that
+    run, or a worker's token with its final dot to release the run of any child of that worker.
+    """
+
+    task_id: str
+    hold: int
+    run: str = ""
+    gen: str = ""
+    #: The message could not be sent.  For so long it is dropped, should it arrive all the same.
+    #: Lets go only of what that very message claimed and no worker or other caller has taken up.
+    give_up: int = 0
+
+
+class Ending(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="ending", tag_field="op"):
+    """The body is over: whoever calls from now on looks whether its outcome is known.
+
+    Answers ``ok`` (``ids`` as for `Finish`) or ``lost``.
+    """
+
+    task_id: str
+    run: str
+
+
+class Lapse(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="lapse", tag_field="op"):
+    """A takeover could not be published: the next caller shall try again.  ``ok`` or ``lost``."""
+
+    task_id: str
+
+
+class Requeue(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="requeue", tag_field="op"):
+    """A run will be retried.  Answers ``ok`` or ``lost``."""
+
+    task_id: str
+    run: str
+    hold: int
+    attempt: int
+
+
+class Renew(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="renew", tag_field="op"):
+    """The run is alive.  ``run`` as in `Release`.
+
+    Answers ``ok`` (``id`` is the run's own token) or ``lost``.
+    """
+
+    task_id: str
+    run: str
+    lease: int
+
+
+class Forget(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="forget", tag_field="op"):
+    """Drop the claim and the result, whoever holds them.  ``ok``, or ``lost`` if there was none."""
+
+
+Operation = ClaimCall | Begin | Ending | Finish | Release | Lapse | Requeue | Renew | Forget
+
+
+class Answer(Struct, frozen=True):
+    """What the store answers: a word, and the task id and generation that it is about."""
+
+    word: str
+    id: str = ""
+    gen: str = ""
+    #: The store's time.
+    at: int = 0
+    ids: tuple[str, ...] = ()

@@ -1,0 +1,239 @@
+"""The worker's path: begin, then run, follow or reuse.
+
+A handler of `task_prerun` cannot veto a run (`Signal.send` swallows what it raises), so the body
+of each policy task is wrapped on its instance before the tracer is built.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections.abc import Callable
+from typing import Any
+
+from celery._state import _task_stack
+from celery.app.task import Context, Task
+from celery.exceptions import Ignore, Reject, Retry
+from msgspec.structs import asdict, replace
+
+from .calls import log_decision
+from .endings import Run
+from .errors import ArgumentNotEncodable, DuplicateCall, StoreError
+from .messages import HEADER, RUN, Header, read_header, traced
+from .plans import Plan
+from .protocol import Settled, start
+from .records import Answer, Begin
+from .runtime import Runtime
+from .tokens import worker_token
+
+__all__ = ("unwrap_tasks", "wrap_tasks")
+
+logger = logging.getLogger("jobtastic_ext")
+
+#: Seconds before a message that follows is looked at again: first, longest, and the growth.
+FIRST_LOOK, LAST_LOOK, GROWTH = 0.1, 2.0, 1.5
+
+#: Celery's tasks that call another task's body for each item of a list.
+MAPS = ("celery.map", "celery.starmap")
+
+#: The attribute of a map's request that holds the values of its distinct items.
+MEMO = "jobtastic_memo"
+
+
+def wrap_tasks(runtime: Runtime) -> None:
+    """Wrap the body of every policy task of the app; those that are wrapped stay as they are."""
+    for task in list(runtime.app._tasks.values()):
+        plan = runtime.plan(task)
+        if plan is None or not plan.shares or task.name in runtime.wrapped:
+            continue
+        body = task.run
+        runtime.wrapped[task.name] = task.__dict__.get("run")
+        task.run = wrap(runtime, plan, task, body)
+
+
+def unwrap_tasks(runtime: Runtime) -> None:
+    """Give every task its own body back."""
+    for name, own in runtime.wrapped.items():
+        task = runtime.app._tasks.get(name)
+        if task is None:
+            continue
+        if own is None:
+            task.__dict__.pop("run", None)
+        else:
+            task.run = own
+    runtime.wrapped.clear()
+
+
+def wrap(runtime: Runtime, plan: Plan, task: Task, body: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(body)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        request = traced(task)
+        if request.called_directly or request.is_eager or not request.id:
+            return run_item(plan, body, args, kwargs)
+        if hasattr(request, RUN):
+            return body(*args, **kwargs)  # the body calls itself
+        setattr(request, RUN, None)
+        return Message(runtime, plan, task, request, args, kwargs).run(body)
+
+    return run
+
+
+def ignores_result(task: Task, request: Context) -> bool:
+    """Whether the outcome of this very request is not stored."""
+    asked = request.__dict__.get("ignore_result")
+    return bool(task.ignore_result if asked is None else asked)
+
+
+class Message:
+    """One delivered message of a policy task, before its body runs."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        plan: Plan,
+        task: Task,
+        request: Context,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        self.runtime, self.plan, self.task, self.request = runtime, plan, task, request
+        self.args, self.kwargs = args, kwargs
+        self.header = read_header(getattr(request, HEADER, None), plan, request.id)
+
+    def run(self, body: Callable[..., Any]) -> Any:
+        """Return the value of the run, or that of the run it shares."""
+        if ignores_result(self.task, self.request) and not self.plan.exclusive:
+            return body(*self.args, **self.kwargs)  # sent by name, and nobody could share it
+        try:
+            self.key = self.header.key or self.plan.key(self.args, self.kwargs)
+        except (ArgumentNotEncodable, TypeError) as error:
+            self.log("runs", f"unshared: {error}", logging.WARNING)
+            return body(*self.args, **self.kwargs)
+        message = Begin(
+            task_id=self.request.id,
+            run=f"{worker_token()}{os.urandom(6).hex()}",
+            lease=self.plan.lease if self.plan.herd or self.plan.exclusive else 0,
+            herd=self.plan.herd,
+            gen=self.header.gen,
+            attempt=self.request.retries or 0,
+            group=self.request.group or "",
+            exclusive=self.plan.exclusive,
+            refresh=self.header.refresh,
+            since=self.header.since,
+            after=self.header.after,
+            bare=self.header.bare,
+            redelivered=bool((self.request.delivery_info or {}).get("redelivered")),
+        )
+        try:
+            settled = start(
+                self.runtime.store,
+                self.runtime.results,
+                self.key,
+                message,
+                is_copy=self.header.copy or message.redelivered,
+            )
+        except StoreError as error:
+            if self.plan.policy.on_store_error == "raise":
+                raise
+            self.log("runs", f"unshared: {error}")
+            return body(*self.args, **self.kwargs)
+        return self.carry_out(settled, message, body)
+
+    def carry_out(self, settled: Settled, message: Begin, body: Callable[..., Any]) -> Any:
+        answer, outcome = settled.answer, settled.outcome
+        if answer.word in ("run", "free"):
+            run = Run(self.runtime, self.plan, self.key, message, answer.gen)
+            run.unclaimed = answer.word == "free"
+            setattr(self.request, RUN, run)
+            return self.run_body(run, body)
+        if self.plan.policy.shadow:
+            self.log(f"would be {answer.word}", f"task {answer.id}")
+            return body(*self.args, **self.kwargs)
+        if answer.word == "dropped":
+            self.log("dropped", "its sender gave up, or it is a late copy")
+            raise Ignore
+        if answer.word == "finished":
+            self.log("dropped", "it has run already")
+            raise Ignore
+        if answer.word == "follow":
+            return self.follow(answer, body)
+        assert outcome is not None
+        self.log("reused", f"the outcome of task {answer.id}")
+        if outcome.failed:
+            raise outcome.value
+        return outcome.value
+
+    def run_body(self, run: Run, body: Callable[..., Any]) -> Any:
+        try:
+            value = body(*self.args, **self.kwargs)
+        except (Retry, Ignore, Reject):
+            raise
+        except Exception:
+            run.end()
+            raise
+        run.end()
+        return value
+
+    def follow(self, answer: Answer, body: Callable[..., Any]) -> Any:
+        """Put the message back for a while, so that no slot is held and no state changes."""
+        other, own = answer.id, answer.id == self.request.id
+        displaced = self.header.gen == answer.gen  # it had the claim, and another one ran first
+        if self.plan.policy.on_duplicate == "raise" and not own and not displaced:
+            self.log("refused", f"task {other} is running")
+            raise DuplicateCall(self.task.name, other)
+        looks = self.header.looks
+        countdown = min(FIRST_LOOK * GROWTH ** min(looks, 20), LAST_LOOK)
+        try:
+            header = replace(
+                self.header,
+                id=self.request.id,
+                key=self.key,
+                looks=looks + 1,
+                since=self.header.since or answer.at,
+                copy=own,
+            )
+            self.put_back(countdown, header)
+        except Exception as error:  # noqa: BLE001 - better twice than never
+            self.log("runs", f"it could not be put back: {error!r}", logging.WARNING)
+            return body(*self.args, **self.kwargs)
+        self.log("waits", f"task {other} is running", logging.INFO if not looks else logging.DEBUG)
+        raise Ignore
+
+    def put_back(self, countdown: float, header: Header) -> None:
+        """Publish this very message again: same id, callbacks, chord and retries."""
+        request = self.request
+        if self.runtime.broker == "amqp":
+            countdown = max(countdown, 1.0)  # quorum queues delay by whole seconds
+        signature = self.task.signature_from_request(
+            request,
+            request.args,
+            request.kwargs,
+            countdown=countdown,
+            expires=None,  # it came in time
+            retries=request.retries,
+            headers={**(request.headers or {}), HEADER: asdict(header)},
+        )
+        self.runtime.publish(self.task, signature.args, signature.kwargs, **signature.options)
+
+    def log(self, decision: str, why: str, level: int = logging.INFO) -> None:
+        key = getattr(self, "key", "-")
+        log_decision(self.task.name, self.request.id, key, decision, why, level)
+
+
+def run_item(
+    plan: Plan, body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Run the body here, as a direct call does; once for identical items of a map or starmap."""
+    callers = _task_stack.stack
+    caller = callers[-2] if len(callers) > 1 else None
+    if caller is None or caller.name not in MAPS or plan.exclusive or plan.policy.shadow:
+        return body(*args, **kwargs)
+    memo = caller.request.__dict__.setdefault(MEMO, {})
+    try:
+        key = plan.key(args, kwargs)
+    except TypeError:
+        return body(*args, **kwargs)
+    if key not in memo:
+        memo[key] = body(*args, **kwargs)
+    return memo[key]

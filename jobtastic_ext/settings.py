@@ -1,0 +1,172 @@
+"""The settings of an app, read once and checked all together.
+
+`read_settings` takes any mapping with `get`, such as ``app.conf``; it knows nothing of Celery.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from math import isfinite
+from pathlib import Path
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from .errors import ConfigurationError
+
+__all__ = ("Conf", "Settings", "default_store", "read_settings")
+
+#: Schemes of Celery's URLs that a `RedisStore` understands.
+REDIS_SCHEMES = ("redis", "rediss", "redis+socket", "socket", "sentinel")
+
+#: Brokers that exist on one machine only, so that a file is shared as far as they are.
+LOCAL_BROKERS = ("memory", "filesystem", "sqla+sqlite", "sqlalchemy+sqlite")
+
+#: What a key may begin with: safe in every store, and easy to find with ``SCAN``.
+PREFIX = re.compile(r"[A-Za-z0-9_.:{}-]{1,100}")
+
+
+class Conf(Protocol):
+    """The part of ``app.conf`` that is used here."""
+
+    def get(self, key: str, default: Any = None) -> Any: ...
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """Settings of one app.  Times are seconds."""
+
+    #: Path of the policy file, or the policy itself.
+    policy: str | Mapping[str, Any]
+    #: URL of the store of claims.
+    store: str
+    #: Options for the store that its URL cannot carry.
+    store_options: Mapping[str, Any]
+    key_prefix: str = "jobtastic"
+    #: How long a running claim outlives its worker.
+    lease: float = 30.0
+    #: Longest that one store call may take.
+    store_timeout: float = 0.5
+    #: Longest that a call which could not be sent waits for its mark in the result backend.
+    publish_timeout: float = 1.0
+
+
+def read_settings(conf: Conf) -> Settings:
+    """Read and check the ``jobtastic_*`` settings.
+
+    Raises `ConfigurationError` that names every setting that is wrong, and what to write.
+    """
+    complaints: list[str] = []
+
+    def ask(name: str, default: Any, check: Callable[[str, Any], Any]) -> Any:
+        found = conf.get(name)
+        if found is None:
+            return default
+        try:
+            return check(name, found)
+        except ConfigurationError as error:
+            complaints.append(str(error))
+            return default
+
+    policy = ask(
+        "jobtastic_policy", os.environ.get("JOBTASTIC_POLICY") or "jobtastic.yaml", _policy
+    )
+    key_prefix = ask("jobtastic_key_prefix", "jobtastic", _prefix)
+    lease = ask("jobtastic_lease", 30.0, _seconds)
+    store_timeout = ask("jobtastic_store_timeout", 0.5, _seconds)
+    publish_timeout = ask("jobtastic_publish_timeout", 1.0, _seconds)
+    store = ""
+    options: dict[str, Any] = {}
+    try:
+        store, options = _store(conf)
+    except ConfigurationError as error:
+        complaints.append(str(error))
+    if complaints:
+        raise ConfigurationError("; ".join(complaints))
+    return Settings(
+        policy=policy,
+        store=store,
+        store_options=options,
+        key_prefix=key_prefix,
+        lease=lease,
+        store_timeout=store_timeout,
+        publish_timeout=publish_timeout,
+    )
+
+
+def default_store(backend: str | None, broker: str | None) -> str:
+    """Choose where claims live: the result backend's Redis, the broker's, or a local file."""
+    for url in (backend, broker):
+        if url and scheme(url) == "sentinel":
+            return url
+        if url and scheme(url) in REDIS_SCHEMES:
+            return url.partition(";")[0]  # of a broker's alternatives, the first
+    if broker and scheme(broker) in LOCAL_BROKERS:
+        return f"sqlite:///{Path.cwd() / 'jobtastic.sqlite3'}"
+    raise ConfigurationError(
+        "jobtastic_store is not set, and neither the result backend nor the broker is Redis; "
+        "set jobtastic_store to a URL that producers and workers share, such as "
+        "redis://localhost/2, or sqlite:////var/lib/reports/jobtastic.sqlite3 on one machine"
+    )
+
+
+def scheme(url: str) -> str:
+    """Return what comes before ``://``, without Celery's optional ``redis+`` of sockets."""
+    return url.partition("://")[0].lower()
+
+
+def _store(conf: Conf) -> tuple[str, dict[str, Any]]:
+    backend, broker = _url(conf, "result_backend"), _url(conf, "broker_url")
+    chosen = conf.get("jobtastic_store")
+    if chosen is None:
+        chosen = default_store(backend, broker)
+    elif not isinstance(chosen, str) or "://" not in chosen:
+        raise ConfigurationError(
+            f"jobtastic_store is {chosen!r}; expected a URL such as redis://localhost/2"
+        )
+    options: dict[str, Any] = {}
+    if chosen == backend:
+        transport = conf.get("result_backend_transport_options") or {}
+        ssl = conf.get("redis_backend_use_ssl")
+    elif chosen == broker:
+        transport = conf.get("broker_transport_options") or {}
+        ssl = conf.get("broker_use_ssl")
+    else:
+        return chosen, options
+    for name in ("master_name", "sentinel_kwargs"):
+        if name in transport:
+            options[name] = transport[name]
+    if isinstance(ssl, Mapping):
+        options.update(ssl)
+        chosen = re.sub(r"^redis://", "rediss://", chosen)
+    return chosen, options
+
+
+def _url(conf: Conf, name: str) -> str | None:
+    # Celery keeps the backend and the broker under properties that also read the environment.
+    found = getattr(conf, name, None) or conf.get(name)
+    return found if isinstance(found, str) else None
+
+
+def _policy(name: str, found: Any) -> str | Mapping[str, Any]:
+    if isinstance(found, Mapping):
+        return found
+    if isinstance(found, str | os.PathLike):
+        return os.fspath(found)
+    raise ConfigurationError(f"{name} is {found!r}; expected a path, or the policy as a mapping")
+
+
+def _prefix(name: str, found: Any) -> str:
+    if isinstance(found, str) and PREFIX.fullmatch(found):
+        return found
+    raise ConfigurationError(
+        f"{name} is {found!r}; expected 1 to 100 letters, digits or any of _ . : {{ }} -"
+    )
+
+
+def _seconds(name: str, found: Any) -> float:
+    number = isinstance(found, int | float) and not isinstance(found, bool)
+    if number and isfinite(found) and 0.01 <= found <= 31_536_000:
+        return float(found)
+    raise ConfigurationError(f"{name} is {found!r}; expected seconds, from 0.01 to a year")

@@ -1,0 +1,37 @@
+"""The contract of a store of claims."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from ..records import Answer, Claim, Operation
+
+__all__ = ("Store",)
+
+
+class Store(ABC):
+    """Keeps one `Claim` under each key and changes it atomically, by its own clock.
+
+    The rules of the change are those of `jobtastic_ext.claims.step`; a store adds atomicity, a
+    clock and a bound on time.  Every method takes at most the timeout the store was opened with
+    and raises `StoreUnavailable` past it, or `StoreError` when the store refuses the operation.
+    A value under a key that is not a claim counts as absent, is logged once, and is replaced by
+    the next change.  A store may be used from many threads, and from a process forked after it
+    was opened.
+    """
+
+    @abstractmethod
+    def apply(self, key: str, operation: Operation) -> Answer:
+        """Carry out `operation` on the claim under `key` and return its answer."""
+
+    @abstractmethod
+    def read(self, key: str) -> Claim | None:
+        """Return the claim under `key` as it is now, or None."""
+
+    @abstractmethod
+    def ping(self) -> None:
+        """Return if the store answers; raise `StoreUnavailable` if not."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of connections.  A closed store opens again when it is used."""

@@ -1,0 +1,85 @@
+-- A worker has a message in hand: the twin of `jobtastic_ext.claims.begin`.
+-- KEYS[1]  the call key.
+-- ARGV[1]  `Begin`: task_id, run, lease, herd, gen, attempt, group, exclusive, gone, refresh, since,
+--          after, bare, redelivered.
+
+if claim.given_up[op.gen .. ':' .. op.task_id] then
+  return answer(claim, 'dropped', op.task_id, op.gen)
+end
+if claim.value and claim.value.owner == op.gone then
+  claim = Claim(claim.holder, nil, claim.given_up)
+end
+local value, holder = claim.value, claim.holder
+
+local function with_value(fields)
+  local copy = {}
+  for name, field in pairs(value) do copy[name] = field end
+  for name, field in pairs(fields) do copy[name] = field end
+  return Claim(holder, Value(copy), claim.given_up)
+end
+
+-- By the run that ended last, if this message is to have its outcome.
+if value and not (value.owner == op.task_id and op.attempt > value.attempt) then
+  local same = op.gen ~= '' and op.gen == value.gen
+  if value.owner == op.task_id and (same or op.redelivered) and not value.failed then
+    if value.bare and not op.bare then
+      return answer(with_value{ bare = false }, 'reuse', value.owner, value.gen)
+    end
+    local kept = with_value{ kept = math.max(value.kept, later(LINGER)) }
+    return answer(kept, 'finished', value.owner, value.gen)
+  end
+  if not op.exclusive and (same or not op.refresh) then
+    local lately = op.since ~= 0 and value.ended >= op.since
+    if now < value.fresh or ((same or lately) and now < value.kept) then
+      return answer(claim, 'reuse', value.owner, value.gen)
+    end
+  end
+end
+if op.lease == 0 then return answer(claim, 'free', op.task_id, op.gen) end
+
+-- Whether this message waits for the run that holds the claim.
+local function must_follow()
+  if now >= holder['until'] then return false end
+  if holder.state == 'queued' then
+    if holder.owner == op.task_id then
+      -- A copy made for others waits for its retry; the first message is yet to be served.
+      return holder.bare and not op.bare and op.attempt < holder.attempt
+    end
+    -- A retry waits for its countdown: its attempts stay one sequence.  And a message of another
+    -- generation, a late copy perhaps, leaves the run to those who are asked to make it.
+    local foreign = op.gen ~= '' and op.gen ~= holder.gen and op.gen ~= holder.next_gen
+    for _, id in ipairs(holder.orphans) do foreign = foreign or id == op.task_id end
+    return holder.attempt > 0 or (foreign and not op.exclusive)
+  end
+  if holder.owner == op.task_id then
+    -- A second delivery, unless it is the run itself, or the retry that this run has sent.
+    return holder.run ~= op.run and holder.run ~= op.after
+  end
+  return op.exclusive or now < holder.herd
+end
+
+local gen = op.gen ~= '' and op.gen or op.run
+local upcoming, upcoming_gen, followed, orphans = '', '', false, NOBODY
+if holder then
+  if must_follow() then
+    local changed = Claim(with(holder, { followed = true }), claim.value, claim.given_up)
+    return answer(changed, 'follow', holder.owner, holder.gen)
+  end
+  if holder.owner == op.task_id and op.attempt < holder.attempt and now < holder['until'] then
+    return answer(claim, 'dropped', op.task_id, op.gen)
+  end
+  if not op.exclusive then
+    followed = holder.followed
+    if not op.refresh and (op.gen == '' or op.gen ~= holder.next_gen) then
+      gen, upcoming, upcoming_gen = holder.gen, holder.next, holder.next_gen
+    end
+    orphans = displaced(holder, op.task_id, upcoming)
+  end
+end
+local running = Holder{
+  state = 'running', owner = op.task_id, gen = gen, run = op.run,
+  ['until'] = later(op.lease), herd = later(op.herd), attempt = op.attempt,
+  followed = followed, group = op.group, next = upcoming, next_gen = upcoming_gen,
+  bare = op.bare, orphans = orphans,
+}
+return answer(Claim(running, claim.value, claim.given_up), 'run', '', gen)

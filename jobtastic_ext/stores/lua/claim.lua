@@ -1,0 +1,103 @@
+-- A caller asks for the right to publish: the twin of `jobtastic_ext.claims.claim_call`.
+-- KEYS[1]  the call key.
+-- ARGV[1]  `ClaimCall`: task_id, gen, hold, pinned, refresh, brief, group, gone.
+
+local value, holder = claim.value, claim.holder
+if value and op.refresh then
+  -- For those who wait for it, not for this call.
+  local kept = {}
+  for name, field in pairs(value) do kept[name] = field end
+  kept.fresh, kept.stale = 0, 0
+  value = Value(kept)
+end
+if value and (value.owner == op.gone or value.owner == op.task_id) then
+  value = nil -- unreadable, or sent anew under the same id
+end
+local orphans = displaced(holder, op.task_id)
+if holder and holder.owner == op.gone
+    and (holder.ending or holder.state == 'queued' or now >= holder['until']) then
+  if holder.followed then
+    -- It ended some time ago, so only its own generation may have it.
+    value = Value{
+      owner = holder.owner, gen = holder.gen, bare = holder.bare, kept = later(LINGER),
+    }
+  end
+  orphans = holder.orphans
+  if holder.next ~= '' then
+    holder = after(holder, op.hold, orphans)
+  else
+    holder = nil
+  end
+end
+claim = Claim(holder, value, claim.given_up)
+
+local refreshes = false
+if value then
+  if now < value.fresh then return answer(claim, 'cached', value.owner, value.gen) end
+  if now < value.stale and not op.pinned then
+    if is_held(holder) then return answer(claim, 'stale', value.owner, value.gen) end
+    refreshes = true
+  elseif op.group ~= '' and op.group == value.group and not op.refresh and not value.failed
+      and now < value.kept then
+    return answer(claim, 'joined', value.owner, value.gen)
+  end
+end
+if op.hold == 0 then
+  local word = refreshes and 'refresh' or 'free'
+  return answer(claim, word, value and value.owner or op.task_id, op.gen)
+end
+
+local function may_join()
+  if is_held(holder) then
+    -- A message that expires before this call would is not to be waited for.
+    local leaves = holder.brief and holder.state == 'queued' and later(op.hold) > holder['until']
+    return holder.owner == op.task_id or not leaves
+  end
+  -- Others wait no longer for this run, but a refresh waits for its end, and others for that.
+  return now < holder['until'] and (op.refresh or holder.next ~= '')
+end
+
+local function join()
+  local foreign = holder.owner ~= op.task_id
+  if op.refresh and foreign and holder.state == 'running' and holder.next == '' then
+    local waiting = with(holder, { next = op.task_id, next_gen = op.gen })
+    return answer(Claim(waiting, value, claim.given_up), 'claimed', op.task_id, op.gen)
+  end
+  local word, id, gen = 'joined', holder.owner, holder.gen
+  if holder.next ~= '' and foreign then
+    id, gen = holder.next, holder.next_gen
+  elseif holder.ending and foreign and not op.pinned then
+    word = 'ending'
+  end
+  local joined = holder
+  if op.pinned and not holder.followed then joined = with(holder, { followed = true }) end
+  return answer(Claim(joined, value, claim.given_up), word, id, gen)
+end
+
+if holder and not refreshes then
+  if may_join() then return join() end
+  if now >= holder['until'] and not op.refresh then
+    if op.pinned then
+      -- Published under its own id all the same; the worker takes over.
+      local followed = with(holder, { followed = true })
+      return answer(Claim(followed, value, claim.given_up), 'joined', holder.owner, holder.gen)
+    end
+    if not (holder.state == 'queued' and holder.brief) then
+      -- Published under the dead run's id, so that everybody who joined it is served.
+      local taken = with(holder, {
+        state = 'queued', run = '', ['until'] = later(op.hold), herd = 0, attempt = 0,
+        ending = false, taken = true, followed = true, next = '', next_gen = '',
+        orphans = displaced(holder, holder.owner),
+      })
+      return answer(Claim(taken, value, claim.given_up), 'takeover', holder.owner, holder.gen)
+    end
+  end
+end
+
+local fresh = Holder{
+  state = 'queued', owner = op.task_id, gen = op.gen, ['until'] = later(op.hold),
+  brief = op.brief, group = op.group, orphans = orphans,
+}
+local changed = Claim(fresh, value, claim.given_up)
+if refreshes then return answer(changed, 'refresh', value.owner, op.gen) end
+return answer(changed, 'claimed', op.task_id, op.gen)

@@ -1,0 +1,8 @@
+-- The body is over: the twin of `jobtastic_ext.claims.ending`.
+-- KEYS[1]  the call key.
+-- ARGV[1]  `Ending`: task_id, run.
+
+local holder = claim.holder
+if not is_run(holder, op.task_id, op.run) then return answer(claim, 'lost') end
+local changed = Claim(with(holder, { ending = true }), claim.value, claim.given_up)
+return answer(changed, 'ok', '', '', holder.orphans)

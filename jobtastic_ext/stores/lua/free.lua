@@ -1,0 +1,28 @@
+-- A caller claims a key that nobody holds: the commonest case, without the machinery of the others.
+-- It is what `claim.lua` does with an empty claim, and is held equal to it by the same tests.
+-- KEYS[1]  the call key.
+-- ARGV[1]  `ClaimCall`.  ARGV[2]  only in tests: the time.
+if redis.call('EXISTS', KEYS[1]) == 0 then
+  local op = cjson.decode(ARGV[1])
+  if op.hold > 0 then
+    local now = tonumber(ARGV[2])
+    if not now then
+      local time = redis.call('TIME')
+      now = time[1] * 1000 + math.floor(time[2] / 1000)
+    end
+    local ends = math.min(now + op.hold, 90000000000000)
+    local holder = {
+      state = 'queued', owner = op.task_id, gen = op.gen, ['until'] = ends,
+      brief = op.brief, group = op.group,
+    }
+    if ends + 3600000 >= 90000000000000 then
+      redis.call('SET', KEYS[1], cjson.encode{ holder = holder })
+    else
+      redis.call(
+        'SET', KEYS[1], cjson.encode{ holder = holder }, 'PX',
+        string.format('%.0f', ends + 3600000 - now)
+      )
+    end
+    return { 'claimed', op.task_id, op.gen, now, {} }
+  end
+end

@@ -1,0 +1,9 @@
+-- A takeover could not be published: the twin of `jobtastic_ext.claims.lapse`.
+-- KEYS[1]  the call key.
+-- ARGV[1]  `Lapse`: task_id.
+
+local holder = claim.holder
+if not holder or holder.owner ~= op.task_id or holder.state ~= 'queued' then
+  return answer(claim, 'lost')
+end
+return answer(Claim(with(holder, { ['until'] = now }), claim.value, claim.given_up), 'ok')

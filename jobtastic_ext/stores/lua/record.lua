@@ -1,0 +1,243 @@
+-- The head of every script: the claim under KEYS[1], what it looks like, and how it is saved.
+--
+-- KEYS[1]  a call key, "<prefix>:<hash>".  A string: one claim as JSON, the shape of
+--          `jobtastic_ext.records.Claim` with defaults left out.  It expires when the claim does
+--          (`jobtastic_ext.claims.expiry`); a claim that ends with `FOREVER` has no expiry.
+-- ARGV[1]  the operation as JSON, the shape of its record in `jobtastic_ext.records`.
+-- ARGV[2]  only in tests: the time, in ms, instead of the server's clock.
+--
+-- A script answers {word, task id, generation, time, other ids}, and a sixth element, 1, when what
+-- was stored under the key was not a claim.  Records are never changed in place, as in `claims.py`;
+-- so what is still the same table, or holds the same fields, need not be written.
+
+local FOREVER = 90000000000000
+local LINGER = 3600000
+local MOST_ORPHANS = 32
+local NOBODY = {}
+
+local HOLDER = { state = 'string', owner = 'string', gen = 'string', ['until'] = 'number' }
+local HOLDER_DEFAULTS = {
+  run = '', herd = 0, attempt = 0, brief = false, followed = false,
+  group = '', next = '', next_gen = '', ending = false, taken = false, bare = false,
+  orphans = NOBODY,
+}
+local VALUE = { owner = 'string', gen = 'string' }
+local VALUE_DEFAULTS = {
+  group = '', failed = false, bare = false, attempt = 0, ended = 0, fresh = 0, stale = 0, kept = 0,
+}
+local OPERATION_DEFAULTS = {
+  gen = '', group = '', gone = '', run = '', attempt = 0, give_up = 0, pinned = false,
+  refresh = false, brief = false, exclusive = false, failed = false, unclaimed = false,
+  since = 0, after = '', bare = false, redelivered = false,
+}
+
+local HOLDER_META = { __index = HOLDER_DEFAULTS }
+local VALUE_META = { __index = VALUE_DEFAULTS }
+
+local key = KEYS[1]
+local op = setmetatable(cjson.decode(ARGV[1]), { __index = OPERATION_DEFAULTS })
+local now = tonumber(ARGV[2])
+if not now then
+  local time = redis.call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function later(length)
+  return math.min(now + length, FOREVER)
+end
+
+local function Claim(holder, value, given_up)
+  return { holder = holder, value = value, given_up = given_up }
+end
+
+local function Holder(fields)
+  return setmetatable(fields, HOLDER_META)
+end
+
+local function Value(fields)
+  return setmetatable(fields, VALUE_META)
+end
+
+-- A copy of `holder` with other `fields`.
+local function with(holder, fields)
+  local copy = {}
+  for name, field in pairs(holder) do copy[name] = field end
+  for name, field in pairs(fields) do copy[name] = field end
+  return Holder(copy)
+end
+
+-- Whether identical calls wait for this holder.
+local function is_held(holder)
+  if not holder or now >= holder['until'] then return false end
+  return holder.state == 'queued' or now < holder.herd
+end
+
+-- Whether the claim is held by this run (of a worker's any child, if `run` ends in a dot).
+local function is_run(holder, task_id, run)
+  if not holder or holder.state ~= 'running' or holder.owner ~= task_id then return false end
+  if holder.run == run then return true end
+  return string.sub(run, -1) == '.' and string.sub(holder.run, 1, #run) == run
+end
+
+-- Who holds the claim when `holder` lets go: the refresh that waits, or who is left unserved.
+local function after(holder, hold, orphans)
+  if holder.next ~= '' then
+    return Holder{
+      state = 'queued', owner = holder.next, gen = holder.next_gen, ['until'] = later(hold),
+      orphans = orphans,
+    }
+  end
+  if #orphans > 0 then
+    local rest = NOBODY
+    if #orphans > 1 then rest = { unpack(orphans, 2) } end
+    return Holder{
+      state = 'queued', owner = orphans[1], gen = holder.gen, ['until'] = now, orphans = rest,
+    }
+  end
+  return nil
+end
+
+-- Everybody who loses the claim to `task_id`, but for `spared`.
+local function displaced(holder, task_id, spared)
+  if not holder then return NOBODY end
+  local seen, ids = { [''] = true, [task_id] = true }, {}
+  local function add(id)
+    if not seen[id] then
+      seen[id] = true
+      ids[#ids + 1] = id
+    end
+  end
+  for _, id in ipairs(holder.orphans) do add(id) end
+  add(holder.owner)
+  add(holder.next)
+  local kept = {}
+  for index = math.max(1, #ids - MOST_ORPHANS + 1), #ids do
+    if ids[index] ~= spared then kept[#kept + 1] = ids[index] end
+  end
+  if #kept == 0 then return NOBODY end
+  return kept
+end
+
+local function expiry(claim)
+  local last = 0
+  for _, ends in pairs(claim.given_up) do last = math.max(last, ends) end
+  if claim.holder then last = math.max(last, claim.holder['until'] + LINGER) end
+  if claim.value then
+    last = math.max(last, claim.value.fresh, claim.value.stale, claim.value.kept)
+  end
+  return math.min(last, FOREVER)
+end
+
+local function is_record(fields, needed, defaults)
+  if type(fields) ~= 'table' then return false end
+  for name, kind in pairs(needed) do
+    if type(fields[name]) ~= kind then return false end
+  end
+  for name, default in pairs(defaults) do
+    local field = fields[name]
+    if field ~= nil and type(field) ~= type(default) then return false end
+  end
+  return true
+end
+
+-- The claim that `raw` encodes; nil if it encodes none.
+local function decode(raw)
+  local understood, claim = pcall(cjson.decode, raw)
+  if not understood or type(claim) ~= 'table' then return nil end
+  local holder, value, given_up = claim.holder, claim.value, claim.given_up
+  if holder == nil and value == nil and given_up == nil then return nil end
+  if holder ~= nil then
+    if not is_record(holder, HOLDER, HOLDER_DEFAULTS) then return nil end
+    if holder.state ~= 'queued' and holder.state ~= 'running' then return nil end
+    for place, id in pairs(holder.orphans or NOBODY) do
+      if type(place) ~= 'number' or type(id) ~= 'string' then return nil end
+    end
+    setmetatable(holder, HOLDER_META)
+  end
+  if value ~= nil then
+    if not is_record(value, VALUE, VALUE_DEFAULTS) then return nil end
+    setmetatable(value, VALUE_META)
+  end
+  if given_up ~= nil then
+    if type(given_up) ~= 'table' then return nil end
+    for name, ends in pairs(given_up) do
+      if type(name) ~= 'string' or type(ends) ~= 'number' then return nil end
+    end
+  end
+  return Claim(holder, value, given_up or {})
+end
+
+-- Forget what time has ended.
+local function prune(claim)
+  if expiry(claim) <= now then return Claim(nil, nil, {}) end
+  local value, given_up = claim.value, {}
+  if value and now >= math.max(value.fresh, value.stale, value.kept) then value = nil end
+  for name, ends in pairs(claim.given_up) do
+    if now < ends then given_up[name] = ends end
+  end
+  return Claim(claim.holder, value, given_up)
+end
+
+local function same(one, other)
+  if one == other then return true end
+  if not one or not other then return false end
+  for name, field in pairs(one) do
+    if other[name] ~= field then return false end
+  end
+  for name, field in pairs(other) do
+    if one[name] ~= field then return false end
+  end
+  return true
+end
+
+-- `fields` without those that have their default.
+local function sparse(fields, defaults)
+  if not fields then return nil end
+  local copy = {}
+  for name, field in pairs(fields) do
+    if defaults[name] ~= field then copy[name] = field end
+  end
+  return copy
+end
+
+local function encode(claim)
+  return cjson.encode{
+    holder = sparse(claim.holder, HOLDER_DEFAULTS),
+    value = sparse(claim.value, VALUE_DEFAULTS),
+    given_up = next(claim.given_up) and claim.given_up or nil,
+  }
+end
+
+-- What is stored under the key, pruned; and 1 if it was not a claim.
+local function load()
+  local raw = redis.pcall('GET', key)
+  if type(raw) == 'table' then
+    if not string.find(raw.err, 'WRONGTYPE', 1, true) then
+      redis.call('GET', key) -- raises the error again, whatever it is
+    end
+    return Claim(nil, nil, {}), 1
+  end
+  if not raw then return Claim(nil, nil, {}), nil end
+  local claim = decode(raw)
+  if not claim then return Claim(nil, nil, {}), 1 end
+  return prune(claim), nil
+end
+
+local stored, foreign = load()
+local claim = stored
+
+-- Store `changed`, unless nothing did change, and answer.
+local function answer(changed, word, id, gen, ids)
+  if not (same(changed.holder, stored.holder) and same(changed.value, stored.value)
+      and same(changed.given_up, stored.given_up)) then
+    local ends = expiry(changed)
+    if ends <= now then
+      redis.call('DEL', key)
+    elseif ends >= FOREVER then
+      redis.call('SET', key, encode(changed))
+    else
+      redis.call('SET', key, encode(changed), 'PX', string.format('%.0f', ends - now))
+    end
+  end
+  return { word, id or '', gen or '', now, ids or NOBODY, foreign }
+end

@@ -1,0 +1,8 @@
+-- The run is alive: the twin of `jobtastic_ext.claims.renew`.
+-- KEYS[1]  the call key.
+-- ARGV[1]  `Renew`: task_id, run, lease.
+
+local holder = claim.holder
+if not is_run(holder, op.task_id, op.run) then return answer(claim, 'lost') end
+local renewed = with(holder, { ['until'] = later(op.lease) })
+return answer(Claim(renewed, claim.value, claim.given_up), 'ok', holder.run)

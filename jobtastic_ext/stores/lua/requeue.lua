@@ -1,0 +1,11 @@
+-- A run will be retried: the twin of `jobtastic_ext.claims.requeue`.
+-- KEYS[1]  the call key.
+-- ARGV[1]  `Requeue`: task_id, run, hold, attempt.
+
+local holder = claim.holder
+if not is_run(holder, op.task_id, op.run) then return answer(claim, 'lost') end
+local waiting = with(holder, {
+  state = 'queued', run = '', ['until'] = later(op.hold), herd = 0, attempt = op.attempt,
+  ending = false,
+})
+return answer(Claim(waiting, claim.value, claim.given_up), 'ok')

@@ -1,0 +1,96 @@
+"""Claims in the memory of one process."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+
+from ..claims import EMPTY, expiry, prune, step
+from ..records import Answer, Claim, Operation
+from .base import Store
+
+__all__ = ("MemoryStore", "shared")
+
+#: Expired claims are looked for after this many changes.
+SWEEP_EVERY = 1_000
+
+
+def wall_clock() -> int:
+    """The machine's time in milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+class MemoryStore(Store):
+    """One process' claims: for tests, for eager runs, and where every caller shares a process.
+
+    `clock` returns the time in milliseconds.  A forked child starts with no claims: it cannot
+    share those of its parent, and must not act on what it remembers of them.
+    """
+
+    def __init__(self, *, clock: Callable[[], int] = wall_clock) -> None:
+        self._clock = clock
+        self._memory = _Memory()
+
+    def __repr__(self) -> str:
+        return "<MemoryStore>"
+
+    def apply(self, key: str, operation: Operation) -> Answer:
+        memory = self._current()
+        with memory.lock:
+            now = self._clock()
+            old = memory.load(key, now)
+            new, answer = step(operation, old, now)
+            if new != old:
+                memory.save(key, new, now)
+        return answer
+
+    def read(self, key: str) -> Claim | None:
+        memory = self._current()
+        with memory.lock:
+            claim = memory.load(key, self._clock())
+        return None if claim == EMPTY else claim
+
+    def ping(self) -> None:
+        """Return: memory answers always."""
+
+    def close(self) -> None:
+        """Do nothing: the claims last as long as the store."""
+
+    def _current(self) -> _Memory:
+        if self._memory.pid != os.getpid():
+            self._memory = _Memory()
+        return self._memory
+
+
+class _Memory:
+    """What one process remembers.  After a fork another thread may hold the old lock for ever."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.lock = threading.Lock()
+        self._claims: dict[str, Claim] = {}
+        self._changes = 0
+
+    def load(self, key: str, now: int) -> Claim:
+        claim = self._claims.get(key, EMPTY)
+        return prune(claim, now) if now < expiry(claim) else EMPTY
+
+    def save(self, key: str, claim: Claim, now: int) -> None:
+        if now < expiry(claim):
+            self._claims[key] = claim
+        else:
+            self._claims.pop(key, None)
+        self._changes += 1
+        if self._changes % SWEEP_EVERY == 0:
+            self._claims = {k: c for k, c in self._claims.items() if now < expiry(c)}
+
+
+#: The stores that URLs named, for as long as the process runs.
+_shared: dict[str, MemoryStore] = {}
+
+
+def shared(url: str) -> MemoryStore:
+    """Return the store of that URL, the same for everybody who asks."""
+    return _shared.setdefault(url, MemoryStore())

@@ -1,0 +1,12 @@
+-- Claims in SQLite.
+--
+-- key      the call key, "<prefix>:<hash>"
+-- claim    one `jobtastic_ext.records.Claim` as JSON, defaults left out
+-- expires  when the claim ends, in ms since 1970 by the machine's clock;
+--          90000000000000 for never.  An expired row counts as absent until it is purged.
+CREATE TABLE IF NOT EXISTS claims (
+    key     TEXT PRIMARY KEY,
+    claim   BLOB NOT NULL,
+    expires INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS claims_by_expiry ON claims (expires);

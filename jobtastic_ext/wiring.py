@@ -1,0 +1,85 @@
+"""Which of Celery's signals ends up where.  No logic: each handler hands on and returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from celery import signals
+from celery.utils.dispatch import Signal
+
+from .endings import end, succeed
+from .leases import Keeper
+from .runtime import Runtime, runtime_of
+
+__all__ = ("connect", "disconnect")
+
+Handler = Callable[..., None]
+
+
+def keeper_of(runtime: Runtime) -> Keeper:
+    keeper = runtime.keeper
+    if not isinstance(keeper, Keeper):
+        keeper = runtime.keeper = Keeper(runtime)
+    return keeper
+
+
+def on_received(sender: Any, request: Any, **_: Any) -> None:
+    runtime = runtime_of(request.app)
+    if runtime is not None:
+        keeper_of(runtime).receive(request)
+
+
+def on_success(sender: Any, **_: Any) -> None:
+    succeed(sender)
+
+
+def on_postrun(sender: Any, state: str | None = None, retval: Any = None, **_: Any) -> None:
+    runtime = runtime_of(sender.app)
+    if runtime is not None:
+        end(runtime, sender, state, retval)
+
+
+def on_failure(sender: Any, task_id: str, exception: BaseException, **_: Any) -> None:
+    if not isinstance(exception, WorkerLostError | TimeLimitExceeded):
+        return  # it was raised by the task, in its own process: `on_postrun` follows
+    runtime = runtime_of(sender.app)
+    if runtime is not None:
+        keeper_of(runtime).lose(sender, task_id)
+
+
+def on_revoked(sender: Any, request: Any, terminated: bool = False, **_: Any) -> None:
+    runtime = runtime_of(sender.app)
+    if runtime is not None:
+        keeper_of(runtime).revoke(sender, request, bool(terminated))
+
+
+def on_shutdown(sender: Any, **_: Any) -> None:
+    runtime = runtime_of(sender.app)
+    if runtime is not None and runtime.keeper is not None:
+        runtime.keeper.stop()
+        runtime.keeper = None
+
+
+#: Strong references: Celery's signals keep weak ones, and a handler must not vanish.
+TABLE: tuple[tuple[Signal, Handler], ...] = (
+    (signals.task_received, on_received),
+    (signals.task_success, on_success),
+    (signals.task_postrun, on_postrun),
+    (signals.task_failure, on_failure),
+    (signals.task_revoked, on_revoked),
+    (signals.worker_shutdown, on_shutdown),
+)
+
+
+def connect() -> None:
+    """Connect every handler; doing it twice is harmless."""
+    for signal, handler in TABLE:
+        signal.connect(handler, weak=False, dispatch_uid=f"jobtastic_ext.{handler.__name__}")
+
+
+def disconnect() -> None:
+    """Undo `connect`."""
+    for signal, handler in TABLE:
+        signal.disconnect(handler, dispatch_uid=f"jobtastic_ext.{handler.__name__}")

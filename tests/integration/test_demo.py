@@ -1,0 +1,20 @@
+"""``make demo`` holds what it says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tests.workers import ROOT
+
+
+def test_the_demo_holds_and_ends_by_itself() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "jobtastic_ext.demo"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=150,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "All of it held" in done.stdout

@@ -1,0 +1,214 @@
+"""One line enables producers and workers, and everything can be put back."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from jobtastic_ext import JobtasticStep, PolicyError
+from jobtastic_ext.runtime import runtime_of
+from tests.integration.conftest import POLICY, Project
+from tests.workers import ROOT, Worker
+
+TIMEOUT = 30
+
+
+@pytest.mark.parametrize("name", ["shared", "unbound", "based", "add", "work"])
+def test_every_way_to_declare_a_task(project: Project, unique: str, name: str) -> None:
+    # `@shared_task`, `@app.task`, unbound, a custom base class with its own `__call__`.
+    task = project.task(name)
+    if name == "add":
+        arguments: tuple[Any, ...] = (1000, int(unique, 16))
+        seen: Any = list(arguments)
+    else:
+        arguments, seen = (unique,), unique
+    first = task.apply_async(arguments, {"delay": 0.5})
+    assert task.apply_async(arguments, {"delay": 0.5}).id == first.id
+    sent = project.app.send_task(task.name, arguments, {"delay": 0.5})
+    first.get(timeout=TIMEOUT)
+    sent.get(timeout=TIMEOUT)
+    assert project.runs(name, seen) == 1
+
+
+def test_an_app_without_the_step_is_left_alone(redis_server: Any) -> None:
+    app = Celery("bare", broker=redis_server.url(0), set_as_current=False)
+    app.conf.jobtastic_policy = "/there/is/no/such/file"
+
+    @app.task(name="bare.task")
+    def bare() -> None: ...
+
+    assert runtime_of(app) is None
+    assert bare.delay().id != bare.delay().id
+    assert bare.forget() is False
+
+
+def test_uninstall_puts_everything_back_and_install_is_repeatable() -> None:
+    script = """
+from celery.app.task import Task
+before = dict(vars(Task))
+import jobtastic_ext
+assert Task.apply_async is not before["apply_async"]
+jobtastic_ext.install(); jobtastic_ext.install()
+jobtastic_ext.uninstall()
+now = dict(vars(Task))
+changed = {k for k in {**before, **now} if before.get(k) is not now.get(k)}
+assert not changed, changed
+jobtastic_ext.uninstall()
+jobtastic_ext.install()
+assert Task.apply_async is not before["apply_async"]
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", script], check=True, cwd=ROOT)
+
+
+def test_uninstall_unwraps_the_tasks_of_a_worker() -> None:
+    script = """
+import jobtastic_ext
+from celery import Celery
+from jobtastic_ext.bootstep import JobtasticStep
+app = Celery("x", broker="memory://", backend="cache+memory://")
+app.conf.jobtastic_store = "memory://"
+app.conf.jobtastic_policy = {"tasks": {"t": {}}}
+app.steps["worker"].add(JobtasticStep)
+@app.task(name="t")
+def t(): return 1
+run = t.run
+class Parent: pass
+parent = Parent(); parent.app = app
+JobtasticStep(parent); JobtasticStep(parent)
+assert t.run is not run and t.run() == 1
+jobtastic_ext.uninstall()
+assert t.run == run and "run" not in vars(t)
+from celery import signals
+left = [r for r in signals.task_postrun.receivers if "jobtastic" in repr(r)]
+assert not left, left
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", script], check=True, cwd=ROOT)
+
+
+def test_always_eager_and_direct_calls_pass_through(start_project: Any, unique: str) -> None:
+    # Nothing is read, neither a policy nor a store: such are the settings of many a test suite.
+    project = start_project(
+        task_always_eager=True,
+        jobtastic_policy="/there/is/no/such/file",
+        jobtastic_store=None,
+        broker_url="amqp://",
+        result_backend=None,
+    )
+    work = project.task("work")
+    assert work.delay(unique, delay=0).get() == {"x": unique, "y": 1}
+    assert work.delay(unique, delay=0).get() == {"x": unique, "y": 1}
+    assert work(unique, delay=0) == {"x": unique, "y": 1}
+    assert work.apply((unique,), {"delay": 0}).get() == {"x": unique, "y": 1}
+    assert project.runs("work", unique) == 4
+    assert runtime_of(project.app) is None
+
+
+def test_a_task_registered_later(start_project: Any, unique: str) -> None:
+    project = start_project()
+    project.app.finalize()
+    project.app.conf.jobtastic_policy = {"tasks": {"later.task": {}, **POLICY["tasks"]}}
+    project.task("work").delay(unique)
+
+    @project.app.task(name="later.task")
+    def later(x: str) -> str:
+        return x
+
+    assert later.delay(unique).id == later.delay(unique).id
+
+
+def test_settings_by_djangos_namespace(redis_server: Any) -> None:
+    class Settings:
+        CELERY_BROKER_URL = redis_server.url(0)
+        CELERY_RESULT_BACKEND = redis_server.url(1)
+        CELERY_JOBTASTIC_POLICY = POLICY
+        CELERY_JOBTASTIC_KEY_PREFIX = "django"
+        CELERY_JOBTASTIC_LEASE = 7
+
+    app = Celery("django", set_as_current=False)
+    app.config_from_object(Settings, namespace="CELERY")
+    app.steps["worker"].add(JobtasticStep)
+    runtime = runtime_of(app)
+    assert runtime is not None
+    assert runtime.settings.key_prefix == "django"
+    assert runtime.settings.lease == 7
+    assert runtime.settings.store == redis_server.url(1)
+
+
+BAD_POLICY = """\
+tasks:
+  reports.work:
+    cache_durations: 1h
+    significant_kwargs: [x, yy]
+  reports.cached:
+    herd_avoidance_timeout: -5
+"""
+
+
+def test_a_producer_raises_all_mistakes_at_the_first_call(
+    start_project: Any, unique: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "jobtastic.yaml"
+    path.write_text(BAD_POLICY)
+    project = start_project(jobtastic_policy=str(path))
+    for _ in range(2):
+        with pytest.raises(PolicyError) as caught:
+            project.task("work").delay(unique)
+        text = str(caught.value)
+        assert f"{path}:3:5: " in text
+        assert "did you mean `cache_duration`?" in text
+        assert f"{path}:6:29: " in text
+        assert f"{path}:4:29: reports.work takes no argument `yy`" in text
+        assert "did you mean `y`?" in text
+
+
+def test_a_significant_argument_that_the_task_does_not_take(
+    start_project: Any, unique: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "jobtastic.yaml"
+    path.write_text("tasks:\n  reports.work:\n    significant_kwargs:\n      - x\n      - z\n")
+    project = start_project(jobtastic_policy=str(path))
+    project.app.finalize()
+    with pytest.raises(PolicyError, match="takes no argument `z`") as caught:
+        project.task("work").delay(unique)
+    assert f"{path}:5:9: " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"result_backend": "rpc://"}, "rpc:// delivers a result to one caller only"),
+        ({"result_backend": None}, "no result backend is configured"),
+        ({"task_ignore_result": True}, "its results are ignored"),
+    ],
+)
+def test_results_that_cannot_be_shared(
+    start_project: Any, unique: str, settings: dict[str, Any], words: str
+) -> None:
+    project = start_project(jobtastic_policy={"tasks": {"reports.work": {}}}, **settings)
+    with pytest.raises(PolicyError, match=words):
+        project.task("work").delay(unique)
+
+
+def test_a_worker_refuses_to_start_on_an_invalid_policy(start_project: Any, tmp_path: Path) -> None:
+    path = tmp_path / "jobtastic.yaml"
+    path.write_text(BAD_POLICY)
+    project = start_project(jobtastic_policy=str(path))
+    with pytest.raises(AssertionError) as caught, Worker(project.conf):
+        raise RuntimeError("it started")
+    assert f"{path}:3:5: " in str(caught.value)
+    assert "3 mistakes" in str(caught.value)
+
+
+def test_a_policy_for_no_task_is_a_warning_when_a_worker_starts(
+    start_project: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "jobtastic.yaml"
+    path.write_text("tasks:\n  reports.work: {}\n  reports.wrok: {}\n")
+    project = start_project(jobtastic_policy=str(path))
+    worker = project.worker(concurrency=1)
+    assert f"{path}:3:3: no task of this app fits `reports.wrok`" in worker.output()

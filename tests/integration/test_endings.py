@@ -1,0 +1,228 @@
+"""However a run ends, the next identical call is served.
+
+celery-once, celery-singleton and jobtastic go on refusing or joining after a kill or a revoke,
+until their lock's time is over.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Any
+
+import pytest
+from celery.exceptions import TaskRevokedError, TimeLimitExceeded, WorkerLostError
+
+from tests.integration.conftest import Project, wait_until
+
+TIMEOUT = 30
+
+#: Longest that "at once" may take where another process has to notice something first.
+AT_ONCE = 5.0
+
+
+def is_free(project: Project, name: str, *args: Any) -> bool:
+    claim = project.claim(name, *args)
+    return claim is None or claim.holder is None
+
+
+def test_a_message_that_expires(project: Project, unique: str) -> None:
+    # Celery drops it without running the task: only `task_revoked` fires, in the main process.
+    blockers = [project.task("plain").delay(unique, delay=1.0) for _ in range(4)]
+    work = project.task("work")
+    first = work.apply_async((unique,), expires=0.2)
+    for blocker in blockers:
+        blocker.get(timeout=TIMEOUT)
+    with pytest.raises(TaskRevokedError):
+        first.get(timeout=TIMEOUT)
+    second = work.delay(unique)
+    assert second.id != first.id
+    assert second.get(timeout=TIMEOUT)["x"] == unique
+
+
+def test_a_message_that_expires_unseen(start_project: Any, unique: str) -> None:
+    # A broker may drop an expired message by itself: no worker ever sees it.
+    project = start_project()
+    work = project.task("work")
+    first = work.apply_async((unique,), expires=0.5)
+    assert work.apply_async((unique,), expires=0.1).id == first.id
+    time.sleep(0.6)
+    assert work.delay(unique).id != first.id
+
+
+def test_a_message_that_expires_is_not_joined_by_a_call_that_does_not(
+    start_project: Any, unique: str
+) -> None:
+    project = start_project()
+    work = project.task("work")
+    first = work.apply_async((unique,), expires=30)
+    second = work.delay(unique)
+    assert second.id != first.id
+    project.worker(concurrency=2)
+    assert second.get(timeout=TIMEOUT) == first.get(timeout=TIMEOUT) == {"x": unique, "y": 1}
+    assert project.runs("work", unique) == 1
+
+
+def test_revoke_before_the_start(project: Project, unique: str) -> None:
+    blockers = [project.task("plain").delay(unique, delay=4) for _ in range(4)]
+    work = project.task("work")
+    wait_until(lambda: project.runs("plain", unique) == 4)
+    first = work.delay(unique)
+    time.sleep(0.2)
+    first.revoke()
+    wait_until(lambda: is_free(project, "work", unique), AT_ONCE)  # while all slots are busy yet
+    assert not blockers[0].ready()
+    second = work.delay(unique)
+    assert second.id != first.id
+    with pytest.raises(TaskRevokedError):
+        first.get(timeout=TIMEOUT)
+    assert second.get(timeout=TIMEOUT)["x"] == unique
+    assert project.runs("work", unique) == 1
+
+
+def test_revoke_with_terminate(project: Project, unique: str) -> None:
+    work = project.task("work")
+    first = work.delay(unique, delay=30)
+    wait_until(lambda: project.runs("work", unique) == 1)
+    first.revoke(terminate=True)
+    with pytest.raises(TaskRevokedError):
+        first.get(timeout=TIMEOUT)
+    wait_until(lambda: is_free(project, "work", unique), AT_ONCE)
+    second = work.delay(unique, delay=0)
+    assert second.id != first.id
+    assert second.get(timeout=TIMEOUT)["x"] == unique
+
+
+@pytest.mark.parametrize(("name", "error"), [("limited", TimeLimitExceeded), ("softly", Exception)])
+def test_a_time_limit(project: Project, unique: str, name: str, error: type[Exception]) -> None:
+    task = project.task(name)
+    first = task.delay(unique)
+    with pytest.raises(error):
+        first.get(timeout=TIMEOUT)
+    wait_until(lambda: is_free(project, name, unique), AT_ONCE)
+    second = task.delay(unique)
+    assert second.id != first.id
+    with pytest.raises(error):
+        second.get(timeout=TIMEOUT)
+    assert project.runs(name, unique) == 2
+
+
+def test_a_rejected_message(project: Project, unique: str) -> None:
+    refused = project.task("refused")
+    first = refused.delay(unique)
+    wait_until(lambda: project.runs("refused", unique) == 1)
+    wait_until(lambda: is_free(project, "refused", unique), AT_ONCE)
+    assert refused.delay(unique).id != first.id
+
+
+def test_a_killed_pool_child(project: Project, unique: str) -> None:
+    work = project.task("work")
+    first = work.delay(unique, delay=30)
+    line = wait_until(lambda: [n for n in project.notes.read("work") if n["x"] == unique])[0]
+    os.kill(line["pid"], signal.SIGKILL)
+    with pytest.raises(WorkerLostError):
+        first.get(timeout=TIMEOUT)
+    wait_until(lambda: is_free(project, "work", unique), AT_ONCE)
+    second = work.delay(unique, delay=0)
+    assert second.id != first.id
+    assert second.get(timeout=TIMEOUT)["x"] == unique
+
+
+def test_a_killed_pool_child_of_a_task_that_is_requeued(project: Project, unique: str) -> None:
+    # With reject_on_worker_lost the message goes back to the queue and no signal fires at all.
+    late = project.task("late")
+    first = late.delay(unique, delay=3)
+    line = wait_until(lambda: [n for n in project.notes.read("late") if n["x"] == unique])[0]
+    time.sleep(1.2)  # the keeper knows the run by now
+    os.kill(line["pid"], signal.SIGKILL)
+    assert first.get(timeout=TIMEOUT) == unique
+    assert project.runs("late", unique) == 2
+    assert sum(n["x"] == unique for n in project.notes.read("late", event="end")) == 1
+
+
+@pytest.mark.parametrize("store", ["redis", "sqlite"])
+def test_a_killed_worker_and_those_who_had_joined_its_run(
+    start_project: Any, unique: str, store: str
+) -> None:
+    project = start_project(store)
+    lease = project.conf["jobtastic_lease"]
+    doomed = project.worker(concurrency=1)
+    work = project.task("work")
+    joined = [work.delay(unique, delay=4) for _ in range(3)]
+    assert len({result.id for result in joined}) == 1
+    wait_until(lambda: project.runs("work", unique) == 1)
+    time.sleep(lease + 1)  # longer than the lease: it lives by being renewed
+    assert work.delay(unique).id == joined[0].id
+    assert project.runs("work", unique) == 1
+    killed = time.monotonic()
+    doomed.kill()
+    project.worker(concurrency=1)
+    ids = []
+    while not joined[0].ready():
+        ids.append(work.delay(unique, delay=0.1).id)
+        assert time.monotonic() - killed < TIMEOUT
+        time.sleep(0.1)
+    assert set(ids) == {joined[0].id}, "callers of the dead run and later ones share one id"
+    for result in joined:
+        assert result.get(timeout=TIMEOUT)["x"] == unique
+    assert project.runs("work", unique) == 2
+
+
+def test_the_second_run_begins_within_lease_and_two_seconds(
+    start_project: Any, unique: str
+) -> None:
+    project = start_project()
+    lease = project.conf["jobtastic_lease"]
+    doomed, spare = project.worker(concurrency=1), None
+    work = project.task("work")
+    work.delay(unique, delay=60)
+    wait_until(lambda: project.runs("work", unique) == 1)
+    spare = project.worker(concurrency=1)
+    assert spare is not None
+    time.sleep(0.6)
+    killed = time.monotonic()
+    doomed.kill()
+    while project.runs("work", unique) < 2:
+        work.delay(unique, delay=0)
+        time.sleep(0.05)
+        assert time.monotonic() - killed < lease + 2, "nobody was served in time"
+
+
+def test_a_pinned_call_that_takes_over_serves_those_who_joined_the_dead_run(
+    start_project: Any, unique: str
+) -> None:
+    project = start_project()
+    doomed = project.worker(concurrency=1)
+    work = project.task("work")
+    dead = work.delay(unique, delay=60)
+    wait_until(lambda: project.runs("work", unique) == 1)
+    doomed.kill()
+    time.sleep(project.conf["jobtastic_lease"] + 0.5)
+    project.worker(concurrency=2)
+    pinned = work.apply_async((unique,), {"delay": 0.2}, task_id=f"pinned-{unique}")
+    assert pinned.get(timeout=TIMEOUT)["x"] == unique
+    assert dead.get(timeout=TIMEOUT)["x"] == unique
+    assert project.runs("work", unique) == 2
+
+
+def test_the_late_end_of_a_run_that_lost_its_claim(start_project: Any, unique: str) -> None:
+    # A worker stopped for longer than its lease: a second run begins, then the first one ends.
+    project = start_project()
+    paused = project.worker(concurrency=1)
+    cached = project.task("cached")
+    cached.delay(unique, delay=2)
+    wait_until(lambda: project.runs("cached", unique) == 1)
+    os.killpg(paused.process.pid, signal.SIGSTOP)
+    time.sleep(project.conf["jobtastic_lease"] + 0.5)
+    project.worker(concurrency=1)
+    second = cached.delay(unique, delay=6)
+    wait_until(lambda: project.runs("cached", unique) == 2)
+    holder = project.claim("cached", unique).holder
+    os.killpg(paused.process.pid, signal.SIGCONT)
+    wait_until(lambda: "lost its claim" in paused.output())
+    after = project.claim("cached", unique)
+    assert after.holder.run == holder.run
+    assert after.value is None
+    assert second.get(timeout=TIMEOUT)["x"] == unique
+    assert project.runs("cached", unique) == 2

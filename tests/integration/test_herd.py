@@ -1,0 +1,61 @@
+"""Identical calls made at once share one run.
+
+jobtastic checks, then locks, and does not check again: of 400 simultaneous calls it queued 37 to
+400.  Here the check and the claim are one atomic operation of the store.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+from tests.integration.conftest import Project
+from tests.workers import ROOT
+
+PROCESSES, THREADS, ROUNDS = 8, 25, 20
+
+
+def test_four_thousand_simultaneous_calls_make_twenty_runs(either: Project) -> None:
+    command = [sys.executable, "-m", "tests.integration.herd"]
+    setup = json.dumps({"conf": either.conf, "threads": THREADS})
+    callers = [
+        subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(PROCESSES)
+    ]
+    try:
+        for caller in callers:
+            say(caller, setup)
+        for caller in callers:
+            assert caller.stdout is not None
+            assert caller.stdout.readline() == "ready\n"
+        for number in range(ROUNDS):
+            order = json.dumps({"task": "reports.work", "args": [f"herd-{number}"]})
+            for caller in callers:
+                say(caller, order)
+            answers = [answer for caller in callers for answer in listen(caller)]
+            assert len(answers) == PROCESSES * THREADS
+            assert len({task_id for task_id, _ in answers}) == 1, f"round {number}"
+            value = {"x": f"herd-{number}", "y": 1}
+            assert all(got == value for _, got in answers)
+            assert either.runs("work", f"herd-{number}") == 1
+    finally:
+        for caller in callers:
+            caller.kill()
+            caller.communicate()
+
+
+def say(caller: subprocess.Popen[str], line: str) -> None:
+    assert caller.stdin is not None
+    caller.stdin.write(line + "\n")
+    caller.stdin.flush()
+
+
+def listen(caller: subprocess.Popen[str]) -> list[Any]:
+    assert caller.stdout is not None
+    line = caller.stdout.readline()
+    assert line, "a caller died"
+    return list(json.loads(line))

@@ -1,0 +1,54 @@
+"""The README's example, as it stands there, in an empty folder."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.workers import ROOT
+
+
+def blocks(kind: str) -> list[str]:
+    return re.findall(rf"```{kind}\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+def test_the_readme_does_what_it_says(redis_server: Any, tmp_path: Path) -> None:
+    module, calls = blocks("python")
+    (policy,) = blocks("yaml")
+    for database in (0, 1):
+        module = module.replace(f"redis://localhost/{database}", redis_server.url(8 + database))
+    assert "localhost" not in module
+    queue = 'app.conf.task_default_queue = "readme"\n'
+    (tmp_path / "reports.py").write_text(module + queue)
+    (tmp_path / "jobtastic.yaml").write_text(policy)
+    (tmp_path / "calls.py").write_text("from reports import divide\n" + calls)
+    log = tmp_path / "worker.log"
+    with log.open("w") as output:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "celery", "-A", "reports", "worker", "-c", "2", "-l", "INFO"],
+            cwd=tmp_path,
+            stdout=output,
+            stderr=output,
+        )
+        try:
+            deadline = time.monotonic() + 60
+            while " ready." not in log.read_text():
+                assert worker.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.05)
+            subprocess.run([sys.executable, "calls.py"], cwd=tmp_path, check=True, timeout=60)
+            checked = subprocess.run(
+                [sys.executable, "-m", "celery", "-A", "reports", "jobtastic", "check"],
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            assert "fine, for 1 of the app's tasks" in checked.stdout
+        finally:
+            worker.terminate()
+            worker.wait(30)

@@ -1,0 +1,249 @@
+"""The app that the tests call and their workers run: ordinary tasks that note what they do.
+
+`create(conf)` makes the app in a producer; a worker process imports the module with the same
+settings in JOBTASTIC_TEST_CONF, and finds it as `app`.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import threading
+import time
+from typing import Any
+
+import redis
+from celery import Celery, Task, shared_task
+from celery.exceptions import Reject
+
+from jobtastic_ext import JobtasticStep
+
+
+class Notes:
+    """A list in Redis to which every run, in whatever process, adds a line of its own."""
+
+    def __init__(self, url: str, name: str) -> None:
+        self.client = redis.Redis.from_url(url)
+        self.name = name
+
+    def add(self, **line: Any) -> int:
+        return int(self.client.rpush(self.name, json.dumps({**line, "pid": os.getpid()})))
+
+    def read(self, task: str | None = None, event: str = "run") -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in self.client.lrange(self.name, 0, -1)]
+        return [x for x in lines if x["event"] == event and task in (None, x["task"])]
+
+    def close(self) -> None:
+        self.client.delete(self.name)
+        self.client.close()
+
+
+class OwnBase(Task):
+    """A base class such as many projects have, with a `__call__` of its own."""
+
+    abstract = True
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.run(*args, **kwargs)
+
+
+class Flaky(Exception):
+    """Raised by tasks that fail on purpose."""
+
+
+class Early(Task):
+    """Fails before its body is reached."""
+
+    abstract = True
+
+    def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
+        raise Flaky("before the start")
+
+
+@shared_task(name="reports.shared", bind=True)
+def shared(self, x: Any, delay: float = 0.3) -> Any:
+    self.app.notes.add(event="run", task="shared", id=self.request.id, x=x)
+    time.sleep(delay)
+    return {"x": x}
+
+
+def create(conf: dict[str, Any]) -> Celery:
+    app = Celery("reports", set_as_current=False)
+    app.conf.update(conf)
+    app.notes = Notes(conf["notes_url"], conf["notes_name"])
+    app.steps["worker"].add(JobtasticStep)
+
+    # Not shared: Celery would register them with every other app of the process, too.
+    declare = functools.partial(app.task, shared=False)
+
+    def note(task: Task, x: Any, event: str = "run") -> int:
+        name = task.name.rpartition(".")[2]
+        return app.notes.add(
+            event=event, task=name, id=task.request.id, x=x, retries=task.request.retries
+        )
+
+    @declare(name="reports.work", bind=True)
+    def work(self, x, y=1, *, delay=0.3, note_text=None):
+        note(self, x)
+        time.sleep(delay)
+        return {"x": x, "y": y}
+
+    @declare(name="reports.cached", bind=True)
+    def cached(self, x, delay=0.3):
+        note(self, x)
+        time.sleep(delay)
+        return {"x": x, "at": time.time()}
+
+    @declare(name="reports.brief", bind=True)
+    def brief(self, x, delay=0.1):
+        note(self, x)
+        time.sleep(delay)
+        return {"x": x, "at": time.time()}
+
+    @declare(name="reports.plain", bind=True)
+    def plain(self, x, delay=0.0):
+        note(self, x)
+        time.sleep(delay)
+        return x
+
+    @declare(name="reports.unbound")
+    def unbound(x, delay=0.3):
+        note(unbound, x)
+        time.sleep(delay)
+        return x
+
+    @declare(name="reports.based", bind=True, base=OwnBase)
+    def based(self, x, delay=0.3):
+        note(self, x)
+        time.sleep(delay)
+        return x
+
+    @declare(name="reports.add", bind=True)
+    def add(self, a, b=0, delay=0.2):
+        note(self, [a, b])
+        time.sleep(delay)
+        return a + b
+
+    @declare(name="reports.total", bind=True)
+    def total(self, numbers):
+        note(self, numbers)
+        return sum(numbers)
+
+    @declare(name="reports.tail", bind=True)
+    def tail(self, value, label):
+        note(self, label)
+        return [label, value]
+
+    @declare(name="reports.caught")  # unbound: Celery calls it in place, with three arguments
+    def caught(request, exc, traceback):
+        app.notes.add(event="run", task="caught", id=request.id, x=str(exc))
+
+    @declare(name="reports.fails", bind=True)
+    def fails(self, x, delay=0.4):
+        note(self, x)
+        time.sleep(delay)
+        raise Flaky(f"cannot do {x}")
+
+    @declare(
+        name="reports.flaky",
+        bind=True,
+        autoretry_for=(Flaky,),
+        retry_backoff=False,
+        default_retry_delay=0.3,
+        max_retries=5,
+    )
+    def flaky(self, x, failures=2, delay=0.2):
+        count = note(self, x)
+        time.sleep(delay)
+        if self.request.retries < failures:
+            raise Flaky(f"attempt {self.request.retries} of {x} ({count})")
+        return {"x": x, "retries": self.request.retries}
+
+    @declare(name="reports.late", bind=True, acks_late=True, reject_on_worker_lost=True)
+    def late(self, x, delay=1.0):
+        note(self, x)
+        time.sleep(delay)
+        note(self, x, event="end")
+        return x
+
+    @declare(name="reports.limited", bind=True, time_limit=1.0)
+    def limited(self, x, delay=30):
+        note(self, x)
+        time.sleep(delay)
+        return x
+
+    @declare(name="reports.softly", bind=True, soft_time_limit=0.5)
+    def softly(self, x, delay=30):
+        note(self, x)
+        time.sleep(delay)
+        return x
+
+    @declare(name="reports.turns", bind=True)
+    def turns(self, x, delay=0.3):
+        note(self, x, event="run")
+        time.sleep(delay)
+        note(self, x, event="end")
+        return x
+
+    @declare(name="reports.alone", bind=True)
+    def alone(self, x, delay=0.5):
+        note(self, x)
+        time.sleep(delay)
+        return x
+
+    @declare(name="reports.refused", bind=True)
+    def refused(self, x):
+        note(self, x)
+        raise Reject("no", requeue=False)
+
+    @declare(name="reports.departs", bind=True, max_retries=3)
+    def departs(self, x, final=False):
+        note(self, x)
+        time.sleep(0.2)
+        if not final:
+            raise self.retry(args=(x,), kwargs={"final": True}, countdown=0)
+        return {"x": x, "final": final}
+
+    @declare(name="reports.quiet", bind=True)
+    def quiet(self, x):
+        note(self, x)
+        if not self.request.retries:
+            self.retry(countdown=0.5, throw=False)
+        return self.request.retries
+
+    @declare(name="reports.early", bind=True, base=Early)
+    def early(self, x):
+        note(self, x)
+
+    @declare(name="reports.hands_on", bind=True)
+    def hands_on(self, x):
+        note(self, x)
+        headers = dict(self.request.headers or {})
+        child = work.apply_async((f"{x}-child",), {"delay": 0}, countdown=0.1, headers=headers)
+        return child.id
+
+    @declare(name="reports.progress", bind=True)
+    def progress(self, steps, pause=0.05):
+        note(self, steps)
+        for i in range(steps):
+            time.sleep(pause)
+            self.update_progress(i + 1, steps)
+        return steps
+
+    return app
+
+
+def end_with(parent: int) -> None:
+    """End this worker and its children when the tests that started it are gone, however."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.killpg(0, signal.SIGKILL)
+
+
+if "JOBTASTIC_TEST_CONF" in os.environ:
+    app = create(json.loads(os.environ["JOBTASTIC_TEST_CONF"]))
+    app.set_current()
+    if os.getpgrp() == os.getpid():  # a worker, in a session of its own
+        threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()

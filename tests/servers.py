@@ -1,0 +1,226 @@
+"""Real servers for tests: Redis or Valkey alone, under Sentinel, as a cluster; and a silent one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from types import TracebackType
+from typing import NoReturn
+
+import pytest
+import redis
+
+from jobtastic_ext.demo.server import LOOPBACK, EmbeddedServer, free_port, server_binary
+
+TIMEOUT = 30.0
+
+#: For a master: do not wait for more replicas before the first is served.
+AT_ONCE = "repl-diskless-sync-delay 0"
+
+
+def need(binary: str) -> str:
+    """Return the path of a program; skip the test if it is missing, or fail in CI."""
+    found = shutil.which(binary)
+    return found if found else missing(f"{binary} is not installed")
+
+
+def missing(what: str) -> NoReturn:
+    """Skip the test because of what is missing, or fail in CI."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{what}, and CI must run every test")
+    pytest.skip(f"SKIPPED, NOT TESTED: {what}")
+
+
+def wait_until(holds: Callable[[], object], timeout: float = TIMEOUT) -> None:
+    """Return when `holds()` is true; a failure of the connection counts as not yet."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            if holds():
+                return
+            problem: object = "it stayed false"
+        except redis.RedisError as error:
+            problem = error
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout:g} s in vain: {problem}")
+        time.sleep(0.02)
+
+
+class Group:
+    """Several servers that end together."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def start(self, server: EmbeddedServer) -> EmbeddedServer:
+        return self._stack.enter_context(server)
+
+    def client(self, server: EmbeddedServer) -> redis.Redis:
+        client = redis.Redis(port=server.port, decode_responses=True, socket_timeout=5)
+        self._stack.callback(client.close)
+        return client
+
+
+class Sentinel(Group):
+    """A master, a replica, and sentinels that watch them under the name ``mymaster``."""
+
+    NAME = "mymaster"
+
+    def __init__(self, sentinels: int = 3, binary: str | None = None) -> None:
+        super().__init__()
+        self._binary = binary or server_binary()
+        self._count = sentinels
+        self.sentinels: list[EmbeddedServer] = []
+
+    def __enter__(self) -> Sentinel:
+        try:
+            self.master = self.start(EmbeddedServer(self._binary, config=AT_ONCE))
+            self.replica = self.start(
+                EmbeddedServer(
+                    self._binary, config=f"replicaof {LOOPBACK} {self.master.port}\n{AT_ONCE}"
+                )
+            )
+            name, quorum = self.NAME, self._count // 2 + 1
+            config = (
+                f"sentinel monitor {name} {LOOPBACK} {self.master.port} {quorum}\n"
+                f"sentinel down-after-milliseconds {name} 500\n"
+                f"sentinel failover-timeout {name} 3000\n"
+            )
+            for _ in range(self._count):
+                self.sentinels.append(
+                    self.start(
+                        EmbeddedServer(self._binary, config=config, arguments=["--sentinel"])
+                    )
+                )
+            replica = self.client(self.replica)
+            wait_until(lambda: replica.info("replication")["master_link_status"] == "up")
+            for server in self.sentinels:
+                client = self.client(server)
+                wait_until(lambda client=client: self._knows_all(client))
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def _knows_all(self, client: redis.Redis) -> bool:
+        state = client.execute_command("SENTINEL", "MASTER", self.NAME)
+        if isinstance(state, list):
+            state = dict(zip(state[::2], state[1::2], strict=True))
+        others, replicas = int(state["num-other-sentinels"]), int(state["num-slaves"])
+        return others == self._count - 1 and replicas == 1
+
+    def url(self, db: int = 0) -> str:
+        hosts = ";".join(f"sentinel://{LOOPBACK}:{s.port}/{db}" for s in self.sentinels)
+        return f"{hosts}?master_name={self.NAME}"
+
+
+class Cluster(Group):
+    """Three masters that share the slots."""
+
+    def __init__(self, masters: int = 3, binary: str | None = None) -> None:
+        super().__init__()
+        self._binary = binary or server_binary()
+        self._count = masters
+        self.nodes: list[EmbeddedServer] = []
+
+    def __enter__(self) -> Cluster:
+        try:
+            for _ in range(self._count):
+                config = (
+                    f"cluster-enabled yes\ncluster-port {free_port()}\n"
+                    "cluster-node-timeout 2000\ncluster-require-full-coverage no\n"
+                )
+                self.nodes.append(self.start(EmbeddedServer(self._binary, config=config)))
+            self._join()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def _join(self) -> None:
+        clients = [self.client(node) for node in self.nodes]
+        edges = [n * 16384 // self._count for n in range(self._count + 1)]
+        for n, client in enumerate(clients):
+            client.execute_command("CLUSTER ADDSLOTSRANGE", edges[n], edges[n + 1] - 1)
+            client.execute_command("CLUSTER SET-CONFIG-EPOCH", n + 1)
+        for node in self.nodes[1:]:
+            bus = self.client(node).config_get("cluster-port")["cluster-port"]
+            clients[0].execute_command("CLUSTER MEET", LOOPBACK, node.port, bus)
+        for client in clients:
+            wait_until(
+                lambda client=client: (
+                    "cluster_state:ok" in info(client)
+                    and "cluster_slots_ok:16384" in info(client)
+                    and f"cluster_known_nodes:{self._count}" in info(client)
+                )
+            )
+
+    def url(self) -> str:
+        return "redis+cluster://" + ",".join(f"{LOOPBACK}:{node.port}" for node in self.nodes)
+
+
+def info(client: redis.Redis) -> str:
+    answer = client.execute_command("CLUSTER INFO")
+    if isinstance(answer, dict):
+        return "\n".join(f"{name}:{value}" for name, value in answer.items())
+    return str(answer)
+
+
+class SilentServer:
+    """Accepts connections and never answers.  With `accepting` false, it does not even accept."""
+
+    def __init__(self, *, accepting: bool = True) -> None:
+        self._listener = socket.create_server((LOOPBACK, 0), backlog=0 if not accepting else 100)
+        self.port: int = self._listener.getsockname()[1]
+        self._accepting = accepting
+        self._taken: list[socket.socket] = []
+
+    def __enter__(self) -> SilentServer:
+        if self._accepting:
+            self._thread = threading.Thread(target=self._accept, daemon=True)
+            self._thread.start()
+        else:
+            # A full queue of the kernel drops what comes next: as if the host were gone.
+            for _ in range(2):
+                filler = socket.socket()
+                filler.setblocking(False)
+                filler.connect_ex((LOOPBACK, self.port))
+                self._taken.append(filler)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # Closing alone does not wake a thread that waits in accept().
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        if self._accepting:
+            self._thread.join(5)
+        for connection in self._taken:
+            connection.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                self._taken.append(self._listener.accept()[0])
+            except OSError:
+                return
+
+    def url(self, db: int = 0) -> str:
+        return f"redis://{LOOPBACK}:{self.port}/{db}"

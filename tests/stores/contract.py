@@ -1,0 +1,324 @@
+"""What every store must do.  A store's tests inherit `StoreContract` and say how to open it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from jobtastic_ext.records import (
+    FOREVER,
+    LINGER,
+    Answer,
+    Begin,
+    Claim,
+    ClaimCall,
+    Ending,
+    Finish,
+    Forget,
+    Holder,
+    Lapse,
+    Release,
+    Renew,
+    Requeue,
+    Value,
+)
+from jobtastic_ext.stores import Store, open_store
+
+#: What is no claim, whatever the store calls a value.
+GARBAGE = [
+    b"",
+    b"\x00\xff",
+    b"hello",
+    b'{"holder":{"state":"queued","own',
+    b"[]",
+    b"[1]",
+    b"7",
+    b"null",
+    b"{}",
+    b'{"user":7}',
+    b'{"holder":7}',
+    b'{"holder":{"state":"queued"}}',
+    b'{"holder":{"state":"asleep","owner":"a","gen":"g","until":5000000000000}}',
+    b'{"holder":{"state":"queued","owner":1,"gen":"g","until":5000000000000}}',
+    b'{"holder":{"state":"queued","owner":"a","gen":"g","until":"never"}}',
+    b'{"holder":{"state":"queued","owner":"a","gen":"g","until":5000000000000,"orphans":[1]}}',
+    b'{"holder":{"state":"queued","owner":"a","gen":"g","until":5000000000000,"orphans":{"a":"b"}}}',
+    b'{"value":{"owner":"a","gen":"g","fresh":"x"}}',
+    b'{"given_up":{"a":"b"}}',
+    b'{"given_up":7}',
+]
+
+
+def call(name: str, hold: int = 60_000, **options: object) -> ClaimCall:
+    return ClaimCall(task_id=name, gen=f"g{name}", hold=hold, **options)  # type: ignore[arg-type]
+
+
+def begin(name: str, lease: int = 60_000) -> Begin:
+    return Begin(task_id=name, run=f"{name}.1", gen=f"g{name}", lease=lease, herd=60_000)
+
+
+def finish(name: str, fresh: int = 0, keep: int = 0) -> Finish:
+    run, gen = f"{name}.1", f"g{name}"
+    return Finish(task_id=name, run=run, gen=gen, fresh=fresh, stale=0, keep=keep, hold=60_000)
+
+
+def giving_up(name: str) -> Release:
+    return Release(task_id=name, gen=f"g{name}", hold=1, give_up=60_000)
+
+
+def give_up(store: Store, key: str, name: str) -> None:
+    """Leave the mark of a message that may still arrive."""
+    store.apply(key, call(name))
+    assert store.apply(key, giving_up(name)).word == "ok"
+
+
+def said(answer: Answer) -> str:
+    """Word, id and generation."""
+    return f"{answer.word} {answer.id} {answer.gen}".rstrip()
+
+
+def together(count: int, work: Callable[[int], Answer]) -> list[Answer]:
+    """Do `work` in so many threads at one moment."""
+    barrier = threading.Barrier(count)
+
+    def one(n: int) -> Answer:
+        barrier.wait()
+        return work(n)
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(one, range(count)))
+
+
+class StoreContract:
+    @pytest.fixture
+    def url(self) -> str:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def store(self, url: str) -> Iterator[Store]:
+        store = open_store(url, timeout=2)
+        yield store
+        store.close()
+
+    @pytest.fixture
+    def key(self) -> str:
+        return f"contract-{uuid.uuid4().hex}"
+
+    # The rules
+
+    def test_from_the_call_to_the_cached_result(self, store: Store, key: str) -> None:
+        assert said(store.apply(key, call("a"))) == "claimed a ga"
+        assert said(store.apply(key, call("b"))) == "joined a ga"
+        assert said(store.apply(key, begin("a"))) == "run  ga"
+        assert said(store.apply(key, call("b"))) == "joined a ga"
+        assert said(store.apply(key, finish("a", fresh=60_000))) == "ok"
+        assert said(store.apply(key, call("b"))) == "cached a ga"
+        assert said(store.apply(key, Forget())) == "ok"
+        assert said(store.apply(key, call("b"))) == "claimed b gb"
+
+    def test_every_operation_on_a_free_key(self, store: Store, key: str) -> None:
+        run = {"task_id": "a", "run": "a.1"}
+        assert store.apply(key, Requeue(**run, hold=1, attempt=1)).word == "lost"
+        assert store.apply(key, Renew(**run, lease=1)).word == "lost"
+        assert store.apply(key, Release(task_id="a", hold=1)).word == "lost"
+        assert store.apply(key, Lapse(task_id="a")).word == "lost"
+        assert store.apply(key, Ending(**run)).word == "lost"
+        assert store.apply(key, Forget()).word == "lost"
+        assert store.apply(key, finish("a")).word == "lost"
+        assert store.read(key) is None
+
+    def test_what_is_read_is_what_was_written(self, store: Store, key: str) -> None:
+        before = time.time() * 1000
+        give_up(store, key, "x")
+        store.apply(key, call("a", group='chörd/\x7f"\\\n', pinned=True))
+        claim = store.read(key)
+        assert claim is not None
+        assert claim.holder is not None
+        until = claim.holder.until
+        assert claim.holder == Holder(
+            state="queued", owner="a", gen="ga", until=until, group='chörd/\x7f"\\\n'
+        )
+        assert before + 55_000 < until < before + 70_000
+        assert list(claim.given_up) == ["gx:x"]
+
+    def test_what_lasts_for_ever(self, store: Store, key: str) -> None:
+        store.apply(key, begin("a"))
+        store.apply(key, finish("a", fresh=FOREVER, keep=LINGER))
+        claim = store.read(key)
+        assert claim is not None
+        assert claim.value is not None
+        assert claim.value.fresh == FOREVER
+        assert store.apply(key, call("b")).word == "cached"
+
+    def test_keys_are_apart(self, store: Store, key: str) -> None:
+        assert store.apply(f"{key}-1", call("a")).word == "claimed"
+        assert store.apply(f"{key}-2", call("b")).word == "claimed"
+        assert store.apply(f"{key}-1", call("c")).id == "a"
+
+    def test_an_answer_tells_the_time_and_who_else_waits(self, store: Store, key: str) -> None:
+        before = time.time() * 1000
+        answer = store.apply(key, begin("a", lease=30))
+        assert isinstance(answer.at, int)
+        assert before - 5_000 < answer.at < before + 5_000
+        time.sleep(0.05)
+        assert store.apply(key, begin("b")).word == "run"
+        assert store.apply(key, finish("b")).ids == ("a",)
+
+    # The store's clock
+
+    def test_a_lease_ends_by_the_stores_clock(self, store: Store, key: str) -> None:
+        store.apply(key, begin("a", lease=80))
+        assert store.apply(key, call("b")).word == "joined"
+        time.sleep(0.12)
+        assert said(store.apply(key, call("b"))) == "takeover a ga"
+
+    def test_what_has_ended_is_gone(self, store: Store, key: str) -> None:
+        store.apply(key, begin("a"))
+        store.apply(key, finish("a", fresh=80))
+        assert store.read(key) == Claim(value=store.read(key).value)  # type: ignore[union-attr]
+        time.sleep(0.12)
+        assert store.read(key) is None
+        assert store.apply(key, call("b")).word == "claimed"
+
+    def test_a_part_that_has_ended_is_not_read(self, store: Store, key: str) -> None:
+        give_up(store, key, "x")
+        store.apply(key, begin("a"))
+        store.apply(key, finish("a", fresh=80))
+        time.sleep(0.12)
+        claim = store.read(key)
+        assert claim is not None
+        assert claim.value is None
+        assert list(claim.given_up) == ["gx:x"]
+
+    def test_what_ends_at_once_is_not_kept(self, store: Store, key: str) -> None:
+        store.apply(key, begin("a"))
+        store.apply(key, finish("a"))
+        assert store.read(key) is None
+
+    # Atomic
+
+    def test_of_many_callers_one_claims(self, store: Store, key: str) -> None:
+        for n in range(20):
+            answers = together(8, lambda m, n=n: store.apply(f"{key}-{n}", call(f"t{m}")))
+            claimed = [answer for answer in answers if answer.word == "claimed"]
+            assert len(claimed) == 1
+            assert {answer.id for answer in answers} == {claimed[0].id}
+
+    def test_of_many_messages_one_runs(self, store: Store, key: str) -> None:
+        for n in range(20):
+            answers = together(8, lambda m, n=n: store.apply(f"{key}-{n}", begin(f"t{m}")))
+            assert sorted(answer.word for answer in answers) == ["follow"] * 7 + ["run"]
+
+    def test_no_change_is_lost(self, store: Store, key: str) -> None:
+        def work(n: int) -> Answer:
+            while store.apply(key, call(f"t{n}")).id != f"t{n}":
+                time.sleep(0.001)
+            return store.apply(key, giving_up(f"t{n}"))
+
+        together(8, work)
+        claim = store.read(key)
+        assert claim is not None
+        assert sorted(claim.given_up) == [f"gt{n}:t{n}" for n in range(8)]
+
+    # Open and closed
+
+    def test_a_closed_store_opens_again(self, store: Store, key: str) -> None:
+        store.ping()
+        store.apply(key, call("a"))
+        store.close()
+        store.close()
+        assert said(store.apply(key, call("b"))) == "joined a ga"
+        store.close()
+        assert store.read(key) is not None
+        store.close()
+        store.ping()
+
+    def test_closed_while_in_use(self, store: Store, key: str) -> None:
+        def work(n: int) -> Answer:
+            for m in range(50):
+                if n == 0:
+                    store.close()
+                answer = store.apply(f"{key}-{n}-{m}", call("a"))
+                assert answer.word == "claimed"
+            return answer
+
+        together(6, work)
+
+    def test_two_stores_of_one_url_share_claims(self, url: str, store: Store, key: str) -> None:
+        other = open_store(url, timeout=2)
+        assert store.apply(key, call("a")).word == "claimed"
+        assert other.apply(key, call("b")).word == "joined"
+        other.close()
+
+
+class SharedStoreContract(StoreContract):
+    """A store that other processes see, and may write to."""
+
+    def put(self, store: Store, key: str, raw: bytes) -> None:
+        """Write under `key` past the store."""
+        raise NotImplementedError
+
+    def test_a_herd_of_many_processes(self, url: str, key: str) -> None:
+        processes, threads = 8, 25
+        start = str(time.time() + 3)
+        command = [sys.executable, "-W", "error", "-m", "tests.stores.herd"]
+        herd = [
+            subprocess.Popen([*command, url, key, str(threads), start], stdout=subprocess.PIPE)
+            for _ in range(processes)
+        ]
+        told = []
+        for process in herd:
+            output, _ = process.communicate(timeout=60)
+            assert process.returncode == 0
+            told += json.loads(output)
+        words = [word for word, _, _ in told]
+        assert words.count("claimed") == 1, told
+        assert words.count("joined") == processes * threads - 1, told
+        assert len({name for _, name, _ in told}) == 1
+
+    def test_forked_while_in_use(self, url: str, key: str) -> None:
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-m", "tests.stores.forked", url, key],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.stdout, done.returncode) == ("fine\n", 0), done.stderr
+        assert done.stderr == ""
+
+    # What somebody else wrote
+
+    @pytest.mark.parametrize("raw", GARBAGE)
+    def test_garbage_counts_as_absent(
+        self, store: Store, key: str, raw: bytes, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        self.put(store, key, raw)
+        with caplog.at_level(logging.WARNING):
+            assert store.read(key) is None
+            assert store.read(key) is None
+            assert store.apply(key, Lapse(task_id="a")).word == "lost"
+        assert len(caplog.records) == 1
+        assert key in caplog.text
+        assert said(store.apply(key, call("a"))) == "claimed a ga"
+        assert said(store.apply(key, call("b"))) == "joined a ga"
+
+    def test_a_field_of_a_later_version_does_no_harm(self, store: Store, key: str) -> None:
+        self.put(
+            store,
+            key,
+            b'{"value":{"owner":"a","gen":"ga","fresh":90000000000000,"new":[1,{}],"orphans":7},'
+            b'"more":null}',
+        )
+        assert said(store.apply(key, call("b"))) == "cached a ga"
+        claim = store.read(key)
+        assert claim == Claim(value=Value(owner="a", gen="ga", fresh=FOREVER))

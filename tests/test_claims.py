@@ -1,0 +1,622 @@
+"""The claim protocol, case by case: who calls or begins when, and what each is answered.
+
+A case is a list of ``(time in seconds, operation, answer)``; an answer is ``"word id generation"``.
+A task ``a`` that claims does so with generation ``ga``, and runs with the token ``a.1``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from jobtastic_ext.claims import EMPTY, expiry, prune, step
+from jobtastic_ext.records import (
+    FOREVER,
+    LINGER,
+    MOST_ORPHANS,
+    Begin,
+    Claim,
+    ClaimCall,
+    Ending,
+    Finish,
+    Forget,
+    Lapse,
+    Operation,
+    Release,
+    Renew,
+    Requeue,
+)
+
+#: In seconds: how long a message may wait, a lease, the longest run to wait for.
+HOLD, LEASE, HERD = 600, 30, 60
+
+
+def ms(seconds: float) -> int:
+    return min(int(seconds * 1000), FOREVER)
+
+
+def call(name: str, **options: Any) -> ClaimCall:
+    return ClaimCall(
+        task_id=name, **{"gen": f"g{name}", "hold": ms(options.pop("hold", HOLD)), **options}
+    )
+
+
+def begin(name: str, gen: str = "", **options: Any) -> Begin:
+    lease, herd = ms(options.pop("lease", LEASE)), ms(options.pop("herd", HERD))
+    run = options.pop("run", f"{name}.1")
+    return Begin(task_id=name, run=run, gen=gen, lease=lease, herd=herd, **options)
+
+
+def finish(
+    name: str, fresh: float = 0, stale: float = 0, keep: float = 0, **options: Any
+) -> Finish:
+    options = {"run": f"{name}.1", "gen": f"g{name}", "hold": ms(HOLD), **options}
+    return Finish(task_id=name, fresh=ms(fresh), stale=ms(stale), keep=ms(keep), **options)
+
+
+def release(name: str, give_up: float = 0, **options: Any) -> Release:
+    return Release(task_id=name, hold=ms(HOLD), give_up=ms(give_up), **options)
+
+
+def requeue(name: str, attempt: int, run: str = "") -> Requeue:
+    return Requeue(task_id=name, run=run or f"{name}.1", hold=ms(HOLD), attempt=attempt)
+
+
+def renew(name: str, run: str = "") -> Renew:
+    return Renew(task_id=name, run=run or f"{name}.1", lease=ms(LEASE))
+
+
+RAN = [
+    (0, call("a"), "claimed a ga"),
+    (1, begin("a", "ga"), "run  ga"),
+]
+CACHED = [*RAN, (2, finish("a", fresh=100), "ok")]
+KEPT = [*RAN, (2, finish("a", fresh=10, stale=100), "ok")]
+
+CASES: dict[str, list[tuple[float, Operation, str]]] = {
+    # At the caller: a plain call
+    "a free key is claimed": [(0, call("a"), "claimed a ga")],
+    "while the message waits, others join": [
+        (0, call("a"), "claimed a ga"),
+        (599, call("b"), "joined a ga"),
+    ],
+    "while it runs, others join": [*RAN, (2, call("b"), "joined a ga")],
+    "a result is reused": [*CACHED, (101, call("b"), "cached a ga")],
+    "not longer than it is fresh": [*CACHED, (102, call("b"), "claimed b gb")],
+    "a result for ever": [
+        *RAN,
+        (2, finish("a", fresh=9e12), "ok"),
+        (9e9, call("b"), "cached a ga"),
+    ],
+    "without a cache the next call runs": [
+        *RAN,
+        (2, finish("a"), "ok"),
+        (3, call("b"), "claimed b gb"),
+    ],
+    "a result that is gone is taken over": [*CACHED, (3, call("b", gone="a"), "claimed b gb")],
+    "gone is about one result only": [*CACHED, (3, call("b", gone="x"), "cached a ga")],
+    "a dead run is published anew under its id": [
+        *RAN,
+        (31, call("b"), "takeover a ga"),
+        (32, call("c"), "joined a ga"),
+        (33, begin("a", "ga", run="a.2"), "run  ga"),
+        (34, finish("a", run="a.2", fresh=100), "ok"),
+        (35, call("d"), "cached a ga"),
+    ],
+    "so is a lost message": [(0, call("a"), "claimed a ga"), (600, call("b"), "takeover a ga")],
+    "but not a message that expired by itself": [
+        (0, call("a", brief=True), "claimed a ga"),
+        (600, call("b"), "claimed b gb"),
+    ],
+    "a takeover that was not published is tried again": [
+        *RAN,
+        (31, call("b"), "takeover a ga"),
+        (32, Lapse(task_id="a"), "ok"),
+        (33, call("c"), "takeover a ga"),
+    ],
+    "a run that has begun does not lapse": [*RAN, (2, Lapse(task_id="a"), "lost")],
+    "nobody lapses for another": [(0, call("a"), "claimed a ga"), (1, Lapse(task_id="b"), "lost")],
+    "the same id sent anew joins itself": [
+        (0, call("a"), "claimed a ga"),
+        (1, call("a", gen="g2"), "joined a ga"),
+    ],
+    "and after its end runs anew": [*CACHED, (3, call("a", gen="g2"), "claimed a g2")],
+    "no herd avoidance, nothing cached": [(0, call("a", hold=0), "free a ga")],
+    "no herd avoidance, cached": [*CACHED, (3, call("b", hold=0), "cached a ga")],
+    "no herd avoidance does not look at runs": [*RAN, (3, call("b", hold=0), "free b gb")],
+    # At the caller: a pinned call, which is published whatever the answer
+    "pinned: claims": [(0, call("a", pinned=True), "claimed a ga")],
+    "pinned: is told the generation it will share": [
+        *RAN,
+        (2, call("b", pinned=True), "joined a ga"),
+    ],
+    "pinned: is told of a cached result": [*CACHED, (3, call("b", pinned=True), "cached a ga")],
+    "pinned: leaves a dead run's id to the worker": [
+        *RAN,
+        (31, call("b", pinned=True), "joined a ga"),
+        (32, begin("b", "ga"), "run  ga"),
+    ],
+    # At the worker
+    "nobody claimed": [(0, begin("a"), "run  a.1")],
+    "queued under any id": [(0, call("a"), "claimed a ga"), (1, begin("b"), "run  ga")],
+    "running elsewhere": [*RAN, (2, begin("b"), "follow a ga")],
+    "a follower takes the value, cached or not": [
+        *RAN,
+        (2, begin("b"), "follow a ga"),
+        (3, finish("a"), "ok"),
+        (4, begin("b", "ga"), "reuse a ga"),
+        (3600, begin("c", "ga"), "reuse a ga"),
+        (3700, begin("d", "ga"), "run  ga"),
+    ],
+    "a follower of a failed run runs itself": [
+        *RAN,
+        (2, begin("b"), "follow a ga"),
+        (3, release("a", run="a.1"), "ok"),
+        (4, begin("b", "ga"), "run  ga"),
+    ],
+    "a pinned call shares a run that ends before it arrives": [
+        *RAN,
+        (2, call("b", pinned=True), "joined a ga"),
+        (3, finish("a"), "ok"),
+        (4, begin("b", "ga"), "reuse a ga"),
+        (4, begin("x", "gx"), "run  gx"),
+    ],
+    "a result is reused by a message from outside": [*CACHED, (3, begin("b"), "reuse a ga")],
+    "a result that is gone is not": [*CACHED, (3, begin("b", gone="a"), "run  b.1")],
+    "a dead run is followed by whoever comes": [*RAN, (31, begin("b"), "run  ga")],
+    "after the herd's time nobody waits": [
+        *RAN,
+        *[(t, renew("a"), "ok a.1") for t in (20, 40, 59)],
+        (61, begin("b"), "run  ga"),
+        (62, finish("a", fresh=100), "lost"),
+        (63, finish("b", fresh=100), "ok"),
+        (64, call("c"), "cached b ga"),
+    ],
+    "a second delivery follows": [*RAN, (2, begin("a", "ga", run="a.2"), "follow a ga")],
+    "a second delivery after the end is a late copy": [
+        *CACHED,
+        (3, begin("a", "ga", run="a.2"), "finished a ga"),
+        (500, begin("a", "ga", run="a.2"), "finished a ga"),
+    ],
+    "of a dead run it runs": [*RAN, (31, begin("a", "ga", run="a.2"), "run  ga")],
+    "begin can be repeated": [*RAN, (2, begin("a", "ga"), "run  ga")],
+    "no herd avoidance at the worker": [(0, begin("a", "ga", lease=0), "free a ga")],
+    "no herd avoidance at the worker, cached": [*CACHED, (3, begin("b", lease=0), "reuse a ga")],
+    "and its result is recorded": [
+        (0, begin("a", "ga", lease=0), "free a ga"),
+        (1, finish("a", fresh=100, unclaimed=True), "ok"),
+        (2, call("b"), "cached a ga"),
+    ],
+    "a message of an older generation leaves the run to those who are asked": [
+        (0, call("a"), "claimed a ga"),
+        (1, begin("x", "gx"), "follow a ga"),
+        (2, begin("a", "ga"), "run  ga"),
+        (3, finish("a", keep=60), "ok"),
+        (4, begin("x", "gx", since=ms(1)), "reuse a ga"),
+    ],
+    "what ended after the call serves it, whatever the generation": [
+        *RAN,
+        (2, call("b", pinned=True), "joined a ga"),
+        (3, finish("a", keep=60), "ok"),
+        (4, call("c"), "claimed c gc"),
+        (5, begin("c", "gc"), "run  gc"),
+        (6, finish("c", keep=60, gen="gc"), "ok"),
+        (7, begin("b", "ga", since=ms(2)), "reuse c gc"),
+        (8, begin("d", "gd", since=ms(7)), "run  gd"),
+    ],
+    "but not a call that asked for a new run": [
+        *RAN,
+        (2, call("b", refresh=True), "claimed b gb"),
+        (3, finish("a", keep=60), "ok"),
+        (4, begin("b", "gb", since=ms(2), refresh=True), "run  gb"),
+    ],
+    "a run that outlives the herd's time is left alone": [
+        *RAN,
+        *[(t, renew("a"), "ok a.1") for t in (20, 40, 59)],
+        (61, call("b"), "claimed b gb"),
+        (62, finish("a", fresh=100), "lost"),
+        (63, begin("b", "gb"), "run  gb"),
+        (64, finish("b", fresh=100), "ok"),
+        (65, call("c"), "cached b gb"),
+    ],
+    "a refresh waits for it all the same": [
+        *RAN,
+        *[(t, renew("a"), "ok a.1") for t in (20, 40, 59)],
+        (61, call("b", refresh=True), "claimed b gb"),
+        (62, call("c"), "joined b gb"),
+        (63, begin("b", "gb", refresh=True), "run  gb"),
+    ],
+    "a result that proves to be final is not waited for": [
+        *RAN,
+        (31, call("b"), "takeover a ga"),
+        (31, call("b", gone="a"), "claimed b gb"),
+    ],
+    "at the end of a run callers look whether its outcome is known": [
+        *RAN,
+        (2, Ending(task_id="a", run="a.1"), "ok"),
+        (2, call("b"), "ending a ga"),
+        (2, call("c", pinned=True), "joined a ga"),
+        (2, call("b", gone="a"), "claimed b gb"),
+        (3, finish("a"), "lost"),
+        (4, begin("c", "ga"), "reuse a ga"),
+    ],
+    "nobody ends a run for another": [*RAN, (2, Ending(task_id="a", run="a.2"), "lost")],
+    "a run that goes on is not given up": [*RAN, (2, call("b", gone="a"), "joined a ga")],
+    "a message that expires is not joined by a call that does not": [
+        (0, call("a", hold=10, brief=True), "claimed a ga"),
+        (1, call("b", hold=5, brief=True), "joined a ga"),
+        (2, call("c"), "claimed c gc"),
+        (3, begin("a", "ga"), "follow c gc"),
+    ],
+    "a task that returned and yet retried runs": [
+        *CACHED,
+        (3, begin("a", "ga", run="a.2", attempt=1), "run  ga"),
+    ],
+    "a message for the callers of a dead run does not use up the first one's callbacks": [
+        *RAN,
+        (31, call("b"), "takeover a ga"),
+        (32, begin("a", "ga", run="a.2", bare=True), "run  ga"),
+        (33, finish("a", run="a.2", keep=60), "ok"),
+        (34, begin("a", "ga", run="a.3"), "reuse a ga"),
+        (35, begin("a", "ga", run="a.4"), "finished a ga"),
+    ],
+    "an id that is sent again by name runs again": [
+        *RAN,
+        (2, finish("a", keep=60), "ok"),
+        (3, begin("a", run="a.2"), "run  a.2"),
+    ],
+    "unless the broker says that it is the same message": [
+        (0, begin("a"), "run  a.1"),
+        (2, finish("a", keep=60), "ok"),
+        (3, begin("a", run="a.2", redelivered=True), "finished a a.1"),
+    ],
+    "a first message waits for the retry of a copy that was made for others": [
+        (0, call("a", pinned=True), "claimed a ga"),
+        (600, call("b"), "takeover a ga"),
+        (601, begin("a", "ga", bare=True), "run  ga"),
+        (602, requeue("a", 1), "ok"),
+        (603, begin("a", "ga", run="a.2"), "follow a ga"),
+    ],
+    "what is known to have ended serves its own generation only": [
+        *RAN,
+        (2, call("b", pinned=True), "joined a ga"),
+        (3, Ending(task_id="a", run="a.1"), "ok"),
+        (4, call("c", gone="a"), "claimed c gc"),
+        (5, begin("c", "gc", since=ms(4)), "run  gc"),
+        (6, begin("b", "ga", since=ms(2)), "reuse a ga"),
+    ],
+    "a refresh that is lost is served by the run that takes over": [
+        *RAN,
+        (2, call("b", refresh=True), "claimed b gb"),
+        (31, call("c"), "takeover a ga"),
+        (32, call("d"), "joined a ga"),
+    ],
+    "a refresh leaves to others what they wait for": [
+        *RAN,
+        (2, call("b", pinned=True), "joined a ga"),
+        (3, finish("a", fresh=100, keep=60), "ok"),
+        (4, call("c", refresh=True), "claimed c gc"),
+        (5, begin("b", "ga", since=ms(2)), "reuse a ga"),
+        (6, begin("c", "gc", refresh=True, since=ms(4)), "run  gc"),
+    ],
+    "a copy of a run whose claim another has taken leaves it to that one": [
+        (0, begin("a"), "run  a.1"),
+        *[(t, renew("a"), "ok a.1") for t in (20, 40, 59)],
+        (61, call("b"), "claimed b gb"),
+        (62, begin("a", run="a.2"), "follow b gb"),
+    ],
+    # on_duplicate: serialize
+    "serialize: never two at once": [
+        (0, begin("a", exclusive=True), "run  a.1"),
+        (1, begin("b", exclusive=True), "follow a a.1"),
+        (2, finish("a", gen="a.1"), "ok"),
+        (3, begin("b", "a.1", exclusive=True), "run  a.1"),
+    ],
+    "serialize: however long it takes": [
+        (0, begin("a", exclusive=True), "run  a.1"),
+        *[(t, renew("a"), "ok a.1") for t in (20, 40, 60)],
+        (70, begin("b", exclusive=True), "follow a a.1"),
+    ],
+    # The end of a run
+    "a release lets the next call run": [
+        (0, call("a"), "claimed a ga"),
+        (1, release("a"), "ok"),
+        (2, call("b"), "claimed b gb"),
+    ],
+    "nobody releases for another": [
+        (0, call("a"), "claimed a ga"),
+        (1, release("b"), "lost"),
+        (2, call("b"), "joined a ga"),
+    ],
+    "a sender does not release what runs": [
+        *RAN,
+        (2, release("a"), "lost"),
+        (3, call("b"), "joined a ga"),
+    ],
+    "a run does not release another run": [*RAN, (2, release("a", run="a.2"), "lost")],
+    "a worker releases the run of its child": [
+        (0, begin("a", run="host.77.3"), "run  host.77.3"),
+        (1, release("a", run="host.7."), "lost"),
+        (2, release("a", run="host.77."), "ok"),
+    ],
+    "a late finish changes nothing": [
+        *RAN,
+        (31, begin("b"), "run  ga"),
+        (32, finish("a", fresh=100), "lost"),
+        (33, call("c"), "joined b ga"),
+    ],
+    "a finish without any claim is lost": [(0, finish("a", fresh=100), "lost")],
+    "a renewal keeps the claim": [
+        *RAN,
+        (29, renew("a"), "ok a.1"),
+        (58, call("b"), "joined a ga"),
+        (59, call("b"), "takeover a ga"),
+    ],
+    "a renewal that comes too late": [*RAN, (31, begin("b"), "run  ga"), (32, renew("a"), "lost")],
+    "a failure is not shared": [
+        *RAN,
+        (2, finish("a", failed=True), "ok"),
+        (3, call("b"), "claimed b gb"),
+    ],
+    "unless the policy says so": [
+        *RAN,
+        (2, finish("a", fresh=10, failed=True), "ok"),
+        (3, call("b"), "cached a ga"),
+        (12, call("b"), "claimed b gb"),
+    ],
+    "its late copy finds the failure": [
+        *RAN,
+        (2, finish("a", fresh=10, failed=True), "ok"),
+        (3, begin("a", "ga", run="a.2"), "reuse a ga"),
+    ],
+    # Retries
+    "a retry keeps the claim": [
+        *RAN,
+        (2, requeue("a", 1), "ok"),
+        (3, call("b"), "joined a ga"),
+        (4, begin("a", "ga", run="a.2", attempt=1), "run  ga"),
+        (5, finish("a", run="a.2", fresh=100), "ok"),
+        (6, call("c"), "cached a ga"),
+    ],
+    "others follow it while it waits": [
+        *RAN,
+        (2, requeue("a", 1), "ok"),
+        (3, begin("b"), "follow a ga"),
+    ],
+    "a copy of an earlier attempt is dropped": [
+        *RAN,
+        (2, requeue("a", 1), "ok"),
+        (3, begin("a", "ga", run="a.2"), "dropped a ga"),
+    ],
+    "a retry does not take the place of a run that is not its own": [
+        *RAN,
+        (2, requeue("a", 1), "ok"),
+        (602, call("b"), "takeover a ga"),
+        (603, begin("a", "ga", run="a.2"), "run  ga"),
+        (604, begin("a", "ga", run="a.3", attempt=1, after="a.1"), "follow a ga"),
+    ],
+    "a retry that overtakes its own requeue runs": [
+        *RAN,
+        (2, begin("a", "ga", run="a.2", attempt=1, after="a.1"), "run  ga"),
+    ],
+    "who lost the claim does not requeue": [
+        *RAN,
+        (31, begin("b"), "run  ga"),
+        (32, requeue("a", 1), "lost"),
+    ],
+    # stale-while-revalidate
+    "stale: served, and the first refreshes": [
+        *KEPT,
+        (13, call("b"), "refresh a gb"),
+        (14, call("c"), "stale a ga"),
+        (15, begin("b", "gb"), "run  gb"),
+        (16, call("c"), "stale a ga"),
+        (17, finish("b", fresh=10, stale=100), "ok"),
+        (18, call("c"), "cached b gb"),
+    ],
+    "stale: without herd avoidance each call refreshes": [
+        *KEPT,
+        (13, call("b", hold=0), "refresh a gb"),
+        (13, call("c", hold=0), "refresh a gc"),
+    ],
+    "stale: a refresh that failed leaves the old result": [
+        *KEPT,
+        (13, call("b"), "refresh a gb"),
+        (14, begin("b", "gb"), "run  gb"),
+        (15, finish("b", failed=True), "ok"),
+        (16, call("c"), "refresh a gc"),
+    ],
+    "stale: it ends": [*KEPT, (112, call("b"), "claimed b gb")],
+    "stale: a pinned call runs": [
+        *KEPT,
+        (13, call("b", pinned=True), "claimed b gb"),
+        (14, begin("b", "gb"), "run  gb"),
+    ],
+    # refresh=True
+    "refresh: replaces what is cached": [
+        *CACHED,
+        (3, call("b", refresh=True), "claimed b gb"),
+        (4, call("c"), "joined b gb"),
+    ],
+    "refresh: joins what has not begun": [
+        (0, call("a"), "claimed a ga"),
+        (1, call("b", refresh=True), "joined a ga"),
+    ],
+    "refresh: runs after what runs now": [
+        *RAN,
+        (2, call("b", refresh=True), "claimed b gb"),
+        (3, call("c", refresh=True), "joined b gb"),
+        (4, call("d"), "joined b gb"),
+        (5, begin("b", "gb", refresh=True), "follow a ga"),
+        (6, finish("a", fresh=100), "ok"),
+        (7, call("e"), "joined b gb"),
+        (8, begin("b", "gb"), "run  gb"),
+        (9, finish("b", fresh=100), "ok"),
+        (10, call("f"), "cached b gb"),
+    ],
+    "refresh: runs also after a failure": [
+        *RAN,
+        (2, call("b", refresh=True), "claimed b gb"),
+        (3, release("a", run="a.1"), "ok"),
+        (4, call("c"), "joined b gb"),
+        (5, begin("b", "gb"), "run  gb"),
+    ],
+    "refresh: one that was not sent leaves its place": [
+        *RAN,
+        (2, call("b", refresh=True), "claimed b gb"),
+        (3, release("b", give_up=60, gen="gb"), "ok"),
+        (4, call("c"), "joined a ga"),
+        (5, finish("a", fresh=100), "ok"),
+        (6, call("d"), "cached a ga"),
+    ],
+    # A publish that failed
+    "given up: a message that arrives after all is dropped": [
+        (0, call("a"), "claimed a ga"),
+        (1, release("a", give_up=60, gen="ga"), "ok"),
+        (2, begin("a", "ga"), "dropped a ga"),
+        (3, call("b"), "claimed b gb"),
+        (4, begin("b", "gb"), "run  gb"),
+        (5, begin("a", "ga"), "dropped a ga"),
+        (33, release("b", run="b.1"), "ok"),
+        (61, begin("a", "ga"), "run  ga"),
+    ],
+    "given up: the same id sent anew is not": [
+        (0, call("a"), "claimed a ga"),
+        (1, release("a", give_up=60, gen="ga"), "ok"),
+        (2, call("a", gen="g2"), "claimed a g2"),
+        (3, begin("a", "g2"), "run  g2"),
+    ],
+    "given up: not once a worker has it": [
+        *RAN,
+        (2, release("a", give_up=60, gen="ga"), "lost"),
+        (3, requeue("a", 1), "ok"),
+        (4, release("a", give_up=60, gen="ga"), "lost"),
+        (5, begin("a", "ga", run="a.2", attempt=1), "run  ga"),
+    ],
+    "given up: not once another caller has sent it again": [
+        (0, call("a"), "claimed a ga"),
+        (600, call("b"), "takeover a ga"),
+        (601, release("a", give_up=60, gen="ga"), "lost"),
+        (602, begin("a", "ga"), "run  ga"),
+    ],
+    # forget()
+    "forget: drops the result": [*CACHED, (3, Forget(), "ok"), (4, call("b"), "claimed b gb")],
+    "forget: drops the claim": [*RAN, (3, Forget(), "ok"), (4, finish("a", fresh=100), "lost")],
+    "forget: there was nothing": [(0, Forget(), "lost")],
+    "forget: what was given up stays so": [
+        (0, call("a"), "claimed a ga"),
+        (1, release("a", give_up=60, gen="ga"), "ok"),
+        (2, Forget(), "lost"),
+        (3, begin("a", "ga"), "dropped a ga"),
+    ],
+    # Identical headers of one chord or group
+    "group: a member shares a run that has ended": [
+        (0, call("a", group="c1"), "claimed a ga"),
+        (1, begin("a", "ga", group="c1"), "run  ga"),
+        (2, finish("a", keep=60), "ok"),
+        (3, call("b", group="c1", pinned=True), "joined a ga"),
+        (4, begin("b", "ga", group="c1"), "reuse a ga"),
+    ],
+    "group: another group does not": [
+        (0, call("a", group="c1"), "claimed a ga"),
+        (1, begin("a", "ga", group="c1"), "run  ga"),
+        (2, finish("a", keep=60), "ok"),
+        (3, call("b", group="c2"), "claimed b gb"),
+    ],
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_case(case: list[tuple[float, Operation, str]]) -> None:
+    claim = EMPTY
+    for seconds, operation, expected in case:
+        claim, answer = step(operation, claim, ms(seconds))
+        said = f"{answer.word} {answer.id} {answer.gen}".rstrip()
+        assert said == expected, f"at {seconds} s: {operation}"
+
+
+@pytest.mark.parametrize(
+    ("before", "orphans"),
+    [
+        ([(0, call("a")), (1, begin("b"))], ["a"]),
+        ([(0, call("a")), (1, begin("a", "ga")), (31, begin("b"))], ["a"]),
+        ([(0, call("a")), (1, begin("a", "ga")), (2, begin("a", "ga", run="a.2"))], []),
+        ([(0, begin("a")), *[(t, renew("a")) for t in (20, 40)], (61, call("b"))], ["a"]),
+        ([(0, call("a", brief=True)), (600, call("b"))], ["a"]),
+        ([(0, begin("a", exclusive=True)), (31, begin("b", exclusive=True))], []),
+        ([(0, call("a")), (1, begin("b")), (32, begin("c"))], ["a", "b"]),
+    ],
+)
+def test_whoever_loses_the_claim_is_remembered(
+    before: list[tuple[float, Operation]], orphans: list[str]
+) -> None:
+    claim = EMPTY
+    for seconds, operation in before:
+        claim, _ = step(operation, claim, ms(seconds))
+    assert claim.holder is not None
+    assert list(claim.holder.orphans) == orphans
+
+
+def test_who_lost_the_claim_is_served_at_the_end_or_taken_over() -> None:
+    claim, _ = step(call("a"), EMPTY, 0)
+    claim, _ = step(begin("b"), claim, 1)
+    served, answer = step(finish("b"), claim, 2)
+    assert answer.ids == ("a",)
+    assert served.holder is None
+    failed, answer = step(release("b", run="b.1"), claim, 2)
+    assert answer.word == "ok"
+    again, answer = step(call("c"), failed, 3)
+    assert (answer.word, answer.id) == ("takeover", "a")
+    assert again.holder is not None
+
+
+def test_orphans_are_limited() -> None:
+    claim = EMPTY
+    for n in range(2 * MOST_ORPHANS):
+        claim, _ = step(begin(f"a{n}"), claim, ms(n * 31))
+    assert claim.holder is not None
+    assert claim.holder.orphans[-1] == f"a{2 * MOST_ORPHANS - 2}"
+    assert len(claim.holder.orphans) == MOST_ORPHANS
+
+
+def test_an_unchanged_claim_is_equal_so_that_no_store_writes_it() -> None:
+    claim, _ = step(call("a"), EMPTY, 0)
+    for operation in (call("b"), call("b", hold=0), release("b"), renew("b"), Lapse(task_id="b")):
+        assert step(operation, claim, 1)[0] == claim
+
+
+def test_time_ends_what_is_cached_and_what_was_given_up() -> None:
+    claim = EMPTY
+    for seconds, operation, _ in CACHED:
+        claim, _ = step(operation, claim, ms(seconds))
+    claim, _ = step(release("x", give_up=10, gen="gx"), claim, ms(3))
+    assert prune(claim, ms(12)) == claim
+    assert prune(claim, ms(13)).given_up == {}
+    assert prune(claim, ms(102)) == Claim()
+
+
+@pytest.mark.parametrize(
+    ("operations", "ends"),
+    [
+        ([], 0),
+        ([call("a")], ms(HOLD) + LINGER),
+        ([begin("a"), finish("a", fresh=10, gen="a.1")], ms(10)),
+        ([begin("a"), finish("a", fresh=10, stale=5, gen="a.1")], ms(15)),
+        ([begin("a"), finish("a", fresh=9e12, gen="a.1")], FOREVER),
+        ([begin("a"), finish("a", gen="a.1")], 0),
+        ([call("a"), release("a", give_up=60, gen="ga")], ms(60)),
+        ([call("a", hold=9e12)], FOREVER),
+    ],
+)
+def test_expiry(operations: list[Operation], ends: int) -> None:
+    claim = EMPTY
+    for operation in operations:
+        claim, _ = step(operation, claim, 0)
+    assert expiry(claim) == ends
+
+
+def test_times_beyond_the_end_of_time_stay_at_it() -> None:
+    claim, _ = step(call("a", hold=9e12), EMPTY, ms(1))
+    assert claim.holder is not None
+    assert claim.holder.until == FOREVER

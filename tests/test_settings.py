@@ -1,0 +1,70 @@
+"""Settings: defaults, where claims live, and all complaints at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobtastic_ext.errors import ConfigurationError
+from jobtastic_ext.settings import default_store, read_settings
+
+
+def conf(**settings: Any) -> dict[str, Any]:
+    return {"result_backend": "redis://localhost/1", "broker_url": "amqp://", **settings}
+
+
+def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JOBTASTIC_POLICY", raising=False)
+    settings = read_settings(conf())
+    assert settings.policy == "jobtastic.yaml"
+    assert settings.store == "redis://localhost/1"
+    assert (settings.key_prefix, settings.lease) == ("jobtastic", 30)
+    assert (settings.store_timeout, settings.publish_timeout) == (0.5, 1)
+
+
+def test_the_policy_may_be_named_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBTASTIC_POLICY", "/etc/reports.yaml")
+    assert read_settings(conf()).policy == "/etc/reports.yaml"
+    assert read_settings(conf(jobtastic_policy="own.yaml")).policy == "own.yaml"
+
+
+@pytest.mark.parametrize(
+    ("backend", "broker", "store"),
+    [
+        ("redis://a/1", "redis://b/0", "redis://a/1"),
+        ("rpc://", "redis://b/0", "redis://b/0"),
+        ("db+sqlite:///r", "redis://b/0;redis://c/0", "redis://b/0"),
+        ("sentinel://a:1;sentinel://b:2", "amqp://", "sentinel://a:1;sentinel://b:2"),
+        ("file:///results", "filesystem://", "sqlite:///{cwd}/jobtastic.sqlite3"),
+        (None, "memory://", "sqlite:///{cwd}/jobtastic.sqlite3"),
+    ],
+)
+def test_where_claims_live(backend: str | None, broker: str, store: str) -> None:
+    assert default_store(backend, broker) == store.format(cwd=Path.cwd())
+
+
+def test_nowhere_to_put_claims() -> None:
+    with pytest.raises(ConfigurationError, match="set jobtastic_store to a URL"):
+        default_store("rpc://", "amqp://")
+
+
+def test_ssl_settings_of_the_backend_are_the_stores() -> None:
+    settings = read_settings(conf(redis_backend_use_ssl={"ssl_cert_reqs": "none"}))
+    assert settings.store == "rediss://localhost/1"
+    assert settings.store_options == {"ssl_cert_reqs": "none"}
+
+
+def test_all_complaints_at_once() -> None:
+    wrong = conf(
+        jobtastic_lease=0,
+        jobtastic_store_timeout="fast",
+        jobtastic_key_prefix="a b",
+        jobtastic_policy=7,
+        jobtastic_store="localhost",
+    )
+    with pytest.raises(ConfigurationError) as caught:
+        read_settings(wrong)
+    for name in ("lease", "store_timeout", "key_prefix", "policy", "store is"):
+        assert f"jobtastic_{name}" in str(caught.value)

@@ -1,0 +1,89 @@
+"""Real worker processes, in a session of their own, ended by pid whatever happens."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+ROOT = Path(__file__).parent.parent
+
+
+class Worker:
+    """A `celery worker` of `tests.reports`.  A context manager; `kill()` is a SIGKILL of it all."""
+
+    def __init__(
+        self,
+        conf: dict[str, Any],
+        pool: str = "prefork",
+        concurrency: int = 4,
+        arguments: tuple[str, ...] = (),
+        app: str = "tests.reports",
+    ) -> None:
+        self.log = tempfile.NamedTemporaryFile(prefix="worker-", suffix=".log")  # noqa: SIM115
+        environ = {**os.environ, "JOBTASTIC_TEST_CONF": json.dumps(conf), "C_FORCE_ROOT": "1"}
+        environ.pop("JOBTASTIC_WORKER", None)
+        command = [sys.executable, "-W", "ignore", "-m", "celery", "-A", app, "worker"]
+        command += ["-P", pool, "-c", str(concurrency), "-l", "INFO", "--without-gossip"]
+        command += ["--without-mingle", "-n", f"w{time.monotonic_ns()}@test", *arguments]
+        self.process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def __enter__(self) -> Worker:
+        try:
+            self.wait_for(" ready.")
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def output(self) -> str:
+        return Path(self.log.name).read_text(errors="replace")
+
+    def wait_for(self, text: str, seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while text not in self.output():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"no {text!r} from the worker:\n{self.output()}")
+            time.sleep(0.05)
+
+    def children(self) -> list[int]:
+        """Pids of the pool's processes."""
+        return [child.pid for child in psutil.Process(self.process.pid).children()]
+
+    def stop(self, seconds: float = 20) -> None:
+        """End it warmly, and by force if that takes too long."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(seconds)
+        self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL the worker and all its children at once."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.log.flush()
+
+    def __del__(self) -> None:
+        self.log.close()
