@@ -143,7 +143,7 @@ class Begin(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="begin", 
     gone: str = ""
     #: Only a run that begins from now on will do (`refresh=True`).
     refresh: bool = False
-    #: Store time of the call; a run that ended later serves it.
+    #: Store time of the call; only a run that ended later may serve it.
     since: int = 0
     #: A retry: the token of the run that sent it.
     after: str = ""

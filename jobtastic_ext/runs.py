@@ -190,7 +190,7 @@ class Message:
                 id=self.request.id,
                 key=self.key,
                 looks=looks + 1,
-                since=self.header.since or answer.at,
+                since=self.header.since or answer.at - 1,  # the run had not ended then
                 copy=own,
             )
             self.put_back(countdown, header)

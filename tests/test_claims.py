@@ -205,6 +205,13 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
         (7, begin("b", "ga", since=ms(2)), "reuse c gc"),
         (8, begin("d", "gd", since=ms(7)), "run  gd"),
     ],
+    # The store's clock counts whole milliseconds: `get()` and the next call can fit into one.
+    "not even what ended in the very millisecond of the call": [
+        *RAN,
+        (2, finish("a", keep=60), "ok"),
+        (2, call("b"), "claimed b gb"),
+        (3, begin("b", "gb", since=ms(2)), "run  gb"),
+    ],
     "but not a call that asked for a new run": [
         *RAN,
         (2, call("b", refresh=True), "claimed b gb"),
