@@ -231,7 +231,11 @@ def take_over(op: ClaimCall, claim: Claim, holder: Holder, now: int) -> Outcome:
 
 
 def begin(op: Begin, claim: Claim, now: int) -> Outcome:
-    if f"{op.gen}:{op.task_id}" in claim.given_up:
+    if op.give_up:
+        if not op.unclaimed and not is_unsent(claim.holder, op):
+            return claim, LOST
+        claim = give_up(claim, op.gen, op.task_id, later(now, op.give_up))
+    elif f"{op.gen}:{op.task_id}" in claim.given_up:
         return claim, Answer("dropped", op.task_id, op.gen)
     if claim.value is not None and claim.value.owner == op.gone:
         claim = replace(claim, value=None)
@@ -271,6 +275,21 @@ def begin(op: Begin, claim: Claim, now: int) -> Outcome:
         orphans=orphans,
     )
     return replace(claim, holder=running), Answer("run", "", gen)
+
+
+def is_unsent(holder: Holder | None, op: Begin | Release) -> bool:
+    """Whether the claim is as the caller left it: no worker has its message, no other sent it."""
+    if holder is None:
+        return False
+    if holder.next == op.task_id:
+        return True
+    mine = holder.state == "queued" and holder.owner == op.task_id and holder.gen == op.gen
+    return mine and not holder.taken and not holder.attempt
+
+
+def give_up(claim: Claim, gen: str, task_id: str, until: int) -> Claim:
+    """Drop that message, should it arrive."""
+    return replace(claim, given_up={**claim.given_up, f"{gen}:{task_id}": until})
 
 
 def settle_by_value(op: Begin, claim: Claim, value: Value, now: int) -> Outcome | None:
@@ -349,24 +368,27 @@ def finish(op: Finish, claim: Claim, now: int) -> Outcome:
 
 
 def release(op: Release, claim: Claim, now: int) -> Outcome:
-    holder = claim.holder
-    if holder is None:
+    holder, value = claim.holder, claim.value
+    if op.unclaimed:
+        runs = holder is not None and holder.state == "running" and holder.owner == op.task_id
+        if runs or (value is not None and (value.owner, value.gen) == (op.task_id, op.gen)):
+            return claim, LOST  # it has arrived
+        return give_up(claim, op.gen, op.task_id, later(now, op.give_up)), OK
+    if holder is None or (op.give_up and not is_unsent(holder, op)):
         return claim, LOST
     if holder.next == op.task_id and not op.run:
         rest: Holder | None = replace(holder, next="", next_gen="")
         gen = holder.next_gen
-    elif holder.owner == op.task_id and holder.state == "queued" and not op.run:
-        if op.give_up and (holder.taken or holder.attempt or holder.gen != op.gen):
-            return claim, LOST
-        rest, gen = after(holder, now, op.hold, holder.orphans), holder.gen
-    elif is_run(holder, op.task_id, op.run):
+    elif (holder.owner == op.task_id and holder.state == "queued" and not op.run) or is_run(
+        holder, op.task_id, op.run
+    ):
         rest, gen = after(holder, now, op.hold, holder.orphans), holder.gen
     else:
         return claim, LOST
-    given_up = claim.given_up
+    claim = replace(claim, holder=rest)
     if op.give_up:
-        given_up = {**given_up, f"{gen}:{op.task_id}": later(now, op.give_up)}
-    return replace(claim, holder=rest, given_up=given_up), OK
+        claim = give_up(claim, gen, op.task_id, later(now, op.give_up))
+    return claim, OK
 
 
 def lapse(op: Lapse, claim: Claim, now: int) -> Outcome:

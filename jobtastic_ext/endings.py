@@ -9,13 +9,13 @@ from typing import Any
 from celery import states
 from celery.app.task import Context, Task
 
-from .errors import StoreError
+from .errors import ResultsUnavailable, StoreError
 from .messages import HEADER, RUN, read_header, seconds_until, traced
 from .plans import Plan
 from .records import Answer, Begin, Ending, Finish, Operation, Release, Requeue
 from .runtime import Runtime
 
-__all__ = ("Run", "end", "succeed")
+__all__ = ("Run", "end", "keep_result", "succeed")
 
 logger = logging.getLogger("jobtastic_ext")
 
@@ -67,8 +67,8 @@ class Run:
             return
         try:
             self.runtime.results.pass_on(self.begun.task_id, ids)
-        except Exception as error:  # noqa: BLE001 - this task has its result
-            logger.warning("%s: no result for %s: %r", self.key, ids, error)
+        except ResultsUnavailable as error:  # this task has its result
+            logger.warning("%s: no result for %s: %s", self.key, ids, error)
 
     def requeue(self, wait: float) -> None:
         """The run will be retried in `wait` seconds: the claim waits with it."""
@@ -108,14 +108,20 @@ def succeed(task: Task) -> None:
     if run is None:
         return
     setattr(request, RUN, None)
-    policy = run.plan.policy
-    if policy.cache_duration is not None:
-        try:
-            lifetime = policy.cache_duration + policy.stale_while_revalidate
-            run.runtime.results.keep(run.begun.task_id, lifetime)
-        except Exception as error:  # noqa: BLE001 - it lives as long as the backend lets it
-            logger.warning("%s: expiry of the result not stretched: %r", run.key, error)
+    keep_result(run)
     run.finish(failed=False)
+
+
+def keep_result(run: Run) -> None:
+    """Let the stored result live as long as it is cached."""
+    policy = run.plan.policy
+    if policy.cache_duration is None:
+        return
+    try:
+        lifetime = policy.cache_duration + policy.stale_while_revalidate
+        run.runtime.results.keep(run.begun.task_id, lifetime)
+    except ResultsUnavailable as error:  # it lives as long as the backend lets it
+        logger.warning("%s: %s", run.key, error)
 
 
 def end(runtime: Runtime, task: Task, state: str | None, retval: Any) -> None:

@@ -78,7 +78,9 @@ def make_plan(task: Task, policies: PolicySet, settings: Settings) -> Plan | Non
         key_prefix=settings.key_prefix,
         cache_prefix=policy.cache_prefix or task.name,
         key_head=key_head(settings.key_prefix, policy.cache_prefix or task.name),
-        shares=exclusive or bool(herd or fresh or failure_fresh),
+        shares=exclusive
+        or bool(herd or fresh or failure_fresh)
+        or (policy.on_broker_error != "raise" and not task.ignore_result),
         exclusive=exclusive,
         lease=milliseconds(settings.lease),
         herd=herd,

@@ -150,6 +150,11 @@ class Begin(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="begin", 
     bare: bool = False
     #: The broker says that it delivers this message again.
     redelivered: bool = False
+    #: The message could not be sent, and its sender runs the task.  For so long it is dropped,
+    #: should it arrive all the same.  Answers ``lost`` if it has arrived.
+    give_up: int = 0
+    #: What could not be sent held no claim.
+    unclaimed: bool = False
 
 
 class Finish(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="finish", tag_field="op"):
@@ -187,6 +192,8 @@ class Release(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="releas
     #: The message could not be sent.  For so long it is dropped, should it arrive all the same.
     #: Lets go only of what that very message claimed and no worker or other caller has taken up.
     give_up: int = 0
+    #: It held no claim: only the message is given up.
+    unclaimed: bool = False
 
 
 class Ending(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="ending", tag_field="op"):

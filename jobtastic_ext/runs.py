@@ -17,7 +17,7 @@ from celery.app.task import Context, Task
 from celery.exceptions import Ignore, Reject, Retry
 from msgspec.structs import asdict, replace
 
-from .calls import log_decision
+from .decisions import log_decision
 from .endings import Run
 from .errors import ArgumentNotEncodable, DuplicateCall, StoreError
 from .messages import HEADER, RUN, Header, read_header, traced
@@ -203,7 +203,7 @@ class Message:
     def put_back(self, countdown: float, header: Header) -> None:
         """Publish this very message again: same id, callbacks, chord and retries."""
         request = self.request
-        if self.runtime.broker == "amqp":
+        if self.runtime.broker.kind == "amqp":
             countdown = max(countdown, 1.0)  # quorum queues delay by whole seconds
         signature = self.task.signature_from_request(
             request,

@@ -48,7 +48,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     lease: float = 30.0
     #: Longest that one store call may take.
     store_timeout: float = 0.5
-    #: Longest that a call which could not be sent waits for its mark in the result backend.
+    #: Longest that a call of a policy task waits for store, broker and result backend together.
     publish_timeout: float = 1.0
 
 

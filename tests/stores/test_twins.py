@@ -86,6 +86,8 @@ operations: st.SearchStrategy[Operation] = st.one_of(
         after=runs | st.just(""),
         bare=rarely,
         redelivered=rarely,
+        give_up=st.sampled_from([0, 0, 0, 3 * UNIT]),
+        unclaimed=rarely,
     ),
     st.builds(Ending, task_id=task_ids, run=runs),
     st.builds(
@@ -109,6 +111,7 @@ operations: st.SearchStrategy[Operation] = st.one_of(
         run=runs_or_workers,
         gen=gens,
         give_up=lengths_or_none,
+        unclaimed=rarely,
     ),
     st.builds(Lapse, task_id=task_ids),
     st.builds(Requeue, task_id=task_ids, run=runs, hold=lengths, attempt=attempts),

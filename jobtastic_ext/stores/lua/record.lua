@@ -79,6 +79,22 @@ local function is_run(holder, task_id, run)
   return string.sub(run, -1) == '.' and string.sub(holder.run, 1, #run) == run
 end
 
+-- Whether the claim is as the caller left it: no worker has its message, no other sent it.
+local function is_unsent(holder)
+  if not holder then return false end
+  if holder.next == op.task_id then return true end
+  local mine = holder.state == 'queued' and holder.owner == op.task_id and holder.gen == op.gen
+  return mine and not holder.taken and holder.attempt == 0
+end
+
+-- The claim's messages that are dropped, and that one among them.
+local function give_up(claim, gen)
+  local given_up = {}
+  for name, ends in pairs(claim.given_up) do given_up[name] = ends end
+  given_up[gen .. ':' .. op.task_id] = later(op.give_up)
+  return given_up
+end
+
 -- Who holds the claim when `holder` lets go: the refresh that waits, or who is left unserved.
 local function after(holder, hold, orphans)
   if holder.next ~= '' then
