@@ -1,8 +1,10 @@
 """``make bench``: every benchmark, one after the other."""
 
-from . import bench_calls, bench_keys
+from . import bench_calls, bench_keys, bench_outages
 
 print("A call at the caller\n")
 bench_calls.main()
 print("\nThe key of a call, in microseconds\n")
 bench_keys.main()
+print("\nServers that are down\n")
+bench_outages.main()

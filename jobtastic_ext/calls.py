@@ -10,7 +10,7 @@ from celery.app.task import Task
 from celery.result import AsyncResult, EagerResult
 from celery.utils import uuid
 from kombu.exceptions import OperationalError
-from msgspec.structs import asdict, replace
+from msgspec.structs import asdict
 
 from . import signals
 from .decisions import WHY, log_decision
@@ -178,15 +178,15 @@ class Call:
     def send_unclaimed(self, error: StoreError) -> AsyncResult | EagerResult:
         """Publish although the store did not answer; the claim may have been made all the same."""
         answer = self.free()
+        self.undelivered.store_failed = True
         try:
             if isinstance(error, StoreUnavailable):
                 self.sending.check()
             result = self.send(answer)
         except OperationalError as broker_error:
-            self.undelivered.owe(replace(answer, word="claimed"))
             return self.undelivered.fall_back(answer, broker_error)
         except BaseException:
-            self.undelivered.owe(replace(answer, word="claimed"))
+            self.undelivered.owe(answer)
             raise
         self.log(self.claim.task_id, "published", f"unshared: {error}")
         return result

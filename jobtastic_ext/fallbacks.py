@@ -25,10 +25,7 @@ __all__ = ("failed_result", "run_claimed", "run_token", "run_unclaimed")
 EAGER_OPTIONS = ("link", "link_error", "headers", "priority", "exchange", "routing_key", "throw")
 
 #: Least seconds that a failure is given to reach the result backend before the caller goes on.
-LEAST_WAIT = 0.1
-
-#: Longest that a caller whose task has just run here waits for its result to be stored.
-RUN_STORE_WAIT = 1.0
+LEAST_WAIT = 0.25
 
 #: Seconds for which it is worth while to tell the result backend of a call that is over.
 RESULT_WORTH = 3600.0
@@ -82,15 +79,16 @@ def run_token() -> str:
 
 def run_unclaimed(sending: Sending, task_id: str) -> EagerResult:
     """Run the task in this process, and let the result backend know how it ended."""
+    left = sending.left
     result = apply(sending, task_id)
     if is_wanted(sending, result):
-        store_end(sending, result)
+        store_end(sending, result, left)
     return result
 
 
 def run_claimed(run: Run, sending: Sending) -> EagerResult:
     """The same for a run that holds the claim of its call: others may wait for it."""
-    task_id = run.begun.task_id
+    task_id, left = run.begun.task_id, sending.left
     try:
         with renewed(run):
             result = apply(sending, task_id)
@@ -98,11 +96,11 @@ def run_claimed(run: Run, sending: Sending) -> EagerResult:
         # `task_eager_propagates`, or the process is told to end: nobody shall wait for it.
         run.end()
         value = as_exception(error)
-        store(run.runtime, task_id, value, states.FAILURE, None, RUN_STORE_WAIT)
+        store(run.runtime, task_id, value, states.FAILURE, None, left)
         run.release()
         raise
     run.end()
-    if not (is_wanted(sending, result) and store_end(sending, result)):
+    if not (is_wanted(sending, result) and store_end(sending, result, left)):
         run.release()  # nobody could read it
         return result
     if result.state == states.SUCCESS:
@@ -123,9 +121,9 @@ def is_wanted(sending: Sending, result: EagerResult) -> bool:
     return result.state in (states.SUCCESS, states.FAILURE)
 
 
-def store_end(sending: Sending, result: EagerResult) -> bool:
+def store_end(sending: Sending, result: EagerResult, left: float) -> bool:
     value, state, traceback = result.result, result.state, result.traceback
-    return store(sending.runtime, result.id, value, state, traceback, RUN_STORE_WAIT)
+    return store(sending.runtime, result.id, value, state, traceback, left)
 
 
 def apply(sending: Sending, task_id: str) -> EagerResult:

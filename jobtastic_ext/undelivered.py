@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from . import signals
 from .decisions import WHY
 from .endings import Run
-from .errors import StoreError
+from .errors import StoreError, StoreUnavailable
 from .fallbacks import failed_result, run_claimed, run_token, run_unclaimed
 from .plans import Plan
 from .protocol import is_claimed, run_instead, start, withdrawal
@@ -56,6 +56,8 @@ class Undelivered:
     def __init__(self, sending: Sending, plan: Plan, key: str, claim: ClaimCall) -> None:
         self.sending, self.plan, self.key, self.claim = sending, plan, key, claim
         self.runtime = sending.runtime
+        #: The store has proved silent in this very call: the deadline has no time to ask it again.
+        self.store_failed = False
 
     def fall_back(self, answer: Answer, error: OperationalError) -> AsyncResult | EagerResult:
         """Do what the policy says.  Raises `error` if it says so."""
@@ -101,6 +103,7 @@ class Undelivered:
             give_up=LINGER,
         )
         try:
+            self.check_store()
             settled = start(self.runtime.store, self.runtime.results, self.key, message)
         except StoreError:
             self.owe(answer)
@@ -130,17 +133,23 @@ class Undelivered:
     def let_go(self, answer: Answer) -> bool:
         """Give the message up; False if it has arrived after all, or somebody else has sent it."""
         try:
+            self.check_store()
             return self.runtime.store.apply(self.key, self.withdrawal(answer)).word == "ok"
         except StoreError:
             self.owe(answer)
             return True
 
+    def check_store(self) -> None:
+        if self.store_failed:
+            raise StoreUnavailable("the store has not answered in time")
+
     def owe(self, answer: Answer) -> None:
         """Give the message up as soon as the store is back."""
-        operations = [self.withdrawal(answer)]
-        if answer.word == "claimed":
-            # The store may have made the claim, or not, and the message may arrive either way.
-            operations.append(self.withdrawal(replace(answer, word="free")))
+        # The store may have made the claim, or not, and the message may arrive either way.
+        forms = [answer]
+        if answer.word != "takeover":
+            forms = [replace(answer, word=word) for word in ("claimed", "free")]
+        operations = [self.withdrawal(form) for form in forms]
 
         def write() -> None:
             for operation in operations:
