@@ -146,7 +146,8 @@ def withdraw(
     A takeover is left for the next caller instead: the first message may yet be on its way.
     """
     if answer.word == "takeover":
-        return lambda: store.apply(key, Lapse(task_id=answer.id))
+        lapse = Lapse(task_id=answer.id, at=answer.at, hold=call.hold)
+        return lambda: store.apply(key, lapse)
     if answer.word in ("claimed", "refresh"):
         release = Release(task_id=call.task_id, hold=call.hold, gen=answer.gen, give_up=give_up)
         return lambda: store.apply(key, release)

@@ -1,6 +1,6 @@
 -- The owner lets go: the twin of `jobtastic_ext.claims.release`.
 -- KEYS[1]  the call key.
--- ARGV[1]  `Release`: task_id, hold, run, gen, give_up.
+-- ARGV[1]  `Release`: task_id, hold, run, gen, bare, unserved, give_up.
 
 local holder = claim.holder
 if not holder then return answer(claim, 'lost') end
@@ -8,12 +8,14 @@ local rest, gen
 if holder.next == op.task_id and op.run == '' then
   rest, gen = with(holder, { next = '', next_gen = '' }), holder.next_gen
 elseif holder.owner == op.task_id and holder.state == 'queued' and op.run == '' then
-  if op.give_up ~= 0 and (holder.taken or holder.attempt ~= 0 or holder.gen ~= op.gen) then
+  if holder.taken and not op.bare then return answer(claim, 'lost') end
+  if op.give_up ~= 0 and (holder.attempt ~= 0 or holder.gen ~= op.gen) then
     return answer(claim, 'lost')
   end
   rest, gen = after(holder, op.hold, holder.orphans), holder.gen
 elseif is_run(holder, op.task_id, op.run) then
-  rest, gen = after(holder, op.hold, holder.orphans), holder.gen
+  local orphans = op.unserved and displaced(holder, holder.next) or holder.orphans
+  rest, gen = after(holder, op.hold, orphans), holder.gen
 else
   return answer(claim, 'lost')
 end
