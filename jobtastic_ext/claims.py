@@ -89,10 +89,7 @@ def is_run(holder: Holder | None, task_id: str, run: str) -> bool:
 
 
 def after(holder: Holder, now: int, hold: int, orphans: tuple[str, ...]) -> Holder | None:
-    """Who holds the claim when `holder` lets go: the refresh that waits, or who is left unserved.
-
-    Those are remembered as a claim whose time is over, so the next call takes it over.
-    """
+    """Who holds the claim when `holder` lets go: the refresh that waits, or who is unserved."""
     if holder.next:
         return Holder(
             state="queued",
@@ -101,11 +98,17 @@ def after(holder: Holder, now: int, hold: int, orphans: tuple[str, ...]) -> Hold
             until=later(now, hold),
             orphans=orphans,
         )
-    if orphans:
-        return Holder(
-            state="queued", owner=orphans[0], gen=holder.gen, until=now, orphans=orphans[1:]
-        )
-    return None
+    return unserved(orphans, holder.gen, now)
+
+
+def unserved(ids: tuple[str, ...], gen: str, now: int) -> Holder | None:
+    """Remember those who are left without an outcome, as a claim whose time is over.
+
+    Whoever runs next serves them.  Their ids are not sent again: some may be running yet.
+    """
+    if not ids:
+        return None
+    return Holder(state="queued", owner=ids[0], gen=gen, until=now, brief=True, orphans=ids[1:])
 
 
 def displaced(holder: Holder | None, task_id: str) -> tuple[str, ...]:
@@ -199,7 +202,8 @@ def join(op: ClaimCall, claim: Claim, holder: Holder) -> Outcome:
         return replace(claim, holder=waiting), Answer("claimed", op.task_id, op.gen)
     if holder.next and foreign:
         answer = Answer("joined", holder.next, holder.next_gen)
-    elif holder.ending and foreign and not op.pinned:
+    elif (holder.ending or holder.taken) and foreign and not op.pinned:
+        # The run that was taken for dead may have ended all the same.
         answer = Answer("ending", holder.owner, holder.gen)
     else:
         answer = Answer("joined", holder.owner, holder.gen)
@@ -379,10 +383,13 @@ def release(op: Release, claim: Claim, now: int) -> Outcome:
     if holder.next == op.task_id and not op.run:
         rest: Holder | None = replace(holder, next="", next_gen="")
         gen = holder.next_gen
-    elif (holder.owner == op.task_id and holder.state == "queued" and not op.run) or is_run(
-        holder, op.task_id, op.run
-    ):
+    elif holder.owner == op.task_id and holder.state == "queued" and not op.run:
+        if holder.taken and not op.bare:
+            return claim, LOST  # another caller has sent it again, and waits for that
         rest, gen = after(holder, now, op.hold, holder.orphans), holder.gen
+    elif is_run(holder, op.task_id, op.run):
+        orphans = displaced(holder, holder.next) if op.unserved else holder.orphans
+        rest, gen = after(holder, now, op.hold, orphans), holder.gen
     else:
         return claim, LOST
     claim = replace(claim, holder=rest)
@@ -393,8 +400,10 @@ def release(op: Release, claim: Claim, now: int) -> Outcome:
 
 def lapse(op: Lapse, claim: Claim, now: int) -> Outcome:
     holder = claim.holder
-    if holder is None or holder.owner != op.task_id or holder.state != "queued":
+    if holder is None or holder.owner != op.task_id or not holder.taken:
         return claim, LOST
+    if holder.until != later(op.at, op.hold):
+        return claim, LOST  # another caller has taken it over since
     return replace(claim, holder=replace(holder, until=now)), OK
 
 
@@ -424,7 +433,11 @@ def renew(op: Renew, claim: Claim, now: int) -> Outcome:
 
 def forget(op: Forget, claim: Claim, now: int) -> Outcome:
     known = claim.holder is not None or claim.value is not None
-    return Claim(given_up=claim.given_up), OK if known else LOST
+    rest = None
+    if claim.holder is not None:
+        # Should it be dead, those who wait for it are served by the next run.
+        rest = unserved(displaced(claim.holder, ""), claim.holder.gen, now)
+    return Claim(holder=rest, given_up=claim.given_up), OK if known else LOST
 
 
 STEPS: dict[type, Callable[[Any, Claim, int], Outcome]] = {

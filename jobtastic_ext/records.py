@@ -189,6 +189,10 @@ class Release(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="releas
     hold: int
     run: str = ""
     gen: str = ""
+    #: The message in hand is the copy that a takeover sent; nobody else frees what was taken over.
+    bare: bool = False
+    #: The id of the run gets no outcome of its own: whoever runs next serves those who wait for it.
+    unserved: bool = False
     #: The message could not be sent.  For so long it is dropped, should it arrive all the same.
     #: Lets go only of what that very message claimed and no worker or other caller has taken up.
     give_up: int = 0
@@ -210,6 +214,9 @@ class Lapse(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="lapse", 
     """A takeover could not be published: the next caller shall try again.  ``ok`` or ``lost``."""
 
     task_id: str
+    #: When it was taken over, by the answer, and for how long: nobody ends another's takeover.
+    at: int
+    hold: int
 
 
 class Requeue(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="requeue", tag_field="op"):

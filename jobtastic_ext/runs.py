@@ -137,7 +137,10 @@ class Message:
             if self.plan.policy.on_store_error == "raise":
                 raise
             self.log("runs", f"unshared: {error}")
-            return body(*self.args, **self.kwargs)
+            run = Run(self.runtime, self.plan, self.key, message, self.header.gen)
+            run.unsure = True
+            setattr(self.request, RUN, run)
+            return self.run_body(run, body)
         return self.carry_out(settled, message, body)
 
     def carry_out(self, settled: Settled, message: Begin, body: Callable[..., Any]) -> Any:
