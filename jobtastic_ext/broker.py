@@ -1,10 +1,10 @@
 """Publishes within a deadline, on connections of its own, so that no worker's socket is changed.
 
-What bounds a publish: on Redis `socket_timeout` together with no retries, on AMQP `read_timeout` and
-a publisher confirm with a timeout (without confirms a warm connection to a stopped RabbitMQ takes
-every message, and nobody knows).  A thread would bound every transport, but one for each publish
-costs four times as much as the publish, and one for all makes callers wait for one another; so a
-thread is used only to connect, and for transports whose sockets take no timeout.
+What bounds a publish: on Redis `socket_timeout` together with no retries, on AMQP `read_timeout`
+and a publisher confirm with a timeout (without confirms a warm connection to a stopped RabbitMQ
+takes every message, and nobody knows).  A thread would bound every transport, but one for each
+publish costs four times as much as the publish, and one for all makes callers wait for one another;
+so a thread is used only to connect, and for transports whose sockets take no timeout.
 """
 
 from __future__ import annotations
