@@ -15,6 +15,8 @@ from .errors import (
     StoreUnavailable,
 )
 from .patch import install, uninstall
+from .reporting import track_here as track
+from .reporting import update_progress_here as update_progress
 
 __all__ = (
     "ArgumentNotEncodable",
@@ -27,7 +29,9 @@ __all__ = (
     "StoreUnavailable",
     "install",
     "signals",
+    "track",
     "uninstall",
+    "update_progress",
 )
 
 install()

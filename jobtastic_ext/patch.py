@@ -9,8 +9,7 @@ from celery._state import _get_active_apps
 from celery.app.task import Task
 from celery.result import AsyncResult
 
-from . import calls, wiring
-from .features import progress
+from . import calls, reporting, wiring
 from .runs import unwrap_tasks
 from .runtime import ATTRIBUTE, close_runtime, publish, runtime_of
 
@@ -52,7 +51,11 @@ def forget(self: Task, *args: Any, **kwargs: Any) -> bool:
 
 
 #: What the patch adds to every task.
-ADDED = {"forget": forget, "update_progress": progress.update_progress}
+ADDED = {
+    "forget": forget,
+    "track": reporting.track,
+    "update_progress": reporting.update_progress,
+}
 
 
 def install() -> None:

@@ -16,12 +16,15 @@ from kombu.utils import symbol_by_name
 from . import signals
 from .breaker import GuardedStore
 from .errors import Problem, StoreError
+from .features.ticker import Ticker
+from .histories import Histories
 from .plans import Plan, make_plan, policy_of, problems_of
 from .policy import PolicySet, TaskPolicy, load_policy
 from .policy_nodes import did_you_mean
 from .results import ResultBackend
 from .settings import read_settings
 from .stores import open_store
+from .writers import Writer, open_writer
 
 __all__ = ("ATTRIBUTE", "Runtime", "close_runtime", "publish", "runtime_of")
 
@@ -60,6 +63,8 @@ class Runtime:
             **self.settings.store_options,
         )
         self.store = GuardedStore(store, "the store of claims", self._store_failed)
+        self.histories = Histories(self.store, self.settings.key_prefix)
+        self.ticker = Ticker()
         self.wrapped: dict[str, Any] = {}
         self._plans: dict[str, Plan | None] = {}
 
@@ -75,6 +80,11 @@ class Runtime:
     def results_share_store(self) -> bool:
         """Whether the result backend is the server that the store is on."""
         return bool(self.app.conf.result_backend == self.settings.store)
+
+    @cached_property
+    def writer(self) -> Writer:
+        """What writes progress to the result backend."""
+        return open_writer(self.app, self.settings)
 
     @cached_property
     def broker(self) -> str:
@@ -154,5 +164,8 @@ def close_runtime(app: Celery) -> None:
     delattr(app, ATTRIBUTE)
     if runtime.keeper is not None:
         runtime.keeper.stop()
+    runtime.ticker.close()
+    if "writer" in runtime.__dict__:
+        runtime.writer.close()
     runtime.results.restore()
     runtime.store.close()

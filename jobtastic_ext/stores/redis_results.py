@@ -19,11 +19,13 @@ class RedisResults(RedisServer):
     Raises `StoreError`, and `StoreUnavailable` past the timeout.
     """
 
-    def replace(self, key: bytes, old: bytes, new: bytes, expires: int) -> bytes:
+    def replace(self, key: bytes, old: bytes, new: bytes, expires: int) -> bytes | None:
         """Put `new` under `key` for `expires` seconds (0: for ever) if `old` is there now.
 
-        Atomic, and published as Celery does.  Returns an empty string, or what is there instead.
-        `old` is empty for a key that does not exist.
+        Atomic, and published as Celery does.  `old` is empty for a key that does not exist.
+        Returns None when it is done, else what is there instead.
         """
         found: bytes = self._run(REPLACE, key, old, new, b"%d" % expires)
-        return found
+        if found == b"\0":
+            return b""
+        return found or None
