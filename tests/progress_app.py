@@ -131,6 +131,11 @@ def create(conf: dict[str, Any]) -> Celery:
         self.update_progress(3, 4)
         time.sleep(0.6)
 
+    @declare(name="steps.last", bind=True)
+    def last(self, values, seconds=0.5):
+        time.sleep(seconds)
+        return len(values) if isinstance(values, list) else values
+
     @declare(name="steps.steady", bind=True)
     def steady(self, x, seconds):
         """Report all the time, and note how long the reports took: all together, and the worst."""
@@ -141,8 +146,16 @@ def create(conf: dict[str, Any]) -> Celery:
             self.update_progress(n, 1_000_000)
             each.append(time.perf_counter() - began)
             time.sleep(0.001)
-        app.notes.add(event="run", task="steady", id=self.request.id, x=x, calls=n,
-                      total=sum(each), worst=max(each), slow=sum(1 for t in each if t > 0.1))
+        app.notes.add(
+            event="run",
+            task="steady",
+            id=self.request.id,
+            x=x,
+            calls=n,
+            total=sum(each),
+            worst=max(each),
+            slow=sum(1 for t in each if t > 0.1),
+        )
 
     return app
 

@@ -18,7 +18,7 @@ from tests.integration.conftest import settings_of
 from tests.progress_app import create
 from tests.workers import Worker
 
-NAMES = "count loop unbound burst fails again outer limited odd own steady"
+NAMES = "count loop unbound burst fails again outer limited odd own steady last"
 #: `steps.plain` and `steps.inner` have no policy.
 POLICY: dict[str, Any] = {
     "tasks": {
