@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from .circuit import Circuit
@@ -43,6 +43,12 @@ class GuardedStore(Store):
 
     def read(self, key: str) -> Claim | None:
         return self._ask(key, lambda: self._store.read(key))
+
+    def load(self, keys: Sequence[str]) -> list[bytes | None]:
+        return self._ask(keys[0], lambda: self._store.load(keys)) if keys else []
+
+    def swap(self, key: str, old: bytes | None, new: bytes, ttl: int) -> bytes | None:
+        return self._ask(key, lambda: self._store.swap(key, old, new, ttl))
 
     def ping(self) -> None:
         self._store.ping()

@@ -9,8 +9,7 @@ from celery._state import _get_active_apps
 from celery.app.task import Task
 from celery.result import AsyncResult, EagerResult
 
-from . import calls, wiring
-from .features import progress
+from . import calls, overview, reporting, wiring
 from .runs import unwrap_tasks
 from .runtime import ATTRIBUTE, close_runtime, publish, runtime_of
 
@@ -84,7 +83,8 @@ ADDED = {
     "delay_or_eager": delay_or_eager,
     "delay_or_fail": delay_or_fail,
     "forget": forget,
-    "update_progress": progress.update_progress,
+    "track": reporting.track,
+    "update_progress": reporting.update_progress,
 }
 
 
@@ -95,6 +95,7 @@ def install() -> None:
         return
     _installed = True
     Task.apply_async = apply_async
+    Task.AsyncResult = overview.named_result
     for name, function in ADDED.items():
         setattr(Task, name, function)
 
@@ -111,6 +112,8 @@ def uninstall() -> None:
             close_runtime(app)
     if Task.apply_async is apply_async:
         Task.apply_async = publish
+    if Task.AsyncResult is overview.named_result:
+        Task.AsyncResult = overview.make_result
     for name, function in ADDED.items():
         if Task.__dict__.get(name) is function:
             delattr(Task, name)

@@ -53,14 +53,16 @@ class ResultBackend:
 
     def __init__(self, app: Celery, timeout: float) -> None:
         self._app, self._timeout = app, timeout
-        self._circuit = Circuit(
-            "the result backend", self._probe, consequence="results are not read or kept meanwhile"
+        self.circuit = Circuit(
+            "the result backend",
+            self._probe,
+            consequence="results and progress are not read or written meanwhile",
         )
 
     @property
     def is_down(self) -> bool:
         """Whether the backend has failed to answer, and has not been seen to answer since."""
-        return self._circuit.is_open
+        return self.circuit.is_open
 
     @cached_property
     def _backend(self) -> Backend:
@@ -68,16 +70,16 @@ class ResultBackend:
 
     def ask(self, question: Callable[[Backend], T], what: str) -> T:
         """Return what `question(backend)` returns; `what` says in an error what was asked."""
-        if self._circuit.is_open:
+        if self.circuit.is_open:
             raise ResultsUnavailable(f"{what}: the result backend is not answering")
         try:
             answer = self._bounded(lambda: question(self._backend))
         except ONE_VALUE as error:
             raise ResultsUnavailable(f"{what}: {error}") from error
         except Exception as error:
-            self._circuit.failed(error)
+            self.circuit.failed(error)
             raise ResultsUnavailable(f"{what}: {error}") from error
-        self._circuit.succeeded()
+        self.circuit.succeeded()
         return answer
 
     def _bounded(self, function: Callable[[], T]) -> T:
@@ -90,7 +92,7 @@ class ResultBackend:
 
     def close(self) -> None:
         """Stop asking whether the backend is back."""
-        self._circuit.close()
+        self.circuit.close()
 
     def outcome(self, task_id: str) -> Outcome | None:
         """Return how the task ended; None while it has not, or if the result is gone."""

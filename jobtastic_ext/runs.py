@@ -17,6 +17,7 @@ from celery.app.task import Context, Task
 from celery.exceptions import Ignore, Reject, Retry
 from msgspec.structs import asdict, replace
 
+from . import reporting
 from .decisions import log_decision
 from .endings import Run
 from .errors import ArgumentNotEncodable, DuplicateCall, StoreError
@@ -103,6 +104,7 @@ class Message:
 
     def run(self, body: Callable[..., Any]) -> Any:
         """Return the value of the run, or that of the run it shares."""
+        body = self.shown(body)
         if ignores_result(self.task, self.request) and not self.plan.exclusive:
             return body(*self.args, **self.kwargs)  # sent by name, and nobody could share it
         try:
@@ -142,6 +144,19 @@ class Message:
             setattr(self.request, RUN, run)
             return self.run_body(run, body)
         return self.carry_out(settled, message, body)
+
+    def shown(self, body: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a body that shows when it begins, and nothing any more when it is over."""
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            key = getattr(self, "key", "")
+            reporting.start(self.runtime, self.plan, self.task, self.request, args, kwargs, key)
+            try:
+                return body(*args, **kwargs)
+            finally:
+                reporting.stop(self.request)
+
+        return run
 
     def carry_out(self, settled: Settled, message: Begin, body: Callable[..., Any]) -> Any:
         answer, outcome = settled.answer, settled.outcome

@@ -18,12 +18,15 @@ from .aftermath import Aftermath
 from .breaker import GuardedStore
 from .broker import Broker
 from .errors import Problem, StoreError
+from .features.ticker import Ticker
+from .histories import Histories
 from .plans import Plan, make_plan, policy_of, problems_of
 from .policy import PolicySet, TaskPolicy, load_policy
 from .policy_nodes import did_you_mean
 from .results import ResultBackend
 from .settings import read_settings
 from .stores import open_store
+from .writers import Writer, open_writer
 
 __all__ = ("ATTRIBUTE", "Runtime", "close_runtime", "publish", "runtime_of")
 
@@ -69,6 +72,8 @@ class Runtime:
         self.store = GuardedStore(store, "the store of claims", self._store_failed)
         self.owed_to_store = Aftermath()
         self.owed_to_results = Aftermath()
+        self.histories = Histories(self.store, self.settings.key_prefix)
+        self.ticker = Ticker()
         self.wrapped: dict[str, Any] = {}
         self._plans: dict[str, Plan | None] = {}
 
@@ -86,6 +91,11 @@ class Runtime:
         urls = self.app.conf.broker_write_url or self.app.conf.broker_url or ""
         first = urls if isinstance(urls, str) else next(iter(urls), "")
         return server_of(first) == server_of(self.settings.store)
+
+    @cached_property
+    def writer(self) -> Writer:
+        """What writes progress to the result backend."""
+        return open_writer(self.app, self.settings, self.results.circuit)
 
     def warnings(self) -> list[str]:
         """Return what is no mistake but will surprise, each with its place in the policy."""
@@ -168,6 +178,9 @@ def close_runtime(app: Celery) -> None:
     delattr(app, ATTRIBUTE)
     if runtime.keeper is not None:
         runtime.keeper.stop()
+    runtime.ticker.close()
+    if "writer" in runtime.__dict__:
+        runtime.writer.close()
     runtime.results.restore()
     runtime.results.close()
     runtime.owed_to_store.close()

@@ -24,6 +24,10 @@ REDIS_SCHEMES = ("redis", "rediss", "redis+socket", "socket", "sentinel")
 #: Brokers that exist on one machine only, so that a file is shared as far as they are.
 LOCAL_BROKERS = ("memory", "filesystem", "sqla+sqlite", "sqlalchemy+sqlite")
 
+#: Celery's settings for what its URLs cannot carry.
+BACKEND_OPTIONS = ("result_backend_transport_options", "redis_backend_use_ssl")
+BROKER_OPTIONS = ("broker_transport_options", "broker_use_ssl")
+
 #: What a key may begin with: safe in every store, and easy to find with ``SCAN``.
 PREFIX = re.compile(r"[A-Za-z0-9_.:{}-]{1,100}")
 
@@ -43,6 +47,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     store: str
     #: Options for the store that its URL cannot carry.
     store_options: Mapping[str, Any]
+    #: URL of the result backend, if it is Redis, and its options.
+    results: str | None = None
+    results_options: Mapping[str, Any] = {}
     key_prefix: str = "jobtastic"
     #: How long a running claim outlives its worker.
     lease: float = 30.0
@@ -76,6 +83,7 @@ def read_settings(conf: Conf) -> Settings:
     lease = ask("jobtastic_lease", 30.0, _seconds)
     store_timeout = ask("jobtastic_store_timeout", 0.5, _seconds)
     publish_timeout = ask("jobtastic_publish_timeout", 1.0, _seconds)
+    results, results_options = _results(conf)
     store = ""
     options: dict[str, Any] = {}
     try:
@@ -88,6 +96,8 @@ def read_settings(conf: Conf) -> Settings:
         policy=policy,
         store=store,
         store_options=options,
+        results=results,
+        results_options=results_options,
         key_prefix=key_prefix,
         lease=lease,
         store_timeout=store_timeout,
@@ -125,15 +135,26 @@ def _store(conf: Conf) -> tuple[str, dict[str, Any]]:
         raise ConfigurationError(
             f"jobtastic_store is {chosen!r}; expected a URL such as redis://localhost/2"
         )
-    options: dict[str, Any] = {}
     if chosen == backend:
-        transport = conf.get("result_backend_transport_options") or {}
-        ssl = conf.get("redis_backend_use_ssl")
-    elif chosen == broker:
-        transport = conf.get("broker_transport_options") or {}
-        ssl = conf.get("broker_use_ssl")
-    else:
-        return chosen, options
+        return _with_options(chosen, conf, *BACKEND_OPTIONS)
+    if chosen == broker:
+        return _with_options(chosen, conf, *BROKER_OPTIONS)
+    return chosen, {}
+
+
+def _results(conf: Conf) -> tuple[str | None, dict[str, Any]]:
+    backend = _url(conf, "result_backend")
+    if backend is None or scheme(backend) not in REDIS_SCHEMES:
+        return None, {}
+    return _with_options(backend, conf, *BACKEND_OPTIONS)
+
+
+def _with_options(
+    chosen: str, conf: Conf, transport_setting: str, ssl_setting: str
+) -> tuple[str, dict[str, Any]]:
+    """Return Celery's URL of a Redis, and what else its clients are given."""
+    options: dict[str, Any] = {}
+    transport, ssl = conf.get(transport_setting) or {}, conf.get(ssl_setting)
     for name in ("master_name", "sentinel_kwargs"):
         if name in transport:
             options[name] = transport[name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from ..records import Answer, Claim, Operation
 
@@ -27,6 +28,21 @@ class Store(ABC):
     @abstractmethod
     def read(self, key: str) -> Claim | None:
         """Return the claim under `key` as it is now, or None."""
+
+    def load(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Return the small values under `keys`, None for what is not there, in their order.
+
+        They live apart from the claims and mean nothing to the store.  A store that does not keep
+        any leaves this and `swap` as they are here.
+        """
+        return [None] * len(keys)
+
+    def swap(self, key: str, old: bytes | None, new: bytes, ttl: int) -> bytes | None:
+        """Put `new` under `key` for `ttl` milliseconds, if `old` is there now (None: nothing is).
+
+        Atomic.  Returns what is there afterwards: `new`, or what somebody else wrote meanwhile.
+        """
+        return new
 
     @abstractmethod
     def ping(self) -> None:
