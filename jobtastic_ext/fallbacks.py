@@ -15,6 +15,7 @@ from celery.result import AsyncResult, EagerResult
 from .bounded import within
 from .endings import Run, keep_result
 from .errors import ResultsUnavailable, StoreError
+from .messages import HERE
 from .records import Renew
 from .runtime import Runtime
 from .sending import Sending
@@ -22,7 +23,7 @@ from .sending import Sending
 __all__ = ("failed_result", "run_claimed", "run_token", "run_unclaimed")
 
 #: Options of `apply_async` that mean something to `Task.apply`.
-EAGER_OPTIONS = ("link", "link_error", "headers", "priority", "exchange", "routing_key", "throw")
+EAGER_OPTIONS = ("link", "link_error", "priority", "exchange", "routing_key", "throw")
 
 #: Least seconds that a failure is given to reach the result backend before the caller goes on.
 LEAST_WAIT = 0.25
@@ -91,7 +92,7 @@ def run_claimed(run: Run, sending: Sending) -> EagerResult:
     task_id, left = run.begun.task_id, sending.left
     try:
         with renewed(run):
-            result = apply(sending, task_id)
+            result = apply(sending, task_id, run.key)
     except BaseException as error:
         # `task_eager_propagates`, or the process is told to end: nobody shall wait for it.
         run.end()
@@ -126,9 +127,10 @@ def store_end(sending: Sending, result: EagerResult, left: float) -> bool:
     return store(sending.runtime, result.id, value, state, traceback, left)
 
 
-def apply(sending: Sending, task_id: str) -> EagerResult:
+def apply(sending: Sending, task_id: str, key: str = "") -> EagerResult:
     options = sending.options
     passed = {name: options[name] for name in EAGER_OPTIONS if options.get(name) is not None}
+    passed["headers"] = {**(options.get("headers") or {}), HERE: key}
     return sending.task.apply(sending.args, sending.kwargs, task_id=task_id, **passed)
 
 

@@ -14,7 +14,7 @@ from celery.app.task import Context, Task
 
 from .features.progress import NOBODY, Progress
 from .features.tracking import tracked
-from .messages import traced
+from .messages import HERE, is_silent, traced
 from .plans import Plan
 from .runtime import Runtime, runtime_of
 from .writers import BackendSender
@@ -146,7 +146,7 @@ def run_of(task: Task) -> Progress | None:
     if run.task is task:
         return run
     request = task.request
-    if request.called_directly or request.is_eager or not request.id:
+    if request.called_directly or is_silent(request) or not request.id:
         return None
     found: Progress | None = request.__dict__.get(ATTRIBUTE)
     if found is not None:
@@ -191,7 +191,7 @@ def open_run(runtime: Runtime, task: Task, request: Context) -> Progress:
 def begin(runtime: Runtime, task: Task) -> None:
     """A task is about to run in this thread."""
     request = task.request
-    if request.is_eager:
+    if is_silent(request):
         run = Progress()
         run.outer = current.run
     else:
@@ -199,8 +199,11 @@ def begin(runtime: Runtime, task: Task) -> None:
         run.stack = _task_stack.stack
     current.run = run
     plan = runtime.plan(task)
-    if plan is not None and not plan.shares and not request.is_eager:
-        start(runtime, plan, task, request, request.args or (), request.kwargs or {}, "")
+    if plan is None or is_silent(request):
+        return
+    if request.is_eager or not plan.shares:  # its body is not wrapped, or called as it is
+        key = (request.headers or {}).get(HERE) or ""
+        start(runtime, plan, task, request, request.args or (), request.kwargs or {}, key)
 
 
 def start(

@@ -12,6 +12,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -305,3 +306,19 @@ def test_in_a_forked_child(project: Project, proxies: dict[str, Proxy], unique: 
     assert os.read(reader, 100) == b"published"
     os.close(reader)
     wait_until(lambda: work.delay(f"{unique}-{time.time()}").state == "PENDING")
+
+
+def test_a_run_here_shows_its_progress_to_those_who_joined(
+    project: Project, proxies: dict[str, Proxy]
+) -> None:
+    proxies["broker"].refuse()
+    progress = project.task("progress")
+    call = lambda: progress.delay_or_eager(30, pause=0.1)  # noqa: E731
+    thread = threading.Thread(target=call)
+    thread.start()
+    wait_until(lambda: project.claim("progress", 30, pause=0.1))
+    joined = wait_until(lambda: not isinstance(found := call(), EagerResult) and found)
+    meta = wait_until(lambda: joined.state == "PROGRESS" and joined.info)
+    assert 0 <= meta["progress_percent"] <= 100
+    thread.join(TIMEOUT)
+    wait_until(lambda: project.app.AsyncResult(joined.id).state == "SUCCESS")
