@@ -11,15 +11,24 @@ from playwright.sync_api import Browser, Page, expect
 from tests.browser.stub import Step, Stub, progress, task
 from tests.servers import wait_until
 
+#: Notes the events of every bar, and each step of the (last) bar as assistive software reads it.
 RECORD = """
 <script>
   window.seen = [];
+  window.steps = [];
   addEventListener('DOMContentLoaded', () => {
     for (const element of document.querySelectorAll('jobtastic-progress')) {
       for (const name of ['progress', 'success', 'failure', 'error']) {
         element.addEventListener(name, (event) => seen.push(
           [name, event.detail.status, event.detail.result ?? null]));
       }
+      const bar = element.shadowRoot.querySelector('[role=progressbar]');
+      const note = () => {
+        const now = [bar.getAttribute('aria-valuenow'), bar.getAttribute('aria-valuetext')];
+        if (String(now) !== String(steps.at(-1))) steps.push(now);
+      };
+      note();
+      new MutationObserver(note).observe(bar, {attributes: true});
     }
   });
 </script>
@@ -66,19 +75,6 @@ def test_from_waiting_to_done(page: Page, stub: Stub) -> None:
             task("SUCCESS", {"rows": 3}),
         ],
         'label="Quarterly report"',
-    )
-    page.evaluate(
-        """() => {
-          const element = document.querySelector('jobtastic-progress');
-          const bar = element.shadowRoot.querySelector('[role=progressbar]');
-          const note = () => {
-            const now = [bar.getAttribute('aria-valuenow'), bar.getAttribute('aria-valuetext')];
-            if (String(now) !== String(steps.at(-1))) steps.push(now);
-          };
-          window.steps = [];
-          note();
-          new MutationObserver(note).observe(bar, {attributes: true});
-        }"""
     )
     expect(text(page)).to_have_text("Done")
     assert page.evaluate("steps") == [
@@ -257,7 +253,7 @@ def test_a_hidden_tab_asks_seldom(browser: Browser, stub: Stub) -> None:
 def test_words_of_ones_own(page: Page, stub: Stub) -> None:
     path = stub.status("a", [progress(40, 120)])
     german = '{"lang": "de", "left": "noch etwa {time}", "label": "Fortschritt"}'
-    page.goto(stub.page(f"<jobtastic-progress src='{path}' strings='{german}'></jobtastic-progress>"))
+    page.goto(stub.page(element(path, f"strings='{german}'")))
     expect(text(page)).to_have_text("noch etwa 2 Minuten")
     expect(bar(page)).to_have_attribute("aria-label", "Fortschritt")
     page.evaluate(

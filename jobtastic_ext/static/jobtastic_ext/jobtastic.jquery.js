@@ -132,7 +132,6 @@
     function line(values, tag, way) {
       return $('<tr>').append(values.map(function (value) { return $('<' + tag + '>')[way](value); }));
     }
-    table.find('thead, tbody').remove();
     $('<thead>').append(line(made.titles, 'th', 'text')).appendTo(table)
       .find('th').attr('scope', 'col');
     $('<tbody>').append(made.rows.map(function (row) {
@@ -142,7 +141,6 @@
 
   function dataTable(table, made, options) {
     var settings = {
-      destroy: true,
       data: made.rows,
       columns: made.titles.map(function (title) { return {title: escaped(title)}; })
     };
@@ -168,9 +166,11 @@
     var made = cells(rows || [], options.columns);
     return this.each(function () {
       var table = $(this);
-      table.children('caption').remove();
+      if ($.fn.dataTable && $.fn.dataTable.isDataTable(this)) { table.dataTable().api().destroy(); }
+      table.find('caption, thead, tbody').remove();
       if (options.caption) { $('<caption>').text(options.caption).prependTo(table); }
-      if ($.fn.dataTable) { dataTable(table, made, options); } else { plainTable(table, made, options.html); }
+      if ($.fn.dataTable) { dataTable(table, made, options); }
+      else { plainTable(table, made, options.html); }
       table.show();
     });
   };
