@@ -78,7 +78,8 @@ class Stub:
             f'<!doctype html><html lang="{lang}"><head><title>Test</title>'
             '<meta charset="utf-8"><link rel="icon" href="data:,">'
             "<style>:root { color-scheme: light dark; font-family: sans-serif } "
-            "body { margin: 2rem }</style>"
+            # Named, because axe takes a page without a background to be white.
+            "body { margin: 2rem; background: Canvas; color: CanvasText }</style>"
             '<script type="module" src="/static/jobtastic_ext/jobtastic.js"></script>'
             f"{head}</head><body><main><h1>A page</h1>{body}</main></body></html>"
         )

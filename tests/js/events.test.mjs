@@ -83,10 +83,11 @@ test('comments keep a stream; 45 seconds of silence end it, and it is opened ane
   await seen.done;
 });
 
-test('a stream that the server ends is opened anew, after a question', async (t) => {
+test('a stream that the server ends is soon opened anew, after a question', async (t) => {
   const clock = world(t);
-  const played = server(clock, [at(1), at(3), at(5)], [
-    ({ task: send, close }) => { send(at(2)); close(); },
+  const slow = { retry_after: 30 };
+  const played = server(clock, [at(1, slow), at(3, slow)], [
+    ({ task: send, close }) => { send(at(2, slow)); close(); },
     ({ task: send }) => { send(at(4)); setTimeout(() => send(task('FAILURE', 'no')), 1000); },
   ]);
   const seen = follow(watchTask, played);

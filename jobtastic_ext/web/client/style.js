@@ -3,7 +3,7 @@
 export const css = `
 :host {
   --_accent: var(--jobtastic-accent, #2563eb);
-  --_success: var(--jobtastic-success, #15803d);
+  --_success: var(--jobtastic-success, #15713a);
   --_failure: var(--jobtastic-failure, #c81e1e);
   --_track: var(--jobtastic-track, color-mix(in srgb, currentColor 13%, transparent));
   --_muted: var(--jobtastic-muted, color-mix(in srgb, currentColor 78%, transparent));
@@ -15,14 +15,14 @@ export const css = `
 @supports (color: light-dark(red, red)) {
   :host {
     --_accent: var(--jobtastic-accent, light-dark(#2563eb, #6ea8ff));
-    --_success: var(--jobtastic-success, light-dark(#15803d, #4ade80));
+    --_success: var(--jobtastic-success, light-dark(#15713a, #4ade80));
     --_failure: var(--jobtastic-failure, light-dark(#c81e1e, #ff8a80));
   }
 }
 :host([hidden]) { display: none; }
 :host([state=success]) { --_tone: var(--_success); }
 :host([state=failure]) { --_tone: var(--_failure); }
-:host([state=revoked]), :host([state=error]) { --_tone: var(--_muted); }
+:host([state=revoked]), :host([state=error]) { --_tone: color-mix(in srgb, currentColor 50%, transparent); }
 [part=base] {
   display: grid;
   grid-template: "head figure" "track track" "text text" / 1fr auto;
@@ -90,6 +90,7 @@ export const css = `
   [part=fill] { transition: none; }
   :host([unknown]) [part=fill] {
     animation: none;
+    opacity: .5;
     background: repeating-linear-gradient(135deg, var(--_tone) 0 .4rem, transparent .4rem .8rem);
   }
 }

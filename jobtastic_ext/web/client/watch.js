@@ -118,9 +118,11 @@ export async function watchTask(url, options = {}) {
   const streamable = () =>
     events && !unstreamed.has(place) && broken < 3 && !hidden() && streams < STREAMS;
 
-  function pause(error) {
-    let least, ms;
-    if (error) {
+  function pause(error, soon) {
+    let least = 0, ms;
+    if (soon) {
+      ms = 1000 * Math.random();
+    } else if (error) {
       least = error.wait ?? 0;
       ms = Math.min(500 * 2 ** failures, LONGEST) * (0.5 + Math.random() / 2);
     } else {
@@ -154,11 +156,14 @@ export async function watchTask(url, options = {}) {
   try {
     while (!over()) {
       if (away) { await nap(); continue; } // until the page comes back from the browser's cache
-      let problem;
+      let problem, soon;
       try {
         await ask();
         failures = 0;
-        if (!FINAL.test(last.status) && streamable()) await follow();
+        if (!FINAL.test(last.status) && streamable()) {
+          await follow();
+          soon = !broken; // servers end good streams too, to shut down or to shed load
+        }
       } catch (error) {
         if (over() || away) continue;
         problem = error;
@@ -170,7 +175,7 @@ export async function watchTask(url, options = {}) {
         if (final) return undefined;
       }
       if (!over() && FINAL.test(last?.status)) return last;
-      if (!away) await nap(pause(problem));
+      if (!away) await nap(pause(problem, soon));
     }
   } finally {
     listeners.abort();
