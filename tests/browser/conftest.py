@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, distribution
 
@@ -26,9 +27,10 @@ LAUNCH = [
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    path = need("chromium")
+    """Not kept for the whole run: Playwright holds an event loop, and asyncio.run wants none."""
+    path = shutil.which("chromium-browser") or shutil.which("google-chrome") or need("chromium")
     if sync_playwright is None:
         missing("playwright is not installed")
     with sync_playwright() as playwright:

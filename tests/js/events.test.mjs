@@ -99,7 +99,7 @@ test('a stream that the server ends is soon opened anew, after a question', asyn
 
 test('a stream that brings nothing three times is not opened again', async (t) => {
   for (const stream of [({ close }) => close(), ({ push }) => push('data: nonsense\n\n'),
-    new Response('', { status: 502 })]) {
+    new Response('', { status: 502 }), new Response('', { status: 403 })]) {
     const clock = world(t);
     const played = server(clock, [at(1)], [stream]);
     const seen = follow(watchTask, played);

@@ -24,8 +24,10 @@ export interface Task<Result = any> {
   status: Status | (string & {});
   /** SUCCESS: the result. FAILURE: the message. PROGRESS: a `Progress`. */
   result: Result;
-  /** FAILURE: the name of the exception's type. */
+  /** FAILURE, RETRY, REVOKED: the name of the exception's type. */
   exc?: string;
+  /** Why `result` is null although there is one: it cannot be JSON, or is too large. */
+  omitted?: string;
   /** FAILURE: the worker died, and nobody goes on with the task. */
   lost?: boolean;
   /** Seconds after which it makes sense to ask again. */

@@ -108,7 +108,7 @@ broken++;
 try{
 await request(events,{Accept:'text/event-stream'},8000,async(response,alive)=>{
 const streamed=response.headers.get('Content-Type')?.startsWith('text/event-stream');
-if(response.status<500?!response.ok||!streamed:response.status===501){
+if(response.ok?!streamed:[404,405,501].includes(response.status)){
 unstreamed.add(place);
 }else if(response.ok){
 await readEvents(response.body,alive,(data)=>{
