@@ -64,10 +64,11 @@ def looked_at(browser: Browser, stub: Stub, scheme: str) -> Any:
     assert troubles == []
 
 
-def bars(stub: Stub) -> str:
+def bars(stub: Stub, *without: str) -> str:
     """One bar for each state, every second one with a label."""
     sections = []
-    for number, (state, steps) in enumerate(STATES.items()):
+    shown = {state: steps for state, steps in STATES.items() if state not in without}
+    for number, (state, steps) in enumerate(shown.items()):
         label = 'label="Quarterly report"' if number % 2 else ""
         bar = f'<jobtastic-progress src="{stub.status(state, steps)}" {label}></jobtastic-progress>'
         sections.append(f'<section id="{state}" style="padding: .8rem 0">{bar}</section>')
@@ -77,13 +78,9 @@ def bars(stub: Stub) -> str:
 def settled(page: Page) -> None:
     """Wait until each bar has come to the state for which it stands."""
     page.wait_for_function(
-        """() => {
-          const state = (id) => document.querySelector(`#${id} jobtastic-progress`).state;
-          return state('success') === 'success' && state('failure') === 'failure' &&
-            state('lost') === 'failure' && state('revoked') === 'revoked' &&
-            state('retry') === 'retry' && state('progress') === 'progress' &&
-            state('error') === 'error';
-        }""",
+        """() => [...document.querySelectorAll('section')].every(({id, firstChild: bar}) =>
+          bar.task && (bar.state === id
+            || !['success', 'failure', 'revoked', 'retry', 'progress', 'error'].includes(id)))""",
         timeout=60_000,
     )
 
@@ -139,7 +136,8 @@ def test_it_fits_other_themes(
     theme: str,
     vendored: Callable[[str, str], str],
 ) -> None:
-    page = looked_at(bars(stub), head=f"<style>{THEMES[theme]}</style>")
+    # The error looks as a cancelled task does, and takes its time to come.
+    page = looked_at(bars(stub, "error"), head=f"<style>{THEMES[theme]}</style>")
     settled(page)
     page.evaluate(vendored("axe-playwright-python", "axe_playwright_python/axe.min.js"))
     found = page.evaluate("() => axe.run({runOnly: ['color-contrast']})")

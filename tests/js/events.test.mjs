@@ -151,3 +151,19 @@ test('aborting closes the stream', async (t) => {
   assert.equal(await seen.done, undefined);
   assert.equal(played.asked[1].signal.aborted, true);
 });
+
+test('a call back that aborts is the last, though more has come already', async (t) => {
+  const clock = world(t);
+  const stop = new AbortController();
+  const lines = [at(2), at(3), task('SUCCESS')].map((each) => `data: ${JSON.stringify({ task: each })}\n\n`);
+  const played = server(clock, [at(1)], [({ push }) => push(lines.join(''))]);
+  const told = [];
+  const note = (each) => {
+    told.push(each.result?.progress_percent);
+    if (told.length === 2) stop.abort();
+  };
+  const seen = follow(watchTask, played, { signal: stop.signal, onProgress: note, onSuccess: note });
+  await clock.pass(1000);
+  assert.deepEqual(told, [1, 2]);
+  await seen.done;
+});

@@ -68,3 +68,17 @@ test('a page left in the middle of a question has not failed', async (t) => {
   await clock.settle();
   assert.deepEqual(seen.names(), ['success']);
 });
+
+test('a stream that a hidden tab ended before anything came is no bad stream', async (t) => {
+  const clock = world(t);
+  const played = server(clock, [at(1)], [() => {}]);
+  const seen = follow(watchTask, played);
+  for (let round = 1; round < 6; round++) {
+    await clock.pass(1000);
+    assert.equal(played.events().length, round);
+    clock.hide(true);
+    await clock.pass(1000);
+    clock.hide(false);
+  }
+  seen.stop();
+});

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { getEventListeners } from 'node:events';
 import test from 'node:test';
 import { watchTask } from '../../jobtastic_ext/web/client/watch.js';
 import { at, follow, server, task, world } from './world.mjs';
@@ -71,7 +72,7 @@ test('an interval of the caller is kept, unless the server asks for more', async
 });
 
 test('a hint of zero or of nonsense does not make a flood, nor one of years a halt', async (t) => {
-  for (const hint of [0, -5, 'soon', NaN, null]) {
+  for (const hint of [0, 0.001, -5, 'soon', NaN, null]) {
     const clock = world(t);
     const played = server(clock, [at(1, { retry_after: hint })]);
     const seen = follow(watchTask, played, polled);
@@ -128,5 +129,23 @@ test('aborted before, during a request, and while waiting: nothing more is asked
     assert.equal(seen.calls.length, told);
     assert.equal(played.asked[0].signal.aborted, step === 'hang');
     assert.equal(clock.timers, 0);
+  }
+});
+
+test('nothing stays behind on the page, however the watch ends', async (t) => {
+  const clock = world(t);
+  for (const [last, abort] of [[task('SUCCESS'), false], [404, false], [at(1), true]]) {
+    const stop = new AbortController();
+    const seen = follow(watchTask, server(clock, [at(1), last]), { ...polled, signal: stop.signal });
+    await clock.settle();
+    const left = () => [
+      [clock.document, 'visibilitychange'], [clock.window, 'online'], [clock.window, 'pagehide'],
+      [clock.window, 'pageshow'], [stop.signal, 'abort'],
+    ].map(([target, name]) => getEventListeners(target, name).length);
+    assert.deepEqual(left(), [1, 1, 1, 1, 1]);
+    if (abort) stop.abort();
+    await clock.pass(60000);
+    await seen.done;
+    assert.deepEqual(left(), [0, 0, 0, 0, 0]);
   }
 });

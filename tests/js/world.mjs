@@ -35,6 +35,8 @@ export function world(t, { random = 0 } = {}) {
   return {
     get time() { return time; },
     get timers() { return timers.size; },
+    window,
+    document,
     settle,
     /** Lets `ms` pass, one timer after the other. */
     async pass(ms) {
