@@ -1,6 +1,7 @@
 # make demo    the story, told in the terminal by real processes (under a minute)
 # make test    every test; servers that are not installed skip theirs, and fail it under CI=true
 # make lint    ruff, mypy, import-linter
+# make client  join the modules of the browser client into the file that pages load (needs node)
 # make bench   what it costs, beside a bare apply_async
 # make clean   remove what the above made
 #
@@ -12,7 +13,7 @@ BIN = $(VENV)/bin
 READY = $(VENV)/ready
 PYTEST_ARGS ?=
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint client bench clean
 
 demo: $(READY)
 	$(BIN)/python -m jobtastic_ext.demo
@@ -25,6 +26,11 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+CLIENT = jobtastic_ext/static/jobtastic_ext/jobtastic.js
+client:
+	node jobtastic_ext/web/client/pack.mjs >$(CLIENT).new
+	mv $(CLIENT).new $(CLIENT)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks

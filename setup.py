@@ -7,11 +7,16 @@ from setuptools import find_packages, setup
 readme = Path(__file__).with_name("README.md")
 
 TEST = [
+    # These three carry the JavaScript files that the browser tests load.
+    "XStatic-DataTables",
+    "XStatic-jQuery",
+    "axe-playwright-python>=0.1.7",
     "attrs",
     "gevent",
     "hypothesis",
     "import-linter",
     "mypy",
+    "playwright>=1.49",
     "pydantic",
     "pytest>=9",
     "ruff",
@@ -69,7 +74,10 @@ setup(
         "test": TEST,
     },
     packages=find_packages(include=["jobtastic_ext", "jobtastic_ext.*"]),
-    package_data={"": ["py.typed", "*.yaml", "*.lua", "*/*.lua", "*.sql", "*/*.sql"]},
+    package_data={
+        "": ["py.typed", "*.yaml", "*.lua", "*/*.lua", "*.sql", "*/*.sql"],
+        "jobtastic_ext": ["static/jobtastic_ext/*"],
+    },
     entry_points={"celery.commands": ["jobtastic = jobtastic_ext.cli:jobtastic"]},
     zip_safe=False,
 )
