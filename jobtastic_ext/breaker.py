@@ -54,6 +54,9 @@ class GuardedStore(Store):
     def read(self, key: str) -> Claim | None:
         return self._ask(key, lambda: self._store.read(key))
 
+    def look(self, key: str) -> tuple[Claim | None, int]:
+        return self._ask(key, lambda: self._store.look(key))
+
     def ping(self) -> None:
         self._store.ping()
 
