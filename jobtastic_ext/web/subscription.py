@@ -47,21 +47,21 @@ class Subscription:
         self._reads = reads
         self._lock = threading.Lock()
         self._listeners: dict[str, list[Listener]] = {}
-        self._thread: threading.Thread | None = None
-        self._ear, self._mouth = socket.socketpair()
-        self._ear.setblocking(False)
-        self._mouth.setblocking(False)
+        #: Wakes the thread; None while there is none.
+        self._bell: socket.socket | None = None
 
     def add(self, task_id: str, listener: Listener) -> None:
         """Have `listener` told of the task; it hears None as soon as nothing more is missed."""
         with self._lock:
             self._listeners.setdefault(task_id, []).append(listener)
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="jobtastic-subscription", daemon=True
-                )
-                self._thread.start()
-        self._wake()
+            if self._bell is None:
+                self._bell, ear = socket.socketpair()
+                self._bell.setblocking(False)
+                ear.setblocking(False)
+                threading.Thread(
+                    target=self._run, args=(ear,), name="jobtastic-subscription", daemon=True
+                ).start()
+            self._ring()
 
     def remove(self, task_id: str, listener: Listener) -> None:
         """Tell `listener` no more of the task."""
@@ -71,31 +71,29 @@ class Subscription:
                 self._listeners[task_id] = left
             else:
                 self._listeners.pop(task_id, None)
-        self._wake()
+            self._ring()
 
-    def _wake(self) -> None:
+    def _ring(self) -> None:
+        if self._bell is None:
+            return
         try:
-            self._mouth.send(b"x")
+            self._bell.send(b"x")
         except BlockingIOError:
             return  # it has been told often enough
 
-    def _run(self) -> None:
+    def _run(self, ear: socket.socket) -> None:
         pause = FIRST_PAUSE
-        while True:
-            try:
-                if self._listen():
-                    return
-            except Exception as error:  # noqa: BLE001 - of the driver; the tasks are read meanwhile
-                logger.info("the subscription to results is lost, and made again: %r", error)
-            with self._lock:
-                if not self._listeners:
-                    self._thread = None
-                    return
-            time.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
+        with ear:
+            while not self._ends():
+                try:
+                    self._listen(ear)
+                except Exception as error:  # noqa: BLE001 - the driver's; the tasks are read meanwhile
+                    logger.info("the subscription to results is lost, and made again: %r", error)
+                    time.sleep(pause)
+                    pause = min(pause * 2, LONGEST_PAUSE)
 
-    def _listen(self) -> bool:
-        """Hear until nobody listens any more (True); raise what the driver raises."""
+    def _listen(self, ear: socket.socket) -> None:
+        """Hear until nobody has listened for a while; raise what the driver raises."""
         backend = self._reads.backend()
         pubsub = backend.client.pubsub()
         names: dict[bytes, str] = {}
@@ -107,8 +105,8 @@ class Subscription:
                 now = time.monotonic()
                 if wanted:
                     needed = now
-                elif now - needed > LINGER and self._ends():
-                    return True
+                elif now - needed > LINGER:
+                    return
                 self._adjust(backend, pubsub, names, wanted)
                 if names and now - heard > QUIET:
                     if now - heard > DEAD:
@@ -116,7 +114,7 @@ class Subscription:
                     if now - asked > QUIET / 4:
                         asked = now
                         pubsub.ping()
-                self._wait(pubsub)
+                self._wait(pubsub, ear)
                 while names:
                     message = pubsub.get_message(timeout=0)
                     if message is None:
@@ -130,9 +128,10 @@ class Subscription:
 
     def _ends(self) -> bool:
         with self._lock:
-            if self._listeners:
+            if self._listeners or self._bell is None:
                 return False
-            self._thread = None
+            self._bell.close()
+            self._bell = None
             return True
 
     def _adjust(
@@ -149,18 +148,18 @@ class Subscription:
             for key in old:
                 del names[key]
 
-    def _wait(self, pubsub: Any) -> None:
+    def _wait(self, pubsub: Any, ear: socket.socket) -> None:
         """Wait for Redis or for a listener, a second at most."""
         # As Celery does.  Private to redis-py; without it Redis is asked 20 times a second.
         connection = getattr(getattr(pubsub, "connection", None), "_sock", None)
-        sockets = [self._ear] if connection is None else [self._ear, connection]
+        sockets = [ear] if connection is None else [ear, connection]
         poll = select.poll()
         for one in sockets:
             poll.register(one, select.POLLIN)
         idle = connection is None and pubsub.connection is not None
         poll.poll(50 if idle else 1000)
         try:
-            while self._ear.recv(4096):
+            while ear.recv(4096):
                 pass
         except BlockingIOError:
             return

@@ -118,9 +118,9 @@ def django_site(app: Celery, **options: Any) -> Iterator[Site]:
     configure_django()
     from django.core.wsgi import get_wsgi_application
 
-    with override_settings(JOBTASTIC_STATUS={"app": app, **options}):
-        with wsgi(get_wsgi_application()) as served:
-            yield served
+    chosen = override_settings(JOBTASTIC_STATUS={"app": app, **options})
+    with chosen, wsgi(get_wsgi_application()) as served:
+        yield served
 
 
 @contextmanager

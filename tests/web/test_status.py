@@ -210,7 +210,7 @@ def test_a_run_is_not_lost_while_somebody_else_sees_to_it(project: Project) -> N
     runtime = runtime_of(project.app)
     assert runtime is not None
     task_id = str(uuid.uuid4())
-    key, begun = running(project, task_id, 10)
+    key, _ = running(project, task_id, 10)
     report_of(project, task_id, key)
     time.sleep(0.05)
     assert status(project, task_id)["status"] == "FAILURE"
