@@ -18,10 +18,12 @@ __all__ = ("Worker",)
 class Worker:
     """Started at once, in its own process group; killed at the end, or before."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(
+        self, log: Path, app: str = "jobtastic_ext.demo.app", *, concurrency: int = 4
+    ) -> None:
         self._log = log
-        command = (sys.executable, "-m", "celery", "-A", "jobtastic_ext.demo.app", "worker")
-        options = ("--pool=prefork", "--concurrency=4", "--loglevel=INFO")
+        command = (sys.executable, "-m", "celery", "-A", app, "worker")
+        options = ("--pool=prefork", f"--concurrency={concurrency}", "--loglevel=INFO")
         quiet = ("--without-mingle", "--without-gossip", "--without-heartbeat")
         with log.open("ab") as output:
             self._began = output.tell()

@@ -1,0 +1,29 @@
+"""The page: a form, a bar, and the result as a table."""
+
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods
+
+from .tasks import lots_of_division
+
+EXAMPLE = {
+    "numerators": " ".join(str(n) for n in range(1, 51)),
+    "denominators": " ".join(str(n) for n in range(50, 0, -1)),
+}
+
+
+@require_http_methods(["GET", "POST"])
+def index(request):
+    if request.method == "GET":
+        return render(request, "index.html", {**EXAMPLE, "task": request.GET.get("task")})
+    form = {name: request.POST.get(name, "") for name in EXAMPLE}
+    try:
+        numerators, denominators = ([float(n) for n in form[name].split()] for name in EXAMPLE)
+    except ValueError as error:
+        return render(
+            request, "index.html", {**form, "failure": f"Not a number: {error}"}, status=400
+        )
+    result = lots_of_division.delay_or_fail(numerators, denominators)
+    if result.failed():  # the broker is down, or the same numbers have failed before
+        failure = f"This could not be started: {result.result}"
+        return render(request, "index.html", {**form, "failure": failure}, status=503)
+    return redirect(f"/?task={result.id}")
