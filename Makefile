@@ -13,11 +13,12 @@ BIN = $(VENV)/bin
 READY = $(VENV)/ready
 PYTEST_ARGS ?=
 
-.PHONY: demo demo-web test lint bench clean
+.PHONY: demo test lint bench clean
 
 demo: $(READY)
 	$(BIN)/python -m jobtastic_ext.demo
 
+.PHONY: demo-web
 demo-web: $(READY)
 	$(BIN)/python config_examples/flask_app/start.py
 
