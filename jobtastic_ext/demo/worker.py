@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -19,7 +20,13 @@ class Worker:
     """Started at once, in its own process group; killed at the end, or before."""
 
     def __init__(
-        self, log: Path, app: str = "jobtastic_ext.demo.app", *, concurrency: int = 4
+        self,
+        log: Path,
+        app: str = "jobtastic_ext.demo.app",
+        *,
+        concurrency: int = 4,
+        folder: Path | None = None,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         self._log = log
         command = (sys.executable, "-m", "celery", "-A", app, "worker")
@@ -29,7 +36,8 @@ class Worker:
             self._began = output.tell()
             self._process = subprocess.Popen(
                 [*command, *options, *quiet, "--include=jobtastic_ext.demo.guard"],
-                env={**os.environ, DEMO: str(os.getpid())},
+                cwd=folder,
+                env={**os.environ, **(environ or {}), DEMO: str(os.getpid())},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
