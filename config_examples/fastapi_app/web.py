@@ -1,5 +1,6 @@
 """The page: a form, a bar that is told by server-sent events, and the result as a table."""
 
+import logging
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -18,6 +19,9 @@ EXAMPLE = {
     "denominators": " ".join(str(n) for n in range(50, 0, -1)),
 }
 
+DOWN = "This could not be started just now. Please try again in a moment."
+
+logger = logging.getLogger("uvicorn.error")
 templates = Jinja2Templates(Path(__file__).with_name("templates"))
 
 app = FastAPI()
@@ -44,7 +48,7 @@ async def divide(request: Request):
         return page(request, 400, **form, failure=f"Not a number: {error}")
     # Celery's calls wait for the broker, so they have no place in the event loop.
     result = await run_in_threadpool(lots_of_division.delay_or_fail, numerators, denominators)
-    if await run_in_threadpool(result.failed):  # the broker is down, or it has failed before
-        failure = f"This could not be started: {result.result}"
-        return page(request, 503, **form, failure=failure)
+    if await run_in_threadpool(result.failed):  # the broker is down; why is for the log
+        logger.warning("not started: %r", result.result)
+        return page(request, 503, **form, failure=DOWN)
     return RedirectResponse(f"/?task={result.id}", 303)

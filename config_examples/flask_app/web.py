@@ -11,6 +11,8 @@ EXAMPLE = {
     "denominators": " ".join(str(n) for n in range(50, 0, -1)),
 }
 
+DOWN = "This could not be started just now. Please try again in a moment."
+
 app = Flask(__name__)
 app.register_blueprint(blueprint(celery_app), url_prefix="/task")
 
@@ -28,7 +30,7 @@ def divide():
     except ValueError as error:
         return render_template("index.html", **form, failure=f"Not a number: {error}"), 400
     result = lots_of_division.delay_or_fail(numerators, denominators)
-    if result.failed():  # the broker is down, or the same numbers have failed before
-        failure = f"This could not be started: {result.result}"
-        return render_template("index.html", **form, failure=failure), 503
+    if result.failed():  # the broker is down; what it says is for the log, not for the page
+        app.logger.warning("not started: %r", result.result)
+        return render_template("index.html", **form, failure=DOWN), 503
     return redirect(url_for("index", task=result.id), 303)

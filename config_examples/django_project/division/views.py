@@ -1,9 +1,15 @@
 """The page: a form, a bar, and the result as a table."""
 
+import logging
+
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
 from .tasks import lots_of_division
+
+logger = logging.getLogger(__name__)
+
+DOWN = "This could not be started just now. Please try again in a moment."
 
 EXAMPLE = {
     "numerators": " ".join(str(n) for n in range(1, 51)),
@@ -23,7 +29,7 @@ def index(request):
             request, "index.html", {**form, "failure": f"Not a number: {error}"}, status=400
         )
     result = lots_of_division.delay_or_fail(numerators, denominators)
-    if result.failed():  # the broker is down, or the same numbers have failed before
-        failure = f"This could not be started: {result.result}"
-        return render(request, "index.html", {**form, "failure": failure}, status=503)
+    if result.failed():  # the broker is down; what it says is for the log, not for the page
+        logger.warning("not started: %r", result.result)
+        return render(request, "index.html", {**form, "failure": DOWN}, status=503)
     return redirect(f"/?task={result.id}")
