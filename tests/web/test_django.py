@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -72,7 +71,7 @@ def test_a_token_is_for_the_user_who_is_logged_in(project: Project) -> None:
 
 
 SITE = """
-    import json, os, threading
+    import threading
     from django.conf import settings
     settings.configure(SECRET_KEY="x" * 20, ROOT_URLCONF="urls", ALLOWED_HOSTS=["*"])
     import django
@@ -85,8 +84,8 @@ SITE = """
     from django.test import Client
 
     def ask():
-        reply = Client(raise_request_exception=False).get("/task/a/status/")
-        print(json.dumps([reply.status_code, reply.content.decode()[:2000]]))
+        reply = Client().get("/task/a/status/")
+        print(reply.status_code, reply.content.decode())
 
     # As a server does: in a thread that has not imported the app.
     thread = threading.Thread(target=ask)
@@ -95,7 +94,8 @@ SITE = """
 """
 
 
-def run(tmp_path: Path, apps: str) -> tuple[int, str]:
+def run(tmp_path: Path, apps: str) -> str:
+    """Return what the project answers, or the error that it raises."""
     (tmp_path / "urls.py").write_text(
         "from django.urls import include, path\n"
         'urlpatterns = [path("task/", include("jobtastic_ext.web.django"))]\n'
@@ -110,8 +110,7 @@ def run(tmp_path: Path, apps: str) -> tuple[int, str]:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    code, body = json.loads(done.stdout.splitlines()[-1])
-    return code, body + done.stderr
+    return done.stdout or done.stderr
 
 
 def test_the_projects_app_is_found(tmp_path: Path) -> None:
@@ -121,8 +120,9 @@ def test_the_projects_app_is_found(tmp_path: Path) -> None:
         app.steps["worker"].add(JobtasticStep)
         other = Celery("other")
     """
-    code, said = run(tmp_path, apps)
-    assert (code, '"PENDING"' in said) == (200, True), said
+    said = run(tmp_path, apps)
+    assert said.startswith("200"), said
+    assert '"PENDING"' in said
 
 
 def test_two_apps_could_be_meant(tmp_path: Path) -> None:
@@ -131,6 +131,4 @@ def test_two_apps_could_be_meant(tmp_path: Path) -> None:
         for app in (one, other):
             app.steps["worker"].add(JobtasticStep)
     """
-    code, said = run(tmp_path, apps)
-    assert code == 500
-    assert "2 Celery apps could be meant" in said
+    assert "2 Celery apps could be meant" in run(tmp_path, apps)
