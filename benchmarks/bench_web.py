@@ -114,7 +114,7 @@ class Crowd:
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
                 task = self.saw(await reader.readexactly(length))
-                await asyncio.sleep(task["retry_after"])
+                await asyncio.sleep(task.get("retry_after", 1.0))
                 self.request(writer, "status")
         finally:
             writer.close()

@@ -66,8 +66,8 @@ def task_status(
     `result` is the value in ``SUCCESS``, the message in ``FAILURE``, ``REVOKED`` and ``RETRY``
     (with ``"exc"``, the exception's type), the report in ``PROGRESS`` and None before.  A value
     that cannot be JSON, or is longer than `max_result` bytes, is None, and ``"omitted"`` says why.
-    A run whose worker died is a ``FAILURE`` with ``"lost": True`` once its lease is over.  While
-    the task goes on, ``"retry_after"`` says in how many seconds to ask again.
+    A run whose worker died is a ``FAILURE`` with ``"lost": True`` once its lease is over.  As
+    far as it is known, ``"retry_after"`` says in how many seconds to ask again.
 
     Raises `InvalidTaskId`, `ResultsUnavailable` if the result backend did not answer within
     `timeout` seconds, and `ConfigurationError` if the app keeps no results.
@@ -143,8 +143,9 @@ def payload_status(
                 return {**task, "exc": "WorkerLostError", "lost": True}
             result = {name: value for name, value in result.items() if name != "key"}
         task = {"id": task_id, "status": status, **value_of(result, limits)}
-    if status not in states.READY_STATES:
-        task["retry_after"] = retry_after(status, result)
+    wait = retry_after(result) if status == "PROGRESS" else None
+    if wait is not None:
+        task["retry_after"] = wait
     return task
 
 
@@ -215,16 +216,20 @@ def is_lost(app: Celery, task_id: str, key: str) -> bool:
     return now >= holder.until
 
 
-def retry_after(status: str, result: Any) -> float:
-    """Return in how many seconds to ask again: later for a longer job, soon towards its end."""
-    report = result if status == "PROGRESS" and isinstance(result, Mapping) else {}
+def retry_after(report: Any) -> float | None:
+    """Return in how many seconds to ask again: later for a longer job, soon towards its end.
+
+    None if the report says nothing of time: a client knows itself for how long it has waited.
+    """
+    if not isinstance(report, Mapping):
+        return None
     remaining, elapsed = report.get("time_remaining"), report.get("elapsed")
     if is_number(remaining) and remaining >= 0:
         wait = remaining / 10
-    elif is_number(elapsed):
+    elif is_number(elapsed) and elapsed >= 0:
         wait = max(elapsed / 10, 1.0)
     else:
-        wait = 1.0
+        return None
     return round(min(max(wait, SOONEST), LATEST), 1)
 
 

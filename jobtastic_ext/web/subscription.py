@@ -85,12 +85,14 @@ class Subscription:
         pause = FIRST_PAUSE
         with ear:
             while not self._ends():
+                began = time.monotonic()
                 try:
                     self._listen(ear)
                 except Exception as error:  # noqa: BLE001 - the driver's; the tasks are read meanwhile
                     logger.info("the subscription to results is lost, and made again: %r", error)
+                    lasted = time.monotonic() - began
+                    pause = FIRST_PAUSE if lasted > QUIET else min(pause * 2, LONGEST_PAUSE)
                     time.sleep(pause)
-                    pause = min(pause * 2, LONGEST_PAUSE)
 
     def _listen(self, ear: socket.socket) -> None:
         """Hear until nobody has listened for a while; raise what the driver raises."""

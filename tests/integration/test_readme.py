@@ -11,7 +11,6 @@ from typing import Any
 
 from tests.workers import ROOT
 
-
 PAGE = """
 from flask import Flask
 from reports import app
