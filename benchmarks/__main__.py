@@ -1,6 +1,6 @@
 """``make bench``: every benchmark, one after the other."""
 
-from . import bench_calls, bench_keys, bench_outages
+from . import bench_calls, bench_keys, bench_outages, bench_web
 
 print("A call at the caller\n")
 bench_calls.main()
@@ -8,3 +8,5 @@ print("\nThe key of a call, in microseconds\n")
 bench_keys.main()
 print("\nServers that are down\n")
 bench_outages.main()
+print("\n500 pages that follow one task, on one server process\n")
+bench_web.main()

@@ -44,6 +44,9 @@ class GuardedStore(Store):
     def read(self, key: str) -> Claim | None:
         return self._ask(key, lambda: self._store.read(key))
 
+    def look(self, key: str) -> tuple[Claim | None, int]:
+        return self._ask(key, lambda: self._store.look(key))
+
     def load(self, keys: Sequence[str]) -> list[bytes | None]:
         return self._ask(keys[0], lambda: self._store.load(keys)) if keys else []
 

@@ -9,6 +9,8 @@ __all__ = (
     "ArgumentNotEncodable",
     "ConfigurationError",
     "DuplicateCall",
+    "InvalidTaskId",
+    "InvalidToken",
     "JobtasticError",
     "PolicyError",
     "Problem",
@@ -84,3 +86,11 @@ class StoreUnavailable(StoreError):
 
 class ResultsUnavailable(JobtasticError):
     """The result backend did not answer."""
+
+
+class InvalidTaskId(JobtasticError, ValueError):
+    """What a page asked for cannot be the id of a task."""
+
+
+class InvalidToken(JobtasticError):
+    """A status token is forged, has expired, or is for another task or user."""

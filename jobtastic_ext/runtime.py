@@ -28,7 +28,7 @@ from .settings import read_settings
 from .stores import open_store
 from .writers import Writer, open_writer
 
-__all__ = ("ATTRIBUTE", "Runtime", "close_runtime", "publish", "runtime_of")
+__all__ = ("ATTRIBUTE", "Runtime", "close_runtime", "is_enabled", "publish", "runtime_of")
 
 logger = logging.getLogger("jobtastic_ext")
 
@@ -152,8 +152,7 @@ def runtime_of(app: Celery) -> Runtime | None:
     runtime: Runtime | None = getattr(app, ATTRIBUTE, None)
     if runtime is not None:
         return runtime
-    steps = app.steps["worker"]
-    if not steps or not any(map(enables, steps)) or app.conf.task_always_eager:
+    if not is_enabled(app) or app.conf.task_always_eager:
         return None
     with _building:
         runtime = getattr(app, ATTRIBUTE, None)
@@ -162,6 +161,12 @@ def runtime_of(app: Celery) -> Runtime | None:
             setattr(app, ATTRIBUTE, runtime)
             logger.debug("jobtastic_ext enabled in process %d", os.getpid())
         return runtime
+
+
+def is_enabled(app: Celery) -> bool:
+    """Whether the app has the bootstep."""
+    steps = app.steps["worker"]
+    return bool(steps) and any(map(enables, steps))
 
 
 def enables(step: Any) -> bool:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -18,16 +19,25 @@ __all__ = ("Worker",)
 class Worker:
     """Started at once, in its own process group; killed at the end, or before."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(
+        self,
+        log: Path,
+        app: str = "jobtastic_ext.demo.app",
+        *,
+        concurrency: int = 4,
+        folder: Path | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
         self._log = log
-        command = (sys.executable, "-m", "celery", "-A", "jobtastic_ext.demo.app", "worker")
-        options = ("--pool=prefork", "--concurrency=4", "--loglevel=INFO")
+        command = (sys.executable, "-m", "celery", "-A", app, "worker")
+        options = ("--pool=prefork", f"--concurrency={concurrency}", "--loglevel=INFO")
         quiet = ("--without-mingle", "--without-gossip", "--without-heartbeat")
         with log.open("ab") as output:
             self._began = output.tell()
             self._process = subprocess.Popen(
                 [*command, *options, *quiet, "--include=jobtastic_ext.demo.guard"],
-                env={**os.environ, DEMO: str(os.getpid())},
+                cwd=folder,
+                env={**os.environ, **(environ or {}), DEMO: str(os.getpid())},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -28,6 +29,13 @@ class Store(ABC):
     @abstractmethod
     def read(self, key: str) -> Claim | None:
         """Return the claim under `key` as it is now, or None."""
+
+    def look(self, key: str) -> tuple[Claim | None, int]:
+        """Return the claim under `key`, and the store's time in milliseconds when it was read.
+
+        A store whose clock is not that of this machine has to do it in one step of its own.
+        """
+        return self.read(key), time.time_ns() // 1_000_000
 
     def load(self, keys: Sequence[str]) -> list[bytes | None]:
         """Return the small values under `keys`, None for what is not there, in their order.

@@ -163,10 +163,13 @@ class RedisStore(RedisServer, Store):
         return answered(reply)
 
     def read(self, key: str) -> Claim | None:
+        return self.look(key)[0]
+
+    def look(self, key: str) -> tuple[Claim | None, int]:
         reply = self._run(READ, key, b"{}")
-        if len(reply) > 1:
+        if len(reply) > 2:
             self._foreign.noticed(key)
-        return decode(reply[0]) if reply[0] else None
+        return (decode(reply[0]) if reply[0] else None), reply[1]
 
     def load(self, keys: Sequence[str]) -> list[bytes | None]:
         return self.get_many([key.encode() for key in keys])

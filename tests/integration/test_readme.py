@@ -11,13 +11,24 @@ from typing import Any
 
 from tests.workers import ROOT
 
+PAGE = """
+from flask import Flask
+from reports import app
+flask_app = Flask("page")
+{}
+client = flask_app.test_client()
+assert client.get("/task/unknown/status/").json["task"]["status"] == "PENDING"
+assert b"jobtastic-progress" in client.get("/task/static/jobtastic.js").data
+"""
+
 
 def blocks(kind: str) -> list[str]:
     return re.findall(rf"```{kind}\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
 
 def test_the_readme_does_what_it_says(redis_server: Any, tmp_path: Path) -> None:
-    module, calls = blocks("python")
+    module, calls, *others = blocks("python")
+    (page,) = (block for block in others if "blueprint" in block)
     (policy,) = blocks("yaml")
     for database in (0, 1):
         module = module.replace(f"redis://localhost/{database}", redis_server.url(8 + database))
@@ -26,6 +37,7 @@ def test_the_readme_does_what_it_says(redis_server: Any, tmp_path: Path) -> None
     (tmp_path / "reports.py").write_text(module + queue)
     (tmp_path / "jobtastic.yaml").write_text(policy)
     (tmp_path / "calls.py").write_text("from reports import divide\n" + calls)
+    (tmp_path / "page.py").write_text(PAGE.format(page))
     log = tmp_path / "worker.log"
     with log.open("w") as output:
         worker = subprocess.Popen(
@@ -41,6 +53,7 @@ def test_the_readme_does_what_it_says(redis_server: Any, tmp_path: Path) -> None
                 assert time.monotonic() < deadline, log.read_text()
                 time.sleep(0.05)
             subprocess.run([sys.executable, "calls.py"], cwd=tmp_path, check=True, timeout=60)
+            subprocess.run([sys.executable, "page.py"], cwd=tmp_path, check=True, timeout=60)
             checked = subprocess.run(
                 [sys.executable, "-m", "celery", "-A", "reports", "jobtastic", "check"],
                 cwd=tmp_path,

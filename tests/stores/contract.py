@@ -150,6 +150,21 @@ class StoreContract:
         assert before + 55_000 < until < before + 70_000
         assert list(claim.given_up) == ["gx:x"]
 
+    def test_a_look_tells_whether_a_lease_is_over(self, store: Store, key: str) -> None:
+        claim, at = store.look(key)
+        assert claim is None
+        assert at > 0
+        store.apply(key, begin("a", lease=400))
+        claim, at = store.look(key)
+        assert claim is not None
+        assert claim.holder is not None
+        assert at < claim.holder.until <= at + 400
+        time.sleep(0.5)
+        claim, at = store.look(key)
+        assert claim is not None
+        assert claim.holder is not None
+        assert at >= claim.holder.until
+
     def test_what_lasts_for_ever(self, store: Store, key: str) -> None:
         store.apply(key, begin("a"))
         store.apply(key, finish("a", fresh=FOREVER, keep=LINGER))

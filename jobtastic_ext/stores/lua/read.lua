@@ -1,7 +1,7 @@
 -- Read a claim as it is now.
 -- KEYS[1]  the call key.
 -- ARGV[1]  {}.
--- Answers {claim as JSON, or '' if there is none}, and 1 if what was stored was not a claim.
+-- Answers {claim as JSON, or '' if there is none; time}, and 1 if what was stored was not a claim.
 
 local found = claim.holder or claim.value or next(claim.given_up)
-return { found and encode(claim) or '', foreign }
+return { found and encode(claim) or '', now, foreign }

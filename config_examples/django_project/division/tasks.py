@@ -1,0 +1,16 @@
+"""An ordinary task."""
+
+import time
+
+from celery import shared_task
+
+
+@shared_task(bind=True, name="division.lots_of_division")
+def lots_of_division(self, numerators, denominators):
+    """Divide each numerator by its denominator, slowly, so that there is something to see."""
+    rows = []
+    for i, (numerator, denominator) in enumerate(zip(numerators, denominators, strict=True)):
+        time.sleep(0.1)
+        rows.append([numerator, denominator, round(numerator / denominator, 3)])
+        self.update_progress(i + 1, len(numerators))
+    return {"columns": ["Numerator", "Denominator", "Quotient"], "rows": rows}

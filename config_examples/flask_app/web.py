@@ -1,0 +1,36 @@
+"""The page: a form, a bar, and the result as a table."""
+
+from flask import Flask, redirect, render_template, request, url_for
+from tasks import app as celery_app
+from tasks import lots_of_division
+
+from jobtastic_ext.web.flask import blueprint
+
+EXAMPLE = {
+    "numerators": " ".join(str(n) for n in range(1, 51)),
+    "denominators": " ".join(str(n) for n in range(50, 0, -1)),
+}
+
+DOWN = "This could not be started just now. Please try again in a moment."
+
+app = Flask(__name__)
+app.register_blueprint(blueprint(celery_app), url_prefix="/task")
+
+
+@app.get("/")
+def index():
+    return render_template("index.html", **EXAMPLE, task=request.args.get("task"))
+
+
+@app.post("/")
+def divide():
+    form = {name: request.form.get(name, "") for name in EXAMPLE}
+    try:
+        numerators, denominators = ([float(n) for n in form[name].split()] for name in EXAMPLE)
+    except ValueError as error:
+        return render_template("index.html", **form, failure=f"Not a number: {error}"), 400
+    result = lots_of_division.delay_or_fail(numerators, denominators)
+    if result.failed():  # the broker is down; what it says is for the log, not for the page
+        app.logger.warning("not started: %r", result.result)
+        return render_template("index.html", **form, failure=DOWN), 503
+    return redirect(url_for("index", task=result.id), 303)

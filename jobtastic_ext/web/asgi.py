@@ -1,0 +1,246 @@
+"""The status view, and events, as a plain ASGI application; mount it in Starlette or FastAPI."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import re
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+from urllib.parse import parse_qs
+from weakref import WeakKeyDictionary
+
+from celery import Celery
+
+from ..errors import JobtasticError
+from .events import Channel, Hub, News
+from .pool import Pool
+from .reads import reads_of
+from .requests import Access, Answer, StatusView, forbidden, refuse, unknown
+from .status import Limits
+from .subscription import Subscription
+from .tokens import Secret, signer
+
+__all__ = ("StatusApp", "status_app")
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+ROUTE = re.compile(r"/(?:(?P<id>[^/]*)/)?(?P<what>status|events)/?")
+
+#: The attribute of an app that holds the subscription of each process.
+ATTRIBUTE = "_jobtastic_subscriptions"
+
+#: Seconds between two comments on a stream with nothing to say, which keep proxies from closing
+#: it, and seconds after which it ends, to be opened anew: a server can shut down between.
+COMMENT, AGE = 15.0, 60.0
+
+EVENT_HEADERS = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "X-Accel-Buffering": "no",
+}
+
+
+def status_app(
+    app: Celery,
+    *,
+    authorize: Callable[[Any, str], Any] | None = None,
+    signed: bool | Secret = False,
+    user: Callable[[Any], Any] | None = None,
+    tracebacks: bool = False,
+    max_result: int | None = 5_000_000,
+    timeout: float = 1.0,
+    max_streams: int = 1_000,
+) -> StatusApp:
+    """Return an ASGI application that tells of the tasks of the Celery app `app`.
+
+    Mounted under ``/task`` it serves ``/task/<id>/status/``, ``/task/status/?id=…&id=…`` and
+    ``/task/<id>/events/``: the same JSON, sent by the server whenever it changes, to `max_streams`
+    followers in this process at most.
+
+    `authorize(scope, task_id)`, plain or async, returns whether the request of this ASGI scope may
+    see this task.  `signed` asks for a token of `status_token`: the secret that signs them, or
+    True for Django's.  `user(scope)` tells who asks, for tokens made for one user.  The rest is as
+    for `task_status`.  Raises `ConfigurationError` if there is nothing to sign with.
+    """
+    limits = Limits(tracebacks=tracebacks, max_result=max_result, timeout=timeout)
+    made_by = signer(None if isinstance(signed, bool) else signed) if signed else None
+    access = Access(
+        authorize=authorize, signer=(lambda: made_by) if made_by is not None else None, user=user
+    )
+    return StatusApp(StatusView(lambda: app, limits, access), max_streams)
+
+
+class StatusApp:
+    """What `status_app` returns."""
+
+    def __init__(self, view: StatusView, max_streams: int) -> None:
+        self._view, self._max_streams = view, max_streams
+        self._pools: dict[int, Pool] = {}
+        self._hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await live(receive, send)
+        elif scope["type"] == "http":
+            await self._serve(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1000})
+
+    @property
+    def hub(self) -> Hub:
+        """The hub of the running event loop."""
+        loop = asyncio.get_running_loop()
+        hub = self._hubs.get(loop)
+        if hub is None:
+            app = self._view.find_app()
+            hub = self._hubs[loop] = Hub(self._view, self._pool, lambda: subscription_of(app))
+        return hub
+
+    @property
+    def _pool(self) -> Pool:
+        pid = os.getpid()
+        return self._pools.get(pid) or self._pools.setdefault(pid, Pool(4))
+
+    async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
+        route = ROUTE.fullmatch(local_path(scope))
+        if route is None or (route["id"] is None and route["what"] == "events"):
+            await respond(
+                scope, send, refuse(404, "there is <id>/status/, status/?id=… and <id>/events/")
+            )
+            return
+        try:
+            query = parse_qs(scope.get("query_string", b"").decode("latin-1"), max_num_fields=500)
+        except ValueError:
+            await respond(scope, send, refuse(400, "the query has too many fields"))
+            return
+        many = route["id"] is None
+        ids = query.get("id", []) if many else [route["id"]]
+        refused = await self._refusal(scope, ids, query.get("token", []))
+        if refused is not None:
+            await respond(scope, send, refused)
+        elif route["what"] == "events":
+            await self._stream(scope, receive, send, ids[0])
+        else:
+            await respond(scope, send, await self._read(scope, ids, many))
+
+    async def _refusal(self, scope: Message, ids: list[str], tokens: list[str]) -> Answer | None:
+        view = self._view
+        refused = view.refusal(scope, ids, tokens, scope["method"])
+        authorize = view.access.authorize
+        if refused is not None or authorize is None:
+            return refused
+        for task_id in ids:
+            if inspect.iscoroutinefunction(authorize):
+                may = await authorize(scope, task_id)
+            else:
+                may = await asyncio.to_thread(authorize, scope, task_id)
+                if inspect.isawaitable(may):
+                    may = await may
+            if not may:
+                return forbidden()
+        return None
+
+    async def _read(self, scope: Message, ids: list[str], many: bool) -> Answer:
+        etag = header(scope, b"if-none-match")
+        work = self._pool.submit(lambda: self._view.read(ids, etag=etag, many=many))
+        return await asyncio.wrap_future(work)
+
+    async def _stream(self, scope: Message, receive: Receive, send: Send, task_id: str) -> None:
+        hub = self.hub
+        if hub.followers >= self._max_streams:
+            await respond(scope, send, unknown())
+            return
+        channel = hub.join(task_id)
+        gone = asyncio.ensure_future(disconnected(receive))
+        try:
+            try:
+                news = await channel.first()
+            except JobtasticError:
+                await respond(scope, send, unknown())
+                return
+            await start(send, 200, EVENT_HEADERS)
+            if scope["method"] != "HEAD":
+                await follow(channel, news, gone, send)
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            hub.leave(channel)
+            gone.cancel()
+
+
+async def follow(channel: Channel, news: News, gone: asyncio.Future[None], send: Send) -> None:
+    """Send each state until the last one, or until the client goes or the stream is old."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + AGE
+    await send(event(news))
+    while not news.final:
+        if channel.news is news:
+            pause = min(COMMENT, end - loop.time())
+            if pause <= 0:
+                return
+            await asyncio.wait(
+                {channel.changed, gone}, timeout=pause, return_when="FIRST_COMPLETED"
+            )
+        if gone.done():
+            return
+        if channel.news is news or channel.news is None:
+            await send({"type": "http.response.body", "body": b":\n\n", "more_body": True})
+            continue
+        news = channel.news
+        await send(event(news))
+
+
+def event(news: News) -> Message:
+    # JSON of msgspec has no line ends.
+    body = b"id: " + news.tag.strip('"').encode() + b"\ndata: " + news.body + b"\n\n"
+    return {"type": "http.response.body", "body": body, "more_body": True}
+
+
+async def disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def respond(scope: Message, send: Send, answer: Answer) -> None:
+    headers = dict(answer.headers)
+    if answer.status != 304:
+        headers["Content-Length"] = str(len(answer.body))
+    await start(send, answer.status, headers)
+    body = b"" if scope["method"] == "HEAD" else answer.body
+    await send({"type": "http.response.body", "body": body})
+
+
+async def start(send: Send, status: int, headers: dict[str, str]) -> None:
+    pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": status, "headers": pairs})
+
+
+async def live(receive: Receive, send: Send) -> None:
+    """Answer the server's start and end: there is nothing to do."""
+    while True:
+        kind = (await receive())["type"]
+        await send({"type": f"{kind}.complete"})
+        if kind == "lifespan.shutdown":
+            return
+
+
+def local_path(scope: Message) -> str:
+    """Return the path below where the application is mounted."""
+    path, root = str(scope["path"]), str(scope.get("root_path", ""))
+    return path[len(root) :] if root and path.startswith(root) else path
+
+
+def header(scope: Message, name: bytes) -> str | None:
+    found = [value for key, value in scope["headers"] if key == name]
+    return b",".join(found).decode("latin-1") if found else None
+
+
+def subscription_of(app: Celery) -> Subscription:
+    """Return the one subscription of this process."""
+    by_process: dict[int, Subscription] = vars(app).setdefault(ATTRIBUTE, {})
+    pid = os.getpid()
+    return by_process.get(pid) or by_process.setdefault(pid, Subscription(reads_of(app)))

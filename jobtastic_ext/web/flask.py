@@ -1,0 +1,75 @@
+"""The status view as a Flask blueprint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+from flask import Blueprint, Response, request
+
+from .requests import Access, StatusView
+from .status import Limits
+from .tokens import Secret, signer
+
+__all__ = ("blueprint",)
+
+STATIC = Path(__file__).parent.parent / "static" / "jobtastic_ext"
+
+
+def blueprint(
+    app: Celery,
+    *,
+    authorize: Callable[[Any, str], Any] | None = None,
+    signed: bool | Secret = False,
+    user: Callable[[Any], Any] | None = None,
+    tracebacks: bool = False,
+    max_result: int | None = 5_000_000,
+    timeout: float = 1.0,
+    name: str = "jobtastic",
+) -> Blueprint:
+    """Return a blueprint that tells of the tasks of the Celery app `app`.
+
+    Register it with a prefix: ``flask_app.register_blueprint(blueprint(app), url_prefix="/task")``
+    serves ``/task/<id>/status/``, ``/task/status/?id=…&id=…``, and the browser's files as
+    ``url_for("jobtastic.static", filename="jobtastic.js")``.
+
+    `authorize(request, task_id)` returns whether this request may see this task.  `signed` asks
+    for a token of `status_token`: True for one that is signed with the Flask app's secret key, or
+    the secret itself; `user(request)` tells who asks, for tokens made for one user.  The rest is as
+    for `task_status`.
+    """
+    limits = Limits(tracebacks=tracebacks, max_result=max_result, timeout=timeout)
+    secret = None if isinstance(signed, bool) else signed
+    access = Access(
+        authorize=authorize, signer=(lambda: signer(secret)) if signed else None, user=user
+    )
+    view = StatusView(lambda: app, limits, access)
+    routes = Blueprint(name, __name__, static_folder=STATIC, static_url_path="/static")
+
+    def answer(ids: Sequence[str], *, many: bool = False) -> Response:
+        given = view.answer(
+            request,
+            ids,
+            request.args.getlist("token"),
+            method=request.method,
+            etag=request.headers.get("If-None-Match"),
+            many=many,
+        )
+        return Response(given.body, given.status, given.headers)
+
+    @routes.get("/<task_id>/status/")
+    def status(task_id: str) -> Response:
+        return answer([task_id])
+
+    @routes.get("/status/")
+    def status_of_many() -> Response:
+        return answer(request.args.getlist("id"), many=True)
+
+    @routes.get("/<task_id>/events/")
+    def events(task_id: str) -> Response:
+        """Say that there are none here: a client that hears this asks for the status instead."""
+        return Response(status=204)
+
+    return routes

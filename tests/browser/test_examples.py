@@ -1,0 +1,345 @@
+"""The three example projects in a real browser, with a real worker, broker and result backend."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+import redis
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
+
+from jobtastic_ext.demo.server import LOOPBACK, EmbeddedServer, free_port
+from jobtastic_ext.demo.worker import Worker
+from tests.servers import wait_until
+
+EXAMPLES = Path(__file__).parent.parent.parent / "config_examples"
+
+#: Where screenshots are kept for somebody to look at; nowhere, unless this is set.
+SCREENSHOTS = os.environ.get("JOBTASTIC_TEST_SCREENSHOTS")
+
+
+class Example:
+    """One example project: broker, result backend, worker and page, each a process of its own."""
+
+    APPS = {"django_project": "division", "fastapi_app": "tasks", "flask_app": "tasks"}  # noqa: RUF012
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name, self.root, self.scratch = name, EXAMPLES / name, folder
+        self.stack = ExitStack()
+        self.broker = self.stack.enter_context(EmbeddedServer())
+        self.results = self.stack.enter_context(EmbeddedServer())
+        self.port = free_port()
+        self.environ = {
+            "BROKER_URL": self.broker.url(0),
+            "RESULT_BACKEND": self.results.url(0),
+            "PORT": str(self.port),
+            "WORKER": "no",
+            "PYTHONWARNINGS": "ignore",
+        }
+        self.log = folder / "worker.log"
+        self.worker = self.start_worker()
+        self._start_page()
+
+    @property
+    def url(self) -> str:
+        return f"http://{LOOPBACK}:{self.port}/"
+
+    def start_worker(self) -> Worker:
+        worker = Worker(
+            self.log, self.APPS[self.name], concurrency=2, folder=self.root, environ=self.environ
+        )
+        self.stack.callback(worker.kill)
+        worker.wait_until_ready(60)
+        return worker
+
+    def _start_page(self) -> None:
+        log = self.stack.enter_context((self.scratch / "page.log").open("wb"))
+        process = subprocess.Popen(
+            [sys.executable, "start.py"],
+            cwd=self.root,
+            env={**os.environ, **self.environ},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        self.stack.callback(process.wait, 20)
+        self.stack.callback(process.terminate)
+
+        def answers() -> bool:
+            assert process.poll() is None, (self.scratch / "page.log").read_text()
+            try:
+                with urlopen(self.url, timeout=5) as reply:
+                    return bool(reply.status == 200)
+            except OSError:
+                return False
+
+        wait_until(answers)
+
+    def runs(self, task_id: str) -> int:
+        """How often a task's body has ended well."""
+        return self.log.read_text().count(f"Task division.lots_of_division[{task_id}] succeeded")
+
+    def requests(self, task_id: str) -> int:
+        """How often the server was asked about a task."""
+        return (self.scratch / "page.log").read_text().count(f"/task/{task_id}/")
+
+
+@pytest.fixture(scope="module", params=sorted(Example.APPS))
+def example(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Example]:
+    example = Example(request.param, tmp_path_factory.mktemp("example"))
+    yield example
+    example.stack.close()
+
+
+class Console:
+    """What pages wrote on the browser's console that should not be there."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def hear(self, page: Page) -> None:
+        page.on("console", lambda said: self.note(said.type, said.text))
+        page.on("pageerror", lambda error: self.lines.append(str(error)))
+
+    def note(self, kind: str, text: str) -> None:
+        if kind in ("error", "warning"):
+            self.lines.append(text)
+
+    def forget_failed_loads(self) -> None:
+        """The browser itself notes each answer of 500 and more; nothing can prevent it."""
+        self.lines = [x for x in self.lines if not x.startswith("Failed to load resource")]
+
+
+@pytest.fixture
+def lines() -> Console:
+    return Console()
+
+
+@pytest.fixture
+def context(browser: Browser, lines: Console) -> Iterator[BrowserContext]:
+    context = browser.new_context(viewport={"width": 800, "height": 900})
+    context.on("page", lines.hear)
+    yield context
+    context.close()
+    assert lines.lines == []
+
+
+@pytest.fixture
+def tab(context: BrowserContext) -> Page:
+    return context.new_page()
+
+
+_numbers = iter(range(1, 10_000))
+
+
+def fill(page: Page, example: Example, count: int, *, fails: bool = False) -> None:
+    """Fill the form with numbers that no other test has."""
+    first = next(_numbers)
+    page.goto(example.url)
+    page.get_by_label("Numerators").fill(" ".join(str(first + n) for n in range(count)))
+    divisors = ["7"] * (count - 1) + (["0"] if fails else ["8"])
+    page.get_by_label("Denominators").fill(" ".join(divisors))
+
+
+def divide(page: Page) -> str:
+    """Click, and return the id of the task."""
+    page.get_by_role("button", name="Divide").click()
+    page.wait_for_url("**/?task=*")
+    return page.url.partition("task=")[2]
+
+
+def bar(page: Page) -> Any:
+    return page.get_by_role("progressbar")
+
+
+def state(page: Page) -> str:
+    return str(page.evaluate("document.querySelector('jobtastic-progress').state"))
+
+
+def shot(page: Page, example: Example, name: str) -> None:
+    if SCREENSHOTS:
+        folder = Path(SCREENSHOTS)
+        folder.mkdir(parents=True, exist_ok=True)
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            page.screenshot(path=folder / f"{example.name}-{name}-{scheme}.png")
+        page.emulate_media(color_scheme="light")
+
+
+def is_accessible(page: Page) -> None:
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+
+
+def test_the_bar_moves_and_the_table_appears(tab: Page, example: Example) -> None:
+    fill(tab, example, 60)
+    is_accessible(tab)
+    task_id = divide(tab)
+    expect(bar(tab)).to_be_visible()
+    shot(tab, example, "pending")
+    seen: list[tuple[float, float]] = []
+
+    def ended() -> bool:
+        task = tab.evaluate("document.querySelector('jobtastic-progress').task")
+        if task and task["status"] == "PROGRESS":
+            report = task["result"]
+            if not seen or seen[-1][0] != report["progress_percent"]:
+                seen.append((report["progress_percent"], report["time_remaining"]))
+                if len(seen) == 3:
+                    shot(tab, example, "progress")
+                    is_accessible(tab)
+        return state(tab) == "success"
+
+    wait_until(ended)
+    percents = [percent for percent, _ in seen]
+    assert len(percents) >= 3, seen
+    assert percents == sorted(percents)
+    known = [seconds for _, seconds in seen if seconds >= 0]
+    assert known[-1] < known[len(known) // 4], known
+    assert bar(tab).get_attribute("aria-valuenow") == "100"
+    table = tab.get_by_role("table")
+    expect(table).to_be_visible()
+    expect(table.get_by_role("row")).to_have_count(61)
+    assert example.runs(task_id) == 1
+    shot(tab, example, "success")
+    is_accessible(tab)
+
+
+def test_a_double_click_and_a_second_tab_share_one_run(
+    tab: Page, context: BrowserContext, example: Example
+) -> None:
+    fill(tab, example, 40)
+    numbers = tab.get_by_label("Numerators").input_value()
+    divisors = tab.get_by_label("Denominators").input_value()
+    tab.get_by_role("button", name="Divide").dblclick()
+    tab.wait_for_url("**/?task=*")
+    task_id = tab.url.partition("task=")[2]
+    other = context.new_page()
+    other.goto(example.url)
+    other.get_by_label("Numerators").fill(numbers)
+    other.get_by_label("Denominators").fill(divisors)
+    assert divide(other) == task_id
+    for page in (tab, other):
+        expect(page.get_by_role("table")).to_be_visible(timeout=20_000)
+    assert example.runs(task_id) == 1
+    assert example.log.read_text().count(f"[{task_id}] received") == 1
+
+
+def test_a_task_that_fails_says_why(tab: Page, example: Example) -> None:
+    fill(tab, example, 12, fails=True)
+    divide(tab)
+    expect(tab.locator('jobtastic-progress [part="message"]')).to_contain_text(
+        "division by zero", timeout=20_000
+    )
+    assert state(tab) == "failure"
+    expect(tab.get_by_role("table")).to_have_count(0)
+    shot(tab, example, "failure")
+    is_accessible(tab)
+
+
+def test_numbers_that_are_none(tab: Page, example: Example, lines: Console) -> None:
+    tab.goto(example.url)
+    tab.get_by_label("Numerators").fill("1 two 3")
+    tab.get_by_role("button", name="Divide").click()
+    expect(tab.get_by_role("alert")).to_contain_text("Not a number")
+    is_accessible(tab)
+    lines.forget_failed_loads()  # the answer is 400
+
+
+def test_errors_that_pass(tab: Page, example: Example, lines: Console) -> None:
+    """The status view answers 500 three times, then as it should."""
+    failures = 3
+
+    def fail(route: Route) -> None:
+        nonlocal failures
+        failures -= 1
+        if failures >= 0:
+            route.fulfill(status=500, body="oops")
+        else:
+            route.continue_()
+
+    tab.route("**/status/*", fail)
+    tab.route("**/events/*", lambda route: route.fulfill(status=204))
+    fill(tab, example, 20)
+    divide(tab)
+    expect(tab.get_by_role("table")).to_be_visible(timeout=30_000)
+    assert failures < 0
+    lines.forget_failed_loads()
+
+
+def test_a_page_that_is_left_asks_no_more(tab: Page, example: Example) -> None:
+    fill(tab, example, 60)
+    task_id = divide(tab)
+    wait_until(lambda: state(tab) == "progress")
+    tab.goto("about:blank")
+    time.sleep(0.5)
+    asked = example.requests(task_id)
+    assert asked > 0
+    time.sleep(3)
+    assert example.requests(task_id) == asked
+    # Nor is anything heard for it any more.
+    with redis.Redis.from_url(example.results.url(0)) as results:
+        channel = f"celery-task-meta-{task_id}"
+        wait_until(lambda: results.pubsub_numsub(channel)[0][1] == 0)
+
+
+def test_the_broker_is_down(tab: Page, example: Example, lines: Console) -> None:
+    fill(tab, example, 10)
+    example.broker.kill()
+    try:
+        began = time.monotonic()
+        tab.get_by_role("button", name="Divide").click()
+        expect(tab.get_by_role("alert")).to_contain_text("could not be started")
+        assert time.monotonic() - began < 10
+        shot(tab, example, "broker-down")
+        is_accessible(tab)
+    finally:
+        example.broker.start()
+    lines.forget_failed_loads()  # the answer is 503
+
+
+@pytest.fixture
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], list[Example]]]:
+    """All three at once, for what takes a while."""
+    with ExitStack() as stack:
+
+        def start() -> list[Example]:
+            all_three = []
+            for name in sorted(Example.APPS):
+                all_three.append(Example(name, tmp_path_factory.mktemp("killed")))
+                stack.callback(all_three[-1].stack.close)
+            return all_three
+
+        yield start
+
+
+def test_a_worker_that_is_killed(
+    context: BrowserContext, examples: Callable[[], list[Example]]
+) -> None:
+    """The page ends with a message once the run's lease (30 s) is over, and not in a spinner."""
+    tabs = []
+    for example in examples():
+        tab = context.new_page()
+        fill(tab, example, 200)
+        divide(tab)
+        wait_until(lambda tab=tab: state(tab) == "progress")
+        example.worker.kill()
+        tabs.append((tab, example))
+    for tab, example in tabs:
+        tab.bring_to_front()  # a hidden tab asks less often
+        wait_until(lambda tab=tab: state(tab) == "failure", 60)
+        task = tab.evaluate("document.querySelector('jobtastic-progress').task")
+        assert task["lost"] is True
+        shot(tab, example, "lost")
+        is_accessible(tab)

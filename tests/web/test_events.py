@@ -1,0 +1,292 @@
+"""Server-sent events on a real uvicorn: one subscription for a process, whoever follows."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import psutil
+import pytest
+import redis
+from celery import Celery
+
+from jobtastic_ext.demo.server import LOOPBACK, EmbeddedServer
+from jobtastic_ext.web import status_token, subscription
+from jobtastic_ext.web.asgi import status_app
+from tests.integration.conftest import Project, wait_until
+from tests.servers import SilentServer
+from tests.web.sites import SECRET, Site, mounted, serve_asgi, site
+
+
+class Stream:
+    """An open stream of events, read by a thread."""
+
+    def __init__(self, pages: Site, task_id: str, query: str = "") -> None:
+        self.connection = http.client.HTTPConnection(LOOPBACK, pages.port, timeout=60)
+        self.connection.request("GET", f"/task/{task_id}/events/{query}")
+        self.response = self.connection.getresponse()
+        self.tasks: list[dict[str, Any]] = []
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self._read, daemon=True)
+        self.thread.start()
+
+    def _read(self) -> None:
+        try:
+            for line in self.response:
+                if line.startswith(b"data: "):
+                    self.tasks.append(json.loads(line[6:])["task"])
+        except (OSError, ValueError, AttributeError, http.client.HTTPException):
+            pass  # closed from this side
+        finally:
+            self.ended.set()
+
+    def states(self) -> list[str]:
+        return [task["status"] for task in self.tasks]
+
+    def close(self) -> None:
+        if self.connection.sock is not None:
+            self.connection.sock.shutdown(2)
+        self.connection.close()
+        self.thread.join(10)
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@pytest.fixture(scope="module")
+def pages(project: Project) -> Iterator[Site]:
+    with site("asgi", project.app) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def results(redis_server: Any) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(redis_server.url(1)) as client:
+        yield client
+
+
+def channels(results: redis.Redis, *ids: str) -> list[int]:
+    """How many connections are subscribed to each task."""
+    names = [f"celery-task-meta-{one}" for one in ids]
+    return [count for _, count in results.pubsub_numsub(*names)]
+
+
+def tell(project: Project, task_id: str, percent: float) -> None:
+    report = {"progress_percent": percent, "time_remaining": 1.0}
+    project.app.backend.store_result(task_id, report, "PROGRESS")
+
+
+def test_a_task_from_its_call_to_its_end(pages: Site, project: Project) -> None:
+    result = project.task("progress").apply_async((12,), {"pause": 0.1}, refresh=True)
+    with Stream(pages, result.id) as stream:
+        assert stream.response.status == 200
+        assert stream.response.headers["Content-Type"] == "text/event-stream"
+        assert stream.response.headers["Cache-Control"] == "no-store"
+        assert stream.ended.wait(20)
+        percents = [
+            t["result"]["progress_percent"] for t in stream.tasks if t["status"] == "PROGRESS"
+        ]
+        assert len(percents) >= 8  # heard, not asked for now and then
+        assert percents == sorted(percents)
+        assert stream.tasks[-1]["status"] == "SUCCESS"
+        assert stream.tasks[-1]["result"] == 12
+        assert stream.tasks[-1] == pages.task(result.id)
+
+
+def test_a_task_that_has_ended_is_told_at_once(pages: Site, project: Project) -> None:
+    task_id = str(uuid.uuid4())
+    project.app.backend.store_result(task_id, ValueError("no"), "FAILURE")
+    with Stream(pages, task_id) as stream:
+        assert stream.ended.wait(10)
+        assert stream.states() == ["FAILURE"]
+
+
+def test_many_followers_share_one_subscription(
+    pages: Site, project: Project, results: redis.Redis
+) -> None:
+    ids = [str(uuid.uuid4()) for _ in range(3)]
+    before = len(results.client_list(_type="pubsub"))
+    streams = [Stream(pages, task_id) for task_id in ids for _ in range(15)]
+    try:
+        wait_until(lambda: channels(results, *ids) == [1, 1, 1])
+        assert len(results.client_list(_type="pubsub")) <= before + 1
+        for n in range(1, 6):
+            for task_id in ids:
+                tell(project, task_id, 10 * n)
+        for task_id in ids:
+            project.app.backend.store_result(task_id, task_id, "SUCCESS")
+        for stream in streams:
+            assert stream.ended.wait(20)
+            assert stream.states()[-1] == "SUCCESS"
+            assert stream.tasks[-1]["result"] == stream.tasks[-1]["id"]
+            percents = [t["result"]["progress_percent"] for t in stream.tasks[1:-1]]
+            assert percents == sorted(percents)
+    finally:
+        for stream in streams:
+            stream.close()
+    wait_until(lambda: channels(results, *ids) == [0, 0, 0])
+
+
+def test_nothing_is_left_when_the_clients_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subscription, "LINGER", 0.5)
+    app = Celery("alone", set_as_current=False)
+    application = status_app(app)
+    with ExitStack() as stack:
+        server = stack.enter_context(EmbeddedServer())
+        results = stack.enter_context(redis.Redis.from_url(server.url(0)))
+        app.conf.result_backend = server.url(0)
+        pages = stack.enter_context(serve_asgi(mounted("/task", application)))
+        own = psutil.Process()
+        with Stream(pages, "warm-up"):
+            pass
+        wait_until(lambda: not results.client_list(_type="pubsub"))
+        sockets, threads = own.num_fds(), threading.active_count()
+        ids = [str(uuid.uuid4()) for _ in range(20)]
+        streams = [Stream(pages, task_id) for task_id in ids]
+        wait_until(lambda: channels(results, *ids) == [1] * 20)
+        (hub,) = application._hubs.values()
+        assert hub.followers == 20
+        for stream in streams:
+            stream.close()  # without a word, as a browser does
+        wait_until(lambda: hub.followers == 0)
+        assert hub._channels == {}
+        wait_until(lambda: not results.client_list(_type="pubsub"))
+        wait_until(lambda: own.num_fds() <= sockets + 2, why="sockets are left open")
+        wait_until(lambda: threading.active_count() <= threads + 4, why="threads are left")
+        # And the next one is served.
+        with Stream(pages, ids[0]) as stream:
+            wait_until(lambda: stream.states() == ["PENDING"])
+            app.backend.store_result(ids[0], 1, "SUCCESS")
+            assert stream.ended.wait(10)
+
+
+def test_a_subscription_that_is_cut_is_made_again(
+    pages: Site, project: Project, results: redis.Redis
+) -> None:
+    task_id = str(uuid.uuid4())
+    with Stream(pages, task_id) as stream:
+        wait_until(lambda: channels(results, task_id) == [1])
+        results.client_kill_filter(_type="pubsub")
+        tell(project, task_id, 50)  # may be missed, and is read then
+        wait_until(lambda: stream.states()[-1] == "PROGRESS", seconds=9)
+        wait_until(lambda: channels(results, task_id) == [1])
+        project.app.backend.store_result(task_id, 1, "SUCCESS")
+        assert stream.ended.wait(9)
+        assert stream.states()[-1] == "SUCCESS"
+
+
+def test_a_large_result_is_not_sent(pages: Site, project: Project) -> None:
+    task_id = str(uuid.uuid4())
+    with Stream(pages, task_id) as stream:
+        wait_until(lambda: stream.states() == ["PENDING"])
+        project.app.backend.store_result(task_id, "x" * 20_000_000, "SUCCESS")
+        assert stream.ended.wait(30)
+        assert "too large" in stream.tasks[-1]["omitted"]
+
+
+def test_where_nothing_is_published_tasks_are_read(tmp_path: Any) -> None:
+    app = Celery("files", set_as_current=False)
+    app.conf.update(broker_url="memory://", result_backend=f"file://{tmp_path}")
+    with site("asgi", app) as pages, Stream(pages, "a") as one, Stream(pages, "b") as other:
+        wait_until(lambda: one.states() == other.states() == ["PENDING"])
+        app.backend.store_result("a", {"progress_percent": 1}, "PROGRESS")
+        wait_until(lambda: one.states()[-1] == "PROGRESS")
+        app.backend.store_result("a", 1, "SUCCESS")
+        app.backend.store_result("b", 2, "SUCCESS")
+        assert one.ended.wait(10)
+        assert other.ended.wait(10)
+        assert (one.tasks[-1]["result"], other.tasks[-1]["result"]) == (1, 2)
+
+
+def test_a_run_that_is_lost_ends_the_stream(
+    pages: Site, project: Project, monkeypatch: Any
+) -> None:
+    from jobtastic_ext.web import events
+    from tests.web.test_status import report_of, running
+
+    monkeypatch.setattr(events, "CHECK", 0.5)
+    task_id = str(uuid.uuid4())
+    key, _ = running(project, task_id, 1500)
+    report_of(project, task_id, key)
+    with Stream(pages, task_id) as stream:
+        wait_until(lambda: stream.states() == ["PROGRESS"])
+        assert stream.ended.wait(10)
+        assert stream.states() == ["PROGRESS", "FAILURE"]
+        assert stream.tasks[-1]["lost"] is True
+
+
+# What is refused
+
+
+def test_refused_streams(project: Project) -> None:
+    task_id = str(uuid.uuid4())
+    with site("asgi", project.app, signed=True) as pages:
+        assert pages.get(f"/task/{task_id}/events/").status == 403
+        token = status_token(task_id, secret=SECRET)
+        with Stream(pages, task_id, f"?token={token}") as stream:
+            assert stream.response.status == 200
+        assert pages.get("/task/a%20b/events/").status == 400
+        assert pages.get("/task/events/").status == 404
+        assert pages.get(f"/task/{task_id}/events/", method="POST").status == 405
+        assert pages.get("/task/").status == 404
+
+
+def test_more_streams_than_allowed(project: Project) -> None:
+    few = site("asgi", project.app, max_streams=2)
+    with few as pages, Stream(pages, "a"), Stream(pages, "b"):
+        reply = pages.get("/task/c/events/")
+        assert reply.status == 503
+        assert int(reply.headers["Retry-After"]) > 0
+        assert pages.status("c").status == 200
+
+
+async def may_see_a(scope: Any, task_id: str) -> bool:
+    return task_id == "a"
+
+
+def test_an_async_authorize(project: Project) -> None:
+    with site("asgi", project.app, authorize=may_see_a) as pages:
+        assert pages.status("a").status == 200
+        assert pages.status("b").status == 403
+        assert pages.get("/task/b/events/").status == 403
+
+
+def test_the_backend_is_down_before_and_during_a_stream() -> None:
+    app = Celery("down", set_as_current=False)
+    with SilentServer() as silent:
+        app.conf.result_backend = f"redis://{LOOPBACK}:{silent.port}/0"
+        with site("asgi", app) as pages:
+            began = time.monotonic()
+            assert pages.get("/task/a/events/").status == 503
+            assert time.monotonic() - began < 4
+    app = Celery("goes", set_as_current=False)
+    with EmbeddedServer() as server:
+        app.conf.result_backend = server.url(0)
+        with site("asgi", app) as pages, Stream(pages, "a") as stream:
+            wait_until(lambda: stream.states() == ["PENDING"])
+            server.kill()
+            time.sleep(1)
+            server.restart()
+            app.backend.store_result("a", 1, "SUCCESS")
+            assert stream.ended.wait(20)
+            assert stream.states()[-1] == "SUCCESS"
+
+
+def test_a_stream_ends_with_its_age(project: Project, monkeypatch: Any) -> None:
+    """So that a server that waits for its connections can shut down; clients come back."""
+    from jobtastic_ext.web import asgi
+
+    monkeypatch.setattr(asgi, "AGE", 1.0)
+    monkeypatch.setattr(asgi, "COMMENT", 0.2)
+    with site("asgi", project.app) as pages, Stream(pages, "old") as stream:
+        assert stream.ended.wait(10)
+        assert stream.states() == ["PENDING"]

@@ -1,0 +1,336 @@
+"""What is told of a task, without any framework: `task_status` over a real Redis."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import json
+import logging
+import time
+import uuid
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from jobtastic_ext.errors import ConfigurationError, InvalidTaskId, ResultsUnavailable
+from jobtastic_ext.records import Begin, Release
+from jobtastic_ext.runtime import runtime_of
+from jobtastic_ext.web import task_status
+from jobtastic_ext.web.status import LONGEST_MESSAGE, retry_after
+from tests.integration.conftest import Project
+from tests.servers import SilentServer, free_port
+
+
+class Odd(Exception):
+    """Needs more than its message to be made again."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(code, text)
+        self.code = code
+
+
+def store(project: Project, state: str, result: Any, **options: Any) -> str:
+    task_id = str(uuid.uuid4())
+    project.app.backend.store_result(task_id, result, state, **options)
+    return task_id
+
+
+def status(project: Project, task_id: str, **options: Any) -> dict[str, Any]:
+    found = task_status(project.app, task_id, **options)
+    assert list(found) == ["task"]
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    task: dict[str, Any] = found["task"]
+    assert task["id"] == task_id
+    return task
+
+
+def test_states_of_a_task_that_goes_on(project: Project) -> None:
+    pending = status(project, str(uuid.uuid4()))
+    assert pending["status"] == "PENDING"
+    assert pending["result"] is None
+    assert "retry_after" not in pending
+    # Celery stores the worker's host and process id with STARTED; they are not for the page.
+    started = status(project, store(project, "STARTED", {"pid": 7, "hostname": "w@secret"}))
+    assert started["status"] == "STARTED"
+    assert started["result"] is None
+    report = {"progress_percent": 25.0, "time_remaining": 60, "message": "reading"}
+    progress = status(project, store(project, "PROGRESS", report))
+    assert (progress["status"], progress["result"]) == ("PROGRESS", report)
+    assert progress["retry_after"] == 6
+    own = status(project, store(project, "UPLOADING", {"file": "a", "key": "mine"}))
+    assert (own["status"], own["result"]) == ("UPLOADING", {"file": "a", "key": "mine"})
+    retry = status(project, store(project, "RETRY", ValueError("later")))
+    assert (retry["status"], retry["result"], retry["exc"]) == ("RETRY", "later", "ValueError")
+
+
+def test_states_of_a_task_that_has_ended(project: Project) -> None:
+    value = {"rows": [[1, 2.5, None], ["ä", True, {}]]}
+    success = status(project, store(project, "SUCCESS", value))
+    assert success == {"id": success["id"], "status": "SUCCESS", "result": value}
+    nothing = status(project, store(project, "SUCCESS", None))
+    assert nothing == {"id": nothing["id"], "status": "SUCCESS", "result": None}
+    failure = store(project, "FAILURE", ZeroDivisionError("no"), traceback="Traceback: secret")
+    assert status(project, failure) == {
+        "id": failure,
+        "status": "FAILURE",
+        "result": "no",
+        "exc": "ZeroDivisionError",
+    }
+    assert status(project, failure, tracebacks=True)["traceback"] == "Traceback: secret"
+    revoked = store(project, "REVOKED", None)
+    assert status(project, revoked) == {
+        "id": revoked,
+        "status": "REVOKED",
+        "result": "",
+        "exc": "Exception",
+    }
+
+
+def test_an_exception_that_cannot_be_made_again(project: Project) -> None:
+    odd = status(project, store(project, "FAILURE", Odd(7, "seven")))
+    assert odd["exc"] == "Odd"
+    assert "seven" in odd["result"]
+    # Celery refuses to make what is stored as an exception but is none.
+    fake = {"exc_type": "system", "exc_module": "os", "exc_message": ["date"]}
+    payload = project.app.backend.encode(
+        {"status": "FAILURE", "result": fake, "traceback": None, "task_id": "x"}
+    )
+    task_id = str(uuid.uuid4())
+    project.app.backend.set(project.app.backend.get_key_for_task(task_id), payload)
+    found = status(project, task_id)
+    assert (found["status"], found["exc"]) == ("FAILURE", "system")
+    assert found["result"] == "date"
+
+
+def test_a_long_message_is_cut(project: Project) -> None:
+    task_id = store(project, "FAILURE", ValueError("x" * 1_000_000))
+    assert status(project, task_id)["result"] == "x" * LONGEST_MESSAGE
+
+
+def test_values_that_celery_can_store_and_json_cannot_hold(project: Project) -> None:
+    """kombu's JSON gives back dates, decimals and the like; NaN is no JSON for a browser."""
+    day, number = datetime.date(2024, 2, 3), decimal.Decimal("1.10")
+    value = {"day": day, "number": number, "nan": float("nan")}
+    found = status(project, store(project, "SUCCESS", value))
+    assert found["result"] == {"day": "2024-02-03", "number": "1.10", "nan": None}
+
+
+@pytest.mark.parametrize("value", [object(), {"f": len}, "\ud800"], ids=repr)
+def test_a_result_that_cannot_be_json(project: Project, value: Any) -> None:
+    conf = {**project.conf, "result_serializer": "pickle", "accept_content": ["json", "pickle"]}
+    app = Celery("pickles", set_as_current=False)
+    app.conf.update(conf)
+    task_id = str(uuid.uuid4())
+    app.backend.store_result(task_id, value, "SUCCESS")
+    task = task_status(app, task_id)["task"]
+    assert (task["status"], task["result"]) == ("SUCCESS", None)
+    assert task["omitted"].startswith("the result cannot be JSON")
+
+
+def test_a_result_that_refers_to_itself(project: Project) -> None:
+    app = Celery("pickles", set_as_current=False)
+    app.conf.update(project.conf, result_serializer="pickle", accept_content=["pickle"])
+    loop: list[Any] = []
+    loop.append(loop)
+    task_id = str(uuid.uuid4())
+    app.backend.store_result(task_id, loop, "SUCCESS")
+    assert "cannot be JSON" in task_status(app, task_id)["task"]["omitted"]
+
+
+def test_a_result_that_this_process_does_not_accept(
+    project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = Celery("pickles", set_as_current=False)
+    app.conf.update(project.conf, result_serializer="pickle", accept_content=["pickle"])
+    task_id = str(uuid.uuid4())
+    app.backend.store_result(task_id, 1, "SUCCESS")
+    with caplog.at_level(logging.WARNING, logger="jobtastic_ext"):
+        task = status(project, task_id)
+    assert task["status"] == "FAILURE"
+    assert "result_serializer" in caplog.text
+
+
+def test_a_large_result(project: Project) -> None:
+    text = "x" * 20_000_000
+    task_id = store(project, "SUCCESS", text)
+    task = status(project, task_id, timeout=20)
+    assert task["result"] is None
+    assert task["omitted"].startswith("the result is too large to show: 20,000,002 bytes")
+    assert status(project, task_id, timeout=20, max_result=None)["result"] == text
+
+
+@pytest.mark.parametrize(
+    "bad",
+    ["", " ", "..", "../../etc/passwd", "a/b", "a\r\nX: y", "a\n", "é", "a'; DROP TABLE x", "%2e",
+     "x" * 129, "x" * 10_000_000, "-a", None, 7, b"a"],
+    ids=lambda bad: repr(bad)[:20],
+)  # fmt: skip
+def test_a_bad_id_is_refused_before_anything_is_asked(bad: Any) -> None:
+    app = Celery("nowhere", set_as_current=False)
+    app.conf.result_backend = "redis://127.0.0.1:1/0"
+    with pytest.raises(InvalidTaskId) as caught:
+        task_status(app, bad)
+    assert len(str(caught.value)) < 200
+
+
+# A run whose worker died
+
+
+def running(project: Project, task_id: str, lease: int) -> tuple[str, Begin]:
+    runtime = runtime_of(project.app)
+    assert runtime is not None
+    key = f"{runtime.settings.key_prefix}:web:{uuid.uuid4().hex}"
+    begun = Begin(task_id=task_id, run=f"{task_id}.1", lease=lease, herd=60_000)
+    assert runtime.store.apply(key, begun).word == "run"
+    return key, begun
+
+
+def report_of(project: Project, task_id: str, key: str) -> None:
+    report = {"progress_percent": 50.0, "time_remaining": 3.0, "key": key}
+    project.app.backend.store_result(task_id, report, "PROGRESS")
+
+
+def test_a_run_is_lost_when_its_lease_is_over(project: Project) -> None:
+    task_id = str(uuid.uuid4())
+    key, _ = running(project, task_id, 400)
+    report_of(project, task_id, key)
+    alive = status(project, task_id)
+    assert alive["status"] == "PROGRESS"
+    assert "key" not in alive["result"]
+    time.sleep(0.5)
+    lost = status(project, task_id)
+    assert (lost["status"], lost["lost"], lost["exc"]) == ("FAILURE", True, "WorkerLostError")
+    assert "worker" in lost["result"]
+    assert "retry_after" not in lost
+
+
+def test_a_run_is_not_lost_while_somebody_else_sees_to_it(project: Project) -> None:
+    runtime = runtime_of(project.app)
+    assert runtime is not None
+    task_id = str(uuid.uuid4())
+    key, _ = running(project, task_id, 10)
+    report_of(project, task_id, key)
+    time.sleep(0.05)
+    assert status(project, task_id)["status"] == "FAILURE"
+    # Another message took the claim: whoever runs it stores the outcome for this id, too.
+    other = Begin(task_id="another", run="another.1", lease=10, herd=60_000)
+    assert runtime.store.apply(key, other).word == "run"
+    time.sleep(0.05)
+    assert status(project, task_id)["status"] == "PROGRESS"
+    runtime.store.apply(key, Release(task_id="another", run="another.1", hold=0))
+    assert status(project, task_id)["status"] == "PROGRESS"
+
+
+def test_the_key_of_a_report_is_believed_only_under_our_prefix(project: Project) -> None:
+    report = {"progress_percent": 50.0, "key": "celery-task-meta-secret"}
+    task_id = store(project, "PROGRESS", report)
+    assert status(project, task_id)["result"] == report
+
+
+# How long it may take
+
+
+@pytest.mark.parametrize("kind", ["refused", "silent", "unreachable"])
+def test_a_backend_that_is_down_answers_in_time(kind: str, caplog: Any) -> None:
+    """Celery's own read takes 120 s on a Redis that accepts and stays silent."""
+    app = Celery("down", set_as_current=False)
+    with SilentServer(accepting=kind == "silent") as silent:
+        port = free_port() if kind == "refused" else silent.port
+        app.conf.result_backend = f"redis://127.0.0.1:{port}/0"
+        waits = []
+        with caplog.at_level(logging.WARNING, logger="jobtastic_ext"):
+            for _ in range(30):
+                began = time.monotonic()
+                with pytest.raises(ResultsUnavailable):
+                    task_status(app, "a", timeout=0.5)
+                waits.append(time.monotonic() - began)
+    assert max(waits) < 2, waits
+    assert sorted(waits)[15] < 0.1, waits  # most are refused at once
+    assert caplog.text.count("does not answer status requests") == 1
+
+
+def test_a_backend_that_comes_back_is_found(project: Project, redis_server: Any) -> None:
+    from jobtastic_ext.demo.server import EmbeddedServer
+
+    with EmbeddedServer() as server:
+        app = Celery("back", set_as_current=False)
+        app.conf.result_backend = server.url(0)
+        app.backend.store_result("a", 1, "SUCCESS")
+        assert task_status(app, "a")["task"]["result"] == 1
+        server.kill()
+        for _ in range(5):
+            with pytest.raises(ResultsUnavailable):
+                task_status(app, "a", timeout=0.5)
+        server.restart()
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                assert task_status(app, "a")["task"]["status"] == "PENDING"
+                break
+            except ResultsUnavailable:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+
+
+@pytest.mark.parametrize("backend", [None, "disabled://", "rpc://"])
+def test_an_app_that_keeps_no_results(backend: str | None) -> None:
+    app = Celery("none", set_as_current=False)
+    app.conf.update(broker_url="memory://", result_backend=backend)
+    with pytest.raises(ConfigurationError, match="result_backend"):
+        task_status(app, "a")
+
+
+@pytest.mark.parametrize("scheme", ["file", "db", "memory"])
+def test_other_backends(scheme: str, tmp_path: Any) -> None:
+    urls = {"file": f"file://{tmp_path}", "memory": "cache+memory://", "db": None}
+    if scheme == "db":
+        pytest.importorskip("sqlalchemy")
+        urls["db"] = f"db+sqlite:///{tmp_path}/results.sqlite3"
+    app = Celery("others", set_as_current=False)
+    app.conf.update(broker_url="memory://", result_backend=urls[scheme])
+    ids = [str(uuid.uuid4()) for _ in range(3)]
+    app.backend.store_result(ids[0], [1], "SUCCESS")
+    app.backend.store_result(ids[1], ValueError("no"), "FAILURE")
+    assert task_status(app, ids[0])["task"]["result"] == [1]
+    assert task_status(app, ids[1])["task"]["exc"] == "ValueError"
+    assert task_status(app, ids[2])["task"]["status"] == "PENDING"
+
+
+def test_reads_of_the_backend(project: Project, redis_server: Any) -> None:
+    """One GET for a state, and nothing else, once the connection is there."""
+    import redis
+
+    task_id = store(project, "SUCCESS", 1)
+    task_status(project.app, task_id)
+    client = redis.Redis.from_url(redis_server.url(1))
+    with client.monitor() as monitor:
+        task_status(project.app, task_id)
+        client.get("the end")
+        seen = []
+        for command in monitor.listen():
+            if "the end" in command["command"]:
+                break
+            if command["db"] == 1 and task_id in command["command"]:
+                seen.append(command["command"].split()[0])
+    client.close()
+    assert seen == ["GET"]
+
+
+@pytest.mark.parametrize(
+    ("report", "seconds"),
+    [
+        ({"time_remaining": 2}, 0.5),
+        ({"time_remaining": 60}, 6),
+        ({"time_remaining": 10_000}, 15),
+        ({"time_remaining": -1}, None),
+        ({"time_remaining": -1, "elapsed": 50}, 5),
+        ({"time_remaining": -1, "elapsed": 1}, 1),
+        ({"time_remaining": float("nan"), "elapsed": float("inf")}, None),
+        ({"time_remaining": "soon", "elapsed": None}, None),
+        ("odd", None),
+        (None, None),
+    ],
+)
+def test_when_to_ask_again(report: Any, seconds: float | None) -> None:
+    assert retry_after(report) == seconds
