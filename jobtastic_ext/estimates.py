@@ -38,11 +38,11 @@ ENOUGH_SAMPLES = 256
 FIRST_SPREAD = 0.45
 
 #: How much of the spread the guesses need not show between them, and the least of one.
-OWN_SPREAD, LEAST_SPREAD = 0.6, 0.02
+OWN_SPREAD, LEAST_SPREAD = 0.9, 0.02
 
 #: A run that stands still for longer than a past one did: how much of the excess is still to come,
 #: and the excess, as shares of that stay and of the whole run, that halves the belief in that run.
-OVERSTAY, PATIENCE, PATIENCE_RUN = 0.8, 0.25, 0.05
+OVERSTAY, PATIENCE, PATIENCE_RUN = 0.6, 0.25, 0.04
 
 #: How much a guess counts less, the longer it is: errors are felt as shares of the whole run.
 RELATIVE = 1.0

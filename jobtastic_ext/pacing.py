@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
+from statistics import median
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -35,42 +36,50 @@ STRETCH = 0.3
 #: The weight of a run beside the one after it.
 DECAY = 0.95
 
-#: Runs are of a new regime if all of them, from `NEW_RUNS` on, took this much longer, or shorter,
-#: than all before; those before then keep this share of their weight.
-NEW_RUNS, NEW_REGIME, OLD_WEIGHT = 2, 1.4, 0.05
+#: A new regime is a step of the durations of at least this factor, with this many runs since, so
+#: many times as large as chance would have it; runs before it keep this share of their weight.
+REGIME_STEP, REGIME_RUNS, REGIME_SURE, OLD_WEIGHT = 1.4, 2, 3.5, 0.05
+
+#: Runs are taken to vary by this much even if they did not so far, and for judging a step by no
+#: more than that (both in logarithms): a single run that is far off hides no step.
+VARIES, OUTLIES = 0.12, 1.0
+
+#: A run that took this many times as long as every other, or as short, keeps this share of its
+#: weight until there is another like it.
+LONELY, LONELY_WEIGHT = 3.0, 0.4
 
 #: Added to times before their logarithm is taken, as shares of the run: what is shorter is noise.
-GRAIN, RECENT_GRAIN = 0.003, 0.003
+GRAIN, RECENT_GRAIN = 0.0015, 0.002
 
 #: No logarithm counts for more than this.
 CAP = 3.0
 
 #: Runs whose logarithms are this far off count half.
-NEAR_PACE, NEAR_RECENT = 1.0, 2.0
+NEAR_PACE, NEAR_RECENT = 0.8, 1.2
 
 #: The belief: how much of pace and recent pace carries over where curves differ.
-BELIEF_PACE, BELIEF_RECENT = 0.5, 0.3
+BELIEF_PACE, BELIEF_RECENT = 0.5, 0.4
 
 #: Curves that differ by this much (of the elapsed time) are hardly alike.
 ALIKE = 0.1
 
 #: One curve this far from a straight line, or several this much farther from it than from one
 #: another, are hardly straight.
-STRAIGHT_ONE, STRAIGHT_MANY = 0.13, 0.3
+STRAIGHT_ONE, STRAIGHT_MANY = 0.2, 0.25
 
 #: Early pace says little: the share of time at which it counts half, for curves that differ by
 #: 0.1, and the logarithm from which on a difference is none of chance.
-SETTLE, DISTINCT = 0.03, 0.18
+SETTLE, DISTINCT = 0.025, 0.3
 
 #: How firmly the belief is held: that of pace, that of the straight line.
-RIDGE_PACE, RIDGE_STRAIGHT = 0.06, 0.05
+RIDGE_PACE, RIDGE_STRAIGHT = 0.1, 0.05
 
 #: The weight of the stages next to the one that is looked at.
-NEIGHBOUR = 0.5
+NEIGHBOUR = 0.3
 
 #: The spread of the rest (standard deviation of its logarithm) that is believed, for curves that
 #: differ by 0.15, and how many observations the belief is worth.
-SPREAD, SPREAD_WORTH = 0.3, 2.0
+SPREAD, SPREAD_WORTH = 0.32, 2.0
 
 #: From a mean absolute deviation to a standard deviation.
 NORMAL = 1.25
@@ -158,16 +167,33 @@ def between(stages: Sequence[Gains], share: float) -> Gains:
 
 
 def weigh(courses: Sequence[Course]) -> list[float]:
-    """Weigh the runs, the oldest first: by age, and by whether they are of the latest regime."""
+    """Weigh the runs, the oldest first: by age, by regime, and whether others are like them."""
     count = len(courses)
     weights = [DECAY ** (count - 1 - index) for index in range(count)]
-    for new in range(NEW_RUNS, min(count, 6)):
-        before = [course.seconds for course in courses[:-new]]
-        since = [course.seconds for course in courses[-new:]]
-        if min(since) > NEW_REGIME * max(before) or max(since) * NEW_REGIME < min(before):
-            old = count - new
-            return [w * OLD_WEIGHT for w in weights[:old]] + weights[old:]
+    logs = [math.log(course.seconds) for course in courses]
+    old = new_since(logs)
+    for index, one in enumerate(logs):
+        if index < old:
+            weights[index] *= OLD_WEIGHT
+        elif count > 2 and all(
+            abs(one - other) > math.log(LONELY) for at, other in enumerate(logs) if at != index
+        ):
+            weights[index] *= LONELY_WEIGHT
     return weights
+
+
+def new_since(logs: Sequence[float]) -> int:
+    """Return how many runs, the oldest, were before the surest step of the durations; 0 if none."""
+    surest, before = REGIME_SURE, 0
+    for old in range(1, len(logs) - REGIME_RUNS + 1):
+        first, since = logs[:old], logs[old:]
+        step = abs(sum(since) / len(since) - sum(first) / old)
+        off = [min(OUTLIES, abs(x - median(group))) for group in (first, since) for x in group]
+        varies = math.hypot(VARIES, math.sqrt(sum(x * x for x in off) / len(off)))
+        sure = step / (varies * math.sqrt(1 / old + 1 / len(since)))
+        if step > math.log(REGIME_STEP) and sure > surest:
+            surest, before = sure, old
+    return before
 
 
 def log(seconds: float) -> float:
