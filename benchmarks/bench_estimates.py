@@ -20,11 +20,15 @@ from statistics import fmean, median
 
 from rich.console import Console
 from rich.progress import Progress
-from tqdm import tqdm
 
 from jobtastic_ext.estimates import History, estimate
 
 from .work import SHAPES, Run, Task
+
+try:
+    from tqdm import tqdm
+except ImportError:  # of the extra [bench]
+    tqdm = None
 
 TASKS, JUDGED = 20, 4
 HISTORIES = (0, 1, 3, 10)
@@ -57,6 +61,7 @@ def by_rich(run: Run) -> Remaining:
 
 def by_tqdm(run: Run) -> Remaining:
     clock, found = Clock(), []
+    tqdm.monitor_interval = 0
     bar = tqdm(total=1.0, file=io.StringIO(), mininterval=0, miniters=0)
     bar._time, bar.start_t, bar.last_print_t = clock, 0.0, 0.0
     for clock.now, fraction in run.samples:
@@ -72,6 +77,9 @@ def by_tqdm(run: Run) -> Remaining:
 
 def by_line(run: Run) -> Remaining:
     return [t / f * (1 - f) if f > 0 else None for t, f in run.samples]
+
+
+PEERS = {"straight line": by_line, "rich": by_rich} | ({"tqdm": by_tqdm} if tqdm else {})
 
 
 def by_average(run: Run, past: list[Run]) -> Remaining:
@@ -138,7 +146,7 @@ class Tally:
                     known = by_average(run, past[len(past) - runs :])
                     self.add("AVGTimeRedis", runs, shape, run, known)
         for run in present:
-            for way, by in (("straight line", by_line), ("rich", by_rich), ("tqdm", by_tqdm)):
+            for way, by in PEERS.items():
                 found = by(run)
                 for runs in HISTORIES:
                     self.add(way, runs, shape, run, found)
@@ -146,7 +154,7 @@ class Tally:
     def show(self, runs: int) -> None:
         print(f"\n{runs or 'no'} past run{'s' * (runs != 1)}")
         print(f"{'mean error':<16}" + "".join(f"{shape:>13}" for shape in SHAPES) + "     all")
-        ways = ("ours", "straight line", "rich", "tqdm", "AVGTimeRedis")
+        ways = ("ours", *PEERS, "AVGTimeRedis")
         means = {
             way: [fmean(self.errors[way, runs, shape]) for shape in SHAPES]
             for way in ways
@@ -163,7 +171,6 @@ class Tally:
 
 
 def main(seed: str = SEED) -> None:
-    tqdm.monitor_interval = 0
     tally = Tally()
     for shape in SHAPES:
         for number in range(TASKS):

@@ -11,7 +11,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Sequence
 
-from .curves import Sample
+from .curves import LONGEST, Sample
 
 __all__ = ("extrapolate",)
 
@@ -24,7 +24,7 @@ STRENGTH, STEEPEST = 1.3, 2.5
 #: An exponent whose logarithm is below this is mostly noise.
 NOISE = 0.1
 
-#: A smaller fraction is taken for this one.
+#: A smaller fraction is taken for this one; nothing is read from it, or from a shorter time.
 LEAST = 1e-9
 
 #: Samples that count as much as the belief in a steady pace.
@@ -44,10 +44,13 @@ def extrapolate(samples: Sequence[Sample], now: float) -> tuple[float, float, fl
     start = max(0, min(bisect_left(samples, (now * SINCE, 0.0)), len(samples) - 2))
     then, done = samples[start]
     exponent = 1.0
-    if 0 < done < fraction and 0 < then < now:
-        measured = math.log(math.log(fraction / done) / math.log(now / then))
+    if LEAST < done < fraction and LEAST < then < now:
+        # log1p, since two numbers that differ may have a quotient of 1.
+        work, time = math.log1p((fraction - done) / done), math.log1p((now - then) / then)
+        measured = math.log(work / time)
         damped = measured**3 / (measured**2 + NOISE**2)
         damped *= STRENGTH * len(samples) / (len(samples) + CAUTION)
         exponent = math.exp(min(max(damped, 0.0), STRENGTH * math.log(STEEPEST)))
-    seconds = now * (max(fraction, LEAST) ** (-1 / exponent) - 1)
-    return seconds, seconds * math.exp(0.9 * fraction - 1.7), seconds * math.exp(1.9 - fraction / 2)
+    seconds = min(now * (max(fraction, LEAST) ** (-1 / exponent) - 1), LONGEST)
+    low, high = math.exp(0.9 * fraction - 1.7), math.exp(1.9 - fraction / 2)
+    return seconds, seconds * low, min(seconds * high, LONGEST)

@@ -295,7 +295,7 @@ def believe(courses: Sequence[Course], weights: Sequence[float]) -> tuple[Gains,
                 )
     count = len(courses)
     if count == 1:
-        straight = math.exp(-((off_line / STRAIGHT_ONE) ** 2))
+        straight = math.exp(-((off_line / STRAIGHT_ONE) ** 3))
         differ = min(off_line, 0.15)
     else:
         excess = off_line / (off_others * (1 + 0.5 / count) + 0.01) - 1
