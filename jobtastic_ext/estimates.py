@@ -22,9 +22,10 @@ from functools import lru_cache
 
 from msgspec import Struct
 
+from .comparison import STRETCH, Present, clip, compare
 from .curves import LONGEST, Course, Sample, draw, pack, tidy, unpack
 from .extrapolation import extrapolate
-from .pacing import STRETCH, Lessons, Present, clip, compare, learn
+from .pacing import Lessons, learn
 
 __all__ = ("Estimate", "History", "estimate", "percent", "thin")
 

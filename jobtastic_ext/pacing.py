@@ -18,44 +18,18 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
-from statistics import median
 from typing import NamedTuple
 
 from msgspec import Struct
 
+from .comparison import STRETCH, Comparison, Present, clip, compare, mark
 from .curves import Course
+from .regimes import weigh
 
-__all__ = ("Comparison", "Gains", "Lessons", "Present", "compare", "learn")
+__all__ = ("Gains", "Lessons", "learn")
 
 #: Shares of a run's time at which past runs are held against one another.
 STAGES = (0.03, 0.1, 0.22, 0.4, 0.6, 0.8, 0.93)
-
-#: The latest stretch of work, whose pace is the recent pace.
-STRETCH = 0.3
-
-#: The weight of a run beside the one after it.
-DECAY = 0.95
-
-#: A new regime is a step of the durations of at least this factor, with this many runs since, so
-#: many times as large as chance would have it; runs before it keep this share of their weight.
-REGIME_STEP, REGIME_RUNS, REGIME_SURE, OLD_WEIGHT = 1.4, 2, 3.5, 0.05
-
-#: Runs are taken to vary by this much even if they did not so far, and for judging a step by no
-#: more than that (both in logarithms): a single run that is far off hides no step.
-VARIES, OUTLIES = 0.12, 1.0
-
-#: A run that took this many times as long as every other, or as short, keeps this share of its
-#: weight until there is another like it.
-LONELY, LONELY_WEIGHT = 3.0, 0.4
-
-#: Added to times before their logarithm is taken, as shares of the run: what is shorter is noise.
-GRAIN, RECENT_GRAIN = 0.0015, 0.002
-
-#: No logarithm counts for more than this.
-CAP = 3.0
-
-#: Runs whose logarithms are this far off count half.
-NEAR_PACE, NEAR_RECENT = 0.8, 1.2
 
 #: The belief: how much of pace and recent pace carries over where curves differ.
 BELIEF_PACE, BELIEF_RECENT = 0.5, 0.4
@@ -85,15 +59,6 @@ SPREAD, SPREAD_WORTH = 0.32, 2.0
 NORMAL = 1.25
 
 
-class Present(NamedTuple):
-    """A run so far: fraction and seconds; the fraction and seconds of its latest stretch."""
-
-    fraction: float
-    seconds: float
-    before: float
-    recent: float
-
-
 class Gains(NamedTuple):
     """How much of each difference carries over to the rest, and the spread that remains."""
 
@@ -101,25 +66,6 @@ class Gains(NamedTuple):
     recent: float
     straight: float
     spread: float
-
-
-class Marks(NamedTuple):
-    """Logarithms of a past run's times: to a fraction, over the latest stretch, from there on."""
-
-    pace: float
-    recent: float
-    rest: float
-
-
-class Comparison(NamedTuple):
-    """A run beside past ones: their weights and marks, how it differs from their mean."""
-
-    weights: list[float]
-    marks: list[Marks]
-    mean: Marks
-    pace: float
-    recent: float
-    straight: float
 
 
 class Lessons(Struct, frozen=True):
@@ -134,19 +80,19 @@ class Lessons(Struct, frozen=True):
         """Return the gains for a run at that share of its time, which differs like that."""
         found = between(self.stages, share)
         # Beyond what the past runs showed, the belief is the better guide.
-        varied = sum(w * (m.pace - seen.mean.pace) ** 2 for w, m in zip(*seen[:2], strict=True))
+        varied = sum(
+            w * (m.pace - seen.mean.pace) ** 2
+            for w, m in zip(seen.weights, seen.marks, strict=True)
+        )
         known = 3 * (varied / sum(seen.weights) + 0.01)
         trust = min(1.0, known / (seen.pace**2 + 1e-9))
-        settled = self.settled(share, seen.pace)
+        part = settled(self.settle, share, seen.pace)
         return Gains(
-            pace=settled * (trust * found.pace + (1 - trust) * self.belief.pace),
-            recent=settled * (trust * found.recent + (1 - trust) * self.belief.recent),
-            straight=settled * found.straight,
+            pace=part * (trust * found.pace + (1 - trust) * self.belief.pace),
+            recent=part * (trust * found.recent + (1 - trust) * self.belief.recent),
+            straight=part * found.straight,
             spread=found.spread,
         )
-
-    def settled(self, share: float, pace: float) -> float:
-        return settled(self.settle, share, pace)
 
 
 def settled(settle: float, share: float, pace: float) -> float:
@@ -166,78 +112,6 @@ def between(stages: Sequence[Gains], share: float) -> Gains:
     )
 
 
-def weigh(courses: Sequence[Course]) -> list[float]:
-    """Weigh the runs, the oldest first: by age, by regime, and whether others are like them."""
-    count = len(courses)
-    weights = [DECAY ** (count - 1 - index) for index in range(count)]
-    logs = [math.log(course.seconds) for course in courses]
-    old = new_since(logs)
-    for index, one in enumerate(logs):
-        if index < old:
-            weights[index] *= OLD_WEIGHT
-        elif count > 2 and all(
-            abs(one - other) > math.log(LONELY) for at, other in enumerate(logs) if at != index
-        ):
-            weights[index] *= LONELY_WEIGHT
-    return weights
-
-
-def new_since(logs: Sequence[float]) -> int:
-    """Return how many runs, the oldest, were before the surest step of the durations; 0 if none."""
-    surest, before = REGIME_SURE, 0
-    for old in range(1, len(logs) - REGIME_RUNS + 1):
-        first, since = logs[:old], logs[old:]
-        step = abs(sum(since) / len(since) - sum(first) / old)
-        off = [min(OUTLIES, abs(x - median(group))) for group in (first, since) for x in group]
-        varies = math.hypot(VARIES, math.sqrt(sum(x * x for x in off) / len(off)))
-        sure = step / (varies * math.sqrt(1 / old + 1 / len(since)))
-        if step > math.log(REGIME_STEP) and sure > surest:
-            surest, before = sure, old
-    return before
-
-
-def log(seconds: float) -> float:
-    return math.log(seconds) if seconds > 0 else -50.0
-
-
-def clip(value: float) -> float:
-    return max(-CAP, min(CAP, value))
-
-
-def mark(course: Course, fraction: float, before: float) -> Marks:
-    reached = course.reached(fraction)
-    return Marks(
-        pace=log((reached + GRAIN) * course.seconds),
-        recent=log((reached - course.reached(before) + RECENT_GRAIN) * course.seconds),
-        rest=log((1 - reached + GRAIN) * course.seconds),
-    )
-
-
-def compare(present: Present, courses: Sequence[Course], weights: Sequence[float]) -> Comparison:
-    """Hold a run that has begun work against past ones."""
-    marks = [mark(course, present.fraction, present.before) for course in courses]
-    length = sum(w * c.seconds for w, c in zip(weights, courses, strict=True)) / sum(weights)
-    pace = log(present.seconds + GRAIN * length)
-    recent = log(present.recent + RECENT_GRAIN * length)
-    near = [
-        w
-        / (1 + ((pace - m.pace) / NEAR_PACE) ** 2)
-        / (1 + ((recent - m.recent) / NEAR_RECENT) ** 2)
-        for w, m in zip(weights, marks, strict=True)
-    ]
-    total = sum(near)
-    mean = Marks(
-        *(
-            sum(w * x for w, x in zip(near, xs, strict=True)) / total
-            for xs in zip(*marks, strict=True)
-        )
-    )
-    ahead = pace - mean.pace
-    line = present.seconds * (1 - present.fraction) / present.fraction
-    straight = log(line + GRAIN * length * math.exp(ahead)) - mean.rest - ahead
-    return Comparison(near, marks, mean, clip(ahead), clip(recent - mean.recent), clip(straight))
-
-
 class Observation(NamedTuple):
     """One past run, held against the others at one stage; `rest` is what there is to explain."""
 
@@ -248,7 +122,7 @@ class Observation(NamedTuple):
 
 def learn(courses: Sequence[Course]) -> Lessons:
     """Learn from at least one course, the oldest first."""
-    weights = weigh(courses)
+    weights = weigh([course.seconds for course in courses])
     belief, settle = believe(courses, weights)
     observed = [observe(courses, weights, settle, stage) for stage in STAGES]
     stages = [
@@ -333,7 +207,7 @@ def observe(
         )
         others = [*courses[:index], *courses[index + 1 :]]
         seen = compare(present, others, [*weights[:index], *weights[index + 1 :]])
-        rest = log((1 - reached + GRAIN) * course.seconds) - seen.mean.rest
+        rest = mark(course, fraction, before).rest - seen.mean.rest
         part = settled(settle, stage, seen.pace)
         observations.append(
             Observation(
