@@ -276,18 +276,17 @@ def test_an_outlier_hides_no_change_of_regime():
 
 
 def test_a_pace_never_seen_before_counts_though_small_differences_did_not():
-    """Past runs made up in their second half for what they lost in the first."""
-    past = []
-    for lead in (-3, 2, -1, 3, 1, -2):
-        halves = [(n * (30 + lead) / 10, n / 20) for n in range(11)]
-        past.append(
-            (
-                halves + [(30 + lead + n * (30 - lead) / 10, 0.5 + n / 20) for n in range(1, 10)],
-                60.0,
-            )
-        )
-    history = learnt(*past)
-    assert estimate(history, steady(240, until=0.5)).seconds > 70
+    """Past runs made up, in the last fifth of the work, for what they lost before it."""
+
+    def course(first: float, second: float) -> list[tuple[float, float]]:
+        return [(n * first / 10, 0.08 * n) for n in range(11)] + [
+            (first + n * second / 10, 0.8 + 0.02 * n) for n in range(1, 10)
+        ]
+
+    leads = (-8, 6, -3, 8, 3, -6)
+    history = learnt(*((course(30 + lead, 30 - lead), 60.0) for lead in leads))
+    assert estimate(history, course(36, 24)[:11]).seconds < 30
+    assert estimate(history, course(120, 120)[:11]).seconds > 70
 
 
 @pytest.mark.parametrize("outlier", [600.0, 2.0])
