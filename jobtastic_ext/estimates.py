@@ -22,9 +22,10 @@ from functools import lru_cache
 
 from msgspec import Struct
 
+from .comparison import STRETCH, Present, clip, compare
 from .curves import LONGEST, Course, Sample, draw, pack, tidy, unpack
 from .extrapolation import extrapolate
-from .pacing import STRETCH, Lessons, Present, clip, compare, learn
+from .pacing import Lessons, learn
 
 __all__ = ("Estimate", "History", "estimate", "percent", "thin")
 
@@ -38,14 +39,11 @@ ENOUGH_SAMPLES = 256
 FIRST_SPREAD = 0.45
 
 #: How much of the spread the guesses need not show between them, and the least of one.
-OWN_SPREAD, LEAST_SPREAD = 0.6, 0.02
+OWN_SPREAD, LEAST_SPREAD = 0.9, 0.02
 
 #: A run that stands still for longer than a past one did: how much of the excess is still to come,
 #: and the excess, as shares of that stay and of the whole run, that halves the belief in that run.
-OVERSTAY, PATIENCE, PATIENCE_RUN = 0.8, 0.25, 0.05
-
-#: How much a guess counts less, the longer it is: errors are felt as shares of the whole run.
-RELATIVE = 1.0
+OVERSTAY, PATIENCE, PATIENCE_RUN = 0.6, 0.25, 0.04
 
 #: A normal distribution in five parts: deviation, weight.
 PARTS = ((-1.5, 0.12), (-0.6, 0.23), (0.0, 0.3), (0.6, 0.23), (1.5, 0.12))
@@ -92,7 +90,9 @@ class History(Struct, frozen=True):
         except ValueError:
             return cls()
 
-    def __len__(self) -> int:
+    @property
+    def runs(self) -> int:
+        """How many runs it holds, at most `MOST_RUNS`."""
         return len(courses(self.packed))
 
 
@@ -114,7 +114,7 @@ def estimate(history: History, samples: Iterable[Sequence[float]]) -> Estimate:
     if not history.packed:
         known = extrapolate(reports, now)
         return Estimate(*known) if known else Estimate(-1.0, None, None)
-    return summary(guesses(history, reports, now), now)
+    return summary(guesses(history, reports, now))
 
 
 def thin(samples: list[Sample]) -> list[Sample]:
@@ -167,36 +167,43 @@ def guesses(history: History, reports: Sequence[Sample], now: float) -> list[Gue
     """Let each past run guess."""
     runs, learnt = courses(history.packed), lessons(history.packed)
     since, fraction = reports[-1]
-    step = fraction - reports[-2][1] if len(reports) > 1 else FIRST_STEP
-    stays = [min(1.0, run.left(min(1.0, fraction + step))) for run in runs]
-    if fraction > 0 and len(reports) > 1:
-        weights, factors, starts, spread = aligned(runs, learnt, reports)
-    else:
-        weights, factors, starts = list(learnt.weights), [1.0] * len(runs), [0.0] * len(runs)
-        spread = 0.0
     waited = now - since
+    step = fraction - reports[-2][1] if len(reports) > 1 else FIRST_STEP
+    starts = [run.reached(fraction) for run in runs]
+    stays = [run.left(min(1.0, fraction + step)) for run in runs]
+    begun = fraction > 0 and len(reports) > 1
+    if begun:
+        # That the work goes on in a straight line is doubted once the next report is overdue.
+        due = since * step / fraction
+        belief = likelihood(waited - due, due, now)
+        weights, factors, spread = aligned(runs, learnt, reports, starts, belief)
+    else:
+        weights, factors, spread = list(learnt.weights), [1.0] * len(runs), 0.0
     found = [
         guess(run.seconds * factor, start, stay, waited, weight)
         for run, factor, start, stay, weight in zip(
             runs, factors, starts, stays, weights, strict=True
         )
     ]
-    own = widen(found, runs, spread, fraction > 0)
+    own = widen(found, runs, spread, begun)
     for each in found:
         each.spread = math.hypot(own, each.spread)
     return found
 
 
 def aligned(
-    runs: Sequence[Course], learnt: Lessons, reports: Sequence[Sample]
-) -> tuple[list[float], list[float], list[float], float]:
-    """Return each run's weight, the factor on its times, its share of time so far; the spread."""
+    runs: Sequence[Course],
+    learnt: Lessons,
+    reports: Sequence[Sample],
+    starts: Sequence[float],
+    belief: float,
+) -> tuple[list[float], list[float], float]:
+    """Return each run's weight and the factor on its times; the spread that was learnt."""
     since, fraction = reports[-1]
     start = bisect_left([f for _, f in reports], max(0.0, fraction - STRETCH))
     then, before = reports[min(start, len(reports) - 2)]
     present = Present(fraction, since, before, since - then)
     seen = compare(present, runs, learnt.weights)
-    starts = [run.reached(fraction) for run in runs]
     total = sum(seen.weights)
     share = sum(w * s for w, s in zip(seen.weights, starts, strict=True)) / total
     gains = learnt.gains(share, seen)
@@ -206,11 +213,17 @@ def aligned(
                 gains.pace * (seen.pace + seen.mean.pace - m.pace)
                 + gains.recent * (seen.recent + seen.mean.recent - m.recent)
             )
-            + gains.straight * seen.straight
+            + gains.straight * belief * seen.straight
         )
         for m in seen.marks
     ]
-    return seen.weights, factors, starts, gains.spread
+    return seen.weights, factors, gains.spread
+
+
+def likelihood(excess: float, stay: float, length: float) -> float:
+    """Return how likely (1 to 0) a stay is exceeded by so many seconds, in so long a run."""
+    patience = PATIENCE * stay + PATIENCE_RUN * length
+    return math.exp(-excess / (patience + 1e-9)) if excess > 0 else 1.0
 
 
 def guess(length: float, start: float, stay: float, waited: float, weight: float) -> Guess:
@@ -218,10 +231,9 @@ def guess(length: float, start: float, stay: float, waited: float, weight: float
     excess = waited - (stay - start) * length
     if excess <= 0:
         return Guess(max(0.0, (1 - start) * length - waited), weight)
-    patience = PATIENCE * (stay - start) * length + PATIENCE_RUN * length
     seconds = (1 - stay) * length + OVERSTAY * excess
-    unlikely = max(0.02, math.exp(-excess / (patience + 1e-9)))
-    return Guess(seconds, weight * unlikely, OVERSTAY * excess / (seconds + 1e-9))
+    likely = max(0.02, likelihood(excess, (stay - start) * length, length))
+    return Guess(seconds, weight * likely, OVERSTAY * excess / (seconds + 1e-9))
 
 
 def widen(found: list[Guess], runs: Sequence[Course], spread: float, begun: bool) -> float:
@@ -238,17 +250,15 @@ def widen(found: list[Guess], runs: Sequence[Course], spread: float, begun: bool
     return math.sqrt(max(LEAST_SPREAD**2, OWN_SPREAD * spread * spread - shown))
 
 
-def summary(found: Iterable[Guess], now: float) -> Estimate:
+def summary(found: Iterable[Guess]) -> Estimate:
     """Put the guesses together."""
-    parts: list[tuple[float, float, float]] = []
-    for each in found:
-        for deviation, share in PARTS:
-            seconds = min(each.seconds * math.exp(deviation * each.spread), LONGEST)
-            weight = each.weight * share
-            parts.append((seconds, weight, weight / (now + seconds + 1e-9) ** RELATIVE))
-    parts.sort()
-    low, high = quantiles([(s, w) for s, w, _ in parts], (0.1, 0.9))
-    middle = quantiles([(s, w) for s, _, w in parts], (0.3, 0.4, 0.5, 0.6, 0.7))
+    parts = sorted(
+        (min(each.seconds * math.exp(deviation * each.spread), LONGEST), each.weight * share)
+        for each in found
+        for deviation, share in PARTS
+    )
+    low, *middle, high = quantiles(parts, (0.1, 0.3, 0.4, 0.5, 0.6, 0.7, 0.9))
+    # Of a few guesses this is a steadier middle than the median itself.
     return Estimate(max(low, min(sum(middle) / len(middle), high)), low, high)
 
 
