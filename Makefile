@@ -1,7 +1,7 @@
 # make demo    the story, told in the terminal by real processes (under a minute)
 # make test    every test; servers that are not installed skip theirs, and fail it under CI=true
 # make lint    ruff, mypy, import-linter
-# make bench   what it costs, beside a bare apply_async
+# make bench   what it costs, beside a bare apply_async; how far estimates are off, beside peers'
 # make clean   remove what the above made
 #
 # Needs python3 (3.10 or newer) and a package index.  PYTHON=… picks another interpreter.
@@ -36,7 +36,7 @@ $(READY): setup.py pyproject.toml
 	  echo "Name another one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -m venv --clear $(VENV) || { \
 	  echo "'$(PYTHON) -m venv' failed; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,demo]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,demo,bench]'
 	@touch $@
 
 clean:

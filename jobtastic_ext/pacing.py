@@ -22,67 +22,41 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
+from .comparison import STRETCH, Comparison, Present, clip, compare, mark
 from .curves import Course
+from .regimes import weigh
 
-__all__ = ("Comparison", "Gains", "Lessons", "Present", "compare", "learn")
+__all__ = ("Gains", "Lessons", "learn")
 
 #: Shares of a run's time at which past runs are held against one another.
 STAGES = (0.03, 0.1, 0.22, 0.4, 0.6, 0.8, 0.93)
 
-#: The latest stretch of work, whose pace is the recent pace.
-STRETCH = 0.3
-
-#: The weight of a run beside the one after it.
-DECAY = 0.95
-
-#: Runs are of a new regime if all of them, from `NEW_RUNS` on, took this much longer, or shorter,
-#: than all before; those before then keep this share of their weight.
-NEW_RUNS, NEW_REGIME, OLD_WEIGHT = 2, 1.4, 0.05
-
-#: Added to times before their logarithm is taken, as shares of the run: what is shorter is noise.
-GRAIN, RECENT_GRAIN = 0.003, 0.003
-
-#: No logarithm counts for more than this.
-CAP = 3.0
-
-#: Runs whose logarithms are this far off count half.
-NEAR_PACE, NEAR_RECENT = 1.0, 2.0
-
 #: The belief: how much of pace and recent pace carries over where curves differ.
-BELIEF_PACE, BELIEF_RECENT = 0.5, 0.3
+BELIEF_PACE, BELIEF_RECENT = 0.5, 0.4
 
 #: Curves that differ by this much (of the elapsed time) are hardly alike.
 ALIKE = 0.1
 
 #: One curve this far from a straight line, or several this much farther from it than from one
 #: another, are hardly straight.
-STRAIGHT_ONE, STRAIGHT_MANY = 0.13, 0.3
+STRAIGHT_ONE, STRAIGHT_MANY = 0.2, 0.25
 
 #: Early pace says little: the share of time at which it counts half, for curves that differ by
 #: 0.1, and the logarithm from which on a difference is none of chance.
-SETTLE, DISTINCT = 0.03, 0.18
+SETTLE, DISTINCT = 0.025, 0.3
 
 #: How firmly the belief is held: that of pace, that of the straight line.
-RIDGE_PACE, RIDGE_STRAIGHT = 0.06, 0.05
+RIDGE_PACE, RIDGE_STRAIGHT = 0.1, 0.05
 
 #: The weight of the stages next to the one that is looked at.
-NEIGHBOUR = 0.5
+NEIGHBOUR = 0.3
 
 #: The spread of the rest (standard deviation of its logarithm) that is believed, for curves that
 #: differ by 0.15, and how many observations the belief is worth.
-SPREAD, SPREAD_WORTH = 0.3, 2.0
+SPREAD, SPREAD_WORTH = 0.32, 2.0
 
 #: From a mean absolute deviation to a standard deviation.
 NORMAL = 1.25
-
-
-class Present(NamedTuple):
-    """A run so far: fraction and seconds; the fraction and seconds of its latest stretch."""
-
-    fraction: float
-    seconds: float
-    before: float
-    recent: float
 
 
 class Gains(NamedTuple):
@@ -92,25 +66,6 @@ class Gains(NamedTuple):
     recent: float
     straight: float
     spread: float
-
-
-class Marks(NamedTuple):
-    """Logarithms of a past run's times: to a fraction, over the latest stretch, from there on."""
-
-    pace: float
-    recent: float
-    rest: float
-
-
-class Comparison(NamedTuple):
-    """A run beside past ones: their weights and marks, how it differs from their mean."""
-
-    weights: list[float]
-    marks: list[Marks]
-    mean: Marks
-    pace: float
-    recent: float
-    straight: float
 
 
 class Lessons(Struct, frozen=True):
@@ -125,19 +80,19 @@ class Lessons(Struct, frozen=True):
         """Return the gains for a run at that share of its time, which differs like that."""
         found = between(self.stages, share)
         # Beyond what the past runs showed, the belief is the better guide.
-        varied = sum(w * (m.pace - seen.mean.pace) ** 2 for w, m in zip(*seen[:2], strict=True))
+        varied = sum(
+            w * (m.pace - seen.mean.pace) ** 2
+            for w, m in zip(seen.weights, seen.marks, strict=True)
+        )
         known = 3 * (varied / sum(seen.weights) + 0.01)
         trust = min(1.0, known / (seen.pace**2 + 1e-9))
-        settled = self.settled(share, seen.pace)
+        part = settled(self.settle, share, seen.pace)
         return Gains(
-            pace=settled * (trust * found.pace + (1 - trust) * self.belief.pace),
-            recent=settled * (trust * found.recent + (1 - trust) * self.belief.recent),
-            straight=settled * found.straight,
+            pace=part * (trust * found.pace + (1 - trust) * self.belief.pace),
+            recent=part * (trust * found.recent + (1 - trust) * self.belief.recent),
+            straight=part * found.straight,
             spread=found.spread,
         )
-
-    def settled(self, share: float, pace: float) -> float:
-        return settled(self.settle, share, pace)
 
 
 def settled(settle: float, share: float, pace: float) -> float:
@@ -157,61 +112,6 @@ def between(stages: Sequence[Gains], share: float) -> Gains:
     )
 
 
-def weigh(courses: Sequence[Course]) -> list[float]:
-    """Weigh the runs, the oldest first: by age, and by whether they are of the latest regime."""
-    count = len(courses)
-    weights = [DECAY ** (count - 1 - index) for index in range(count)]
-    for new in range(NEW_RUNS, min(count, 6)):
-        before = [course.seconds for course in courses[:-new]]
-        since = [course.seconds for course in courses[-new:]]
-        if min(since) > NEW_REGIME * max(before) or max(since) * NEW_REGIME < min(before):
-            old = count - new
-            return [w * OLD_WEIGHT for w in weights[:old]] + weights[old:]
-    return weights
-
-
-def log(seconds: float) -> float:
-    return math.log(seconds) if seconds > 0 else -50.0
-
-
-def clip(value: float) -> float:
-    return max(-CAP, min(CAP, value))
-
-
-def mark(course: Course, fraction: float, before: float) -> Marks:
-    reached = course.reached(fraction)
-    return Marks(
-        pace=log((reached + GRAIN) * course.seconds),
-        recent=log((reached - course.reached(before) + RECENT_GRAIN) * course.seconds),
-        rest=log((1 - reached + GRAIN) * course.seconds),
-    )
-
-
-def compare(present: Present, courses: Sequence[Course], weights: Sequence[float]) -> Comparison:
-    """Hold a run that has begun work against past ones."""
-    marks = [mark(course, present.fraction, present.before) for course in courses]
-    length = sum(w * c.seconds for w, c in zip(weights, courses, strict=True)) / sum(weights)
-    pace = log(present.seconds + GRAIN * length)
-    recent = log(present.recent + RECENT_GRAIN * length)
-    near = [
-        w
-        / (1 + ((pace - m.pace) / NEAR_PACE) ** 2)
-        / (1 + ((recent - m.recent) / NEAR_RECENT) ** 2)
-        for w, m in zip(weights, marks, strict=True)
-    ]
-    total = sum(near)
-    mean = Marks(
-        *(
-            sum(w * x for w, x in zip(near, xs, strict=True)) / total
-            for xs in zip(*marks, strict=True)
-        )
-    )
-    ahead = pace - mean.pace
-    line = present.seconds * (1 - present.fraction) / present.fraction
-    straight = log(line + GRAIN * length * math.exp(ahead)) - mean.rest - ahead
-    return Comparison(near, marks, mean, clip(ahead), clip(recent - mean.recent), clip(straight))
-
-
 class Observation(NamedTuple):
     """One past run, held against the others at one stage; `rest` is what there is to explain."""
 
@@ -222,7 +122,7 @@ class Observation(NamedTuple):
 
 def learn(courses: Sequence[Course]) -> Lessons:
     """Learn from at least one course, the oldest first."""
-    weights = weigh(courses)
+    weights = weigh([course.seconds for course in courses])
     belief, settle = believe(courses, weights)
     observed = [observe(courses, weights, settle, stage) for stage in STAGES]
     stages = [
@@ -269,7 +169,7 @@ def believe(courses: Sequence[Course], weights: Sequence[float]) -> tuple[Gains,
                 )
     count = len(courses)
     if count == 1:
-        straight = math.exp(-((off_line / STRAIGHT_ONE) ** 2))
+        straight = math.exp(-((off_line / STRAIGHT_ONE) ** 3))
         differ = min(off_line, 0.15)
     else:
         excess = off_line / (off_others * (1 + 0.5 / count) + 0.01) - 1
@@ -307,7 +207,7 @@ def observe(
         )
         others = [*courses[:index], *courses[index + 1 :]]
         seen = compare(present, others, [*weights[:index], *weights[index + 1 :]])
-        rest = log((1 - reached + GRAIN) * course.seconds) - seen.mean.rest
+        rest = mark(course, fraction, before).rest - seen.mean.rest
         part = settled(settle, stage, seen.pace)
         observations.append(
             Observation(
