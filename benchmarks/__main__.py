@@ -1,6 +1,6 @@
 """``make bench``: every benchmark, one after the other."""
 
-from . import bench_calls, bench_estimates, bench_keys
+from . import bench_calls, bench_estimates, bench_keys, bench_progress
 
 print("A call at the caller\n")
 bench_calls.main()
@@ -8,3 +8,5 @@ print("\nThe key of a call, in microseconds\n")
 bench_keys.main()
 print("\nThe time remaining: how far estimates are off")
 bench_estimates.main()
+print("\nA report of progress\n")
+bench_progress.main()
