@@ -7,14 +7,14 @@ import os
 import threading
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from celery import Celery
 from celery.app.task import Task
 from kombu.utils import symbol_by_name
 
 from . import signals
-from .breaker import GuardedStore
+from .breaker import Circuit, GuardedStore
 from .errors import Problem, StoreError
 from .features.ticker import Ticker
 from .histories import Histories
@@ -25,6 +25,9 @@ from .results import ResultBackend
 from .settings import read_settings
 from .stores import open_store
 from .writers import Writer, open_writer
+
+if TYPE_CHECKING:
+    from .stores.redis_queues import RedisQueues
 
 __all__ = ("ATTRIBUTE", "Runtime", "close_runtime", "publish", "runtime_of")
 
@@ -85,6 +88,26 @@ class Runtime:
     def writer(self) -> Writer:
         """What writes progress to the result backend."""
         return open_writer(self.app, self.settings)
+
+    @cached_property
+    def queues(self) -> RedisQueues | None:
+        """The broker, if its queues can be looked at."""
+        settings = self.settings
+        if settings.queues is None:
+            return None
+        from .stores.redis_queues import RedisQueues  # the driver, only where Redis is used
+
+        return RedisQueues(
+            settings.queues, timeout=settings.store_timeout, **settings.queues_options
+        )
+
+    @cached_property
+    def queues_down(self) -> Circuit:
+        """Whether the broker is known not to answer."""
+        ping = self.queues.ping if self.queues is not None else lambda: None
+        return Circuit(
+            "the broker", ping, "the place of tasks in their queue is not shown", limit=1
+        )
 
     @cached_property
     def broker(self) -> str:
@@ -165,7 +188,8 @@ def close_runtime(app: Celery) -> None:
     if runtime.keeper is not None:
         runtime.keeper.stop()
     runtime.ticker.close()
-    if "writer" in runtime.__dict__:
-        runtime.writer.close()
+    for name in ("writer", "queues", "queues_down"):
+        if runtime.__dict__.get(name) is not None:
+            runtime.__dict__[name].close()
     runtime.results.restore()
     runtime.store.close()
