@@ -50,7 +50,7 @@ class GuardedStore(Store):
     def load(self, keys: Sequence[str]) -> list[bytes | None]:
         return self._ask(keys[0], lambda: self._store.load(keys)) if keys else []
 
-    def swap(self, key: str, old: bytes | None, new: bytes, ttl: int) -> bytes | None:
+    def swap(self, key: str, old: bytes | None, new: bytes, ttl: int) -> bool:
         return self._ask(key, lambda: self._store.swap(key, old, new, ttl))
 
     def ping(self) -> None:

@@ -86,7 +86,7 @@ class Broker:
         self._app, self._timeout = app, timeout
         self._idle: list[Line] = []
         self._pid = os.getpid()
-        self._circuit = Circuit(
+        self.circuit = Circuit(
             "the broker",
             self._probe,
             consequence="calls end as each task's on_broker_error says",
@@ -96,7 +96,7 @@ class Broker:
     @property
     def is_down(self) -> bool:
         """Whether the broker has failed to answer, and has not been seen to answer since."""
-        return self._circuit.is_open
+        return self.circuit.is_open
 
     def publish(self, send: Send[T], until: float) -> T:
         """Return what `send(producer)` returns, by `until` (`time.monotonic`) at the latest.
@@ -104,7 +104,7 @@ class Broker:
         Raises `kombu.exceptions.OperationalError` for whatever concerns the broker, and what
         `send` raises for everything else, such as arguments that cannot be encoded.
         """
-        if self._circuit.is_open:
+        if self.circuit.is_open:
             raise OperationalError(
                 f"the broker is not answering ({self._last_error}); it is asked again shortly"
             )
@@ -128,12 +128,12 @@ class Broker:
                 line.drop()
                 raise
             self._give_back(line)
-            self._circuit.succeeded()
+            self.circuit.succeeded()
             return result
 
     def close(self) -> None:
         """Close what is open."""
-        self._circuit.close()
+        self.circuit.close()
         self._forget_idle()
 
     def _send(self, line: Line, send: Send[T], until: float) -> T:
@@ -220,7 +220,7 @@ class Broker:
         if line is None or not is_refusal(error, line.connection):
             self._last_error = error
             self._forget_idle()
-            self._circuit.failed(error)
+            self.circuit.failed(error)
         if isinstance(error, OperationalError):
             return error
         return OperationalError(f"the broker did not take the message: {error!r}")

@@ -140,16 +140,13 @@ class Histories:
     def _learn(
         self, name: str, samples: Sequence[tuple[float, float]], seconds: float, kept: int
     ) -> None:
-        (old,) = self._store.load([name])
         for _ in range(ATTEMPTS):
+            (old,) = self._store.load([name])
             history = Learned.decode(old).history.record(samples, seconds)
             learned = Learned(history, bool(samples))
-            new = learned.encode()
-            found = self._store.swap(name, old, new, kept)
-            if found == new:
+            if self._store.swap(name, old, learned.encode(), kept):
                 self._remember(name, learned, time.monotonic())
                 return
-            old = found
         logger.info("%s: a run of %.3f s is not learnt: too many at once", name, seconds)
 
     def _remember(self, name: str, learned: Learned, now: float) -> None:

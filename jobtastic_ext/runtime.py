@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from celery import Celery
 from celery.app.task import Task
@@ -27,6 +27,9 @@ from .results import ResultBackend
 from .settings import read_settings
 from .stores import open_store
 from .writers import Writer, open_writer
+
+if TYPE_CHECKING:
+    from .stores.redis_queues import RedisQueues
 
 __all__ = ("ATTRIBUTE", "Runtime", "close_runtime", "is_enabled", "publish", "runtime_of")
 
@@ -96,6 +99,18 @@ class Runtime:
     def writer(self) -> Writer:
         """What writes progress to the result backend."""
         return open_writer(self.app, self.settings, self.results.circuit)
+
+    @cached_property
+    def queues(self) -> RedisQueues | None:
+        """The broker, if its queues can be looked at."""
+        settings = self.settings
+        if settings.queues is None:
+            return None
+        from .stores.redis_queues import RedisQueues  # the driver, only where Redis is used
+
+        return RedisQueues(
+            settings.queues, timeout=settings.store_timeout, **settings.queues_options
+        )
 
     def warnings(self) -> list[str]:
         """Return what is no mistake but will surprise, each with its place in the policy."""
@@ -184,8 +199,9 @@ def close_runtime(app: Celery) -> None:
     if runtime.keeper is not None:
         runtime.keeper.stop()
     runtime.ticker.close()
-    if "writer" in runtime.__dict__:
-        runtime.writer.close()
+    for name in ("writer", "queues"):
+        if runtime.__dict__.get(name) is not None:
+            runtime.__dict__[name].close()
     runtime.results.restore()
     runtime.results.close()
     runtime.owed_to_store.close()

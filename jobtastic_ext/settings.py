@@ -50,6 +50,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     #: URL of the result backend, if it is Redis, and its options.
     results: str | None = None
     results_options: Mapping[str, Any] = {}
+    #: The same of the broker.
+    queues: str | None = None
+    queues_options: Mapping[str, Any] = {}
     key_prefix: str = "jobtastic"
     #: How long a running claim outlives its worker.
     lease: float = 30.0
@@ -83,7 +86,8 @@ def read_settings(conf: Conf) -> Settings:
     lease = ask("jobtastic_lease", 30.0, _seconds)
     store_timeout = ask("jobtastic_store_timeout", 0.5, _seconds)
     publish_timeout = ask("jobtastic_publish_timeout", 1.0, _seconds)
-    results, results_options = _results(conf)
+    results, results_options = _redis(conf, "result_backend", BACKEND_OPTIONS)
+    queues, queues_options = _redis(conf, "broker_url", BROKER_OPTIONS)
     store = ""
     options: dict[str, Any] = {}
     try:
@@ -98,6 +102,8 @@ def read_settings(conf: Conf) -> Settings:
         store_options=options,
         results=results,
         results_options=results_options,
+        queues=queues,
+        queues_options=queues_options,
         key_prefix=key_prefix,
         lease=lease,
         store_timeout=store_timeout,
@@ -142,11 +148,14 @@ def _store(conf: Conf) -> tuple[str, dict[str, Any]]:
     return chosen, {}
 
 
-def _results(conf: Conf) -> tuple[str | None, dict[str, Any]]:
-    backend = _url(conf, "result_backend")
-    if backend is None or scheme(backend) not in REDIS_SCHEMES:
+def _redis(conf: Conf, name: str, options: tuple[str, str]) -> tuple[str | None, dict[str, Any]]:
+    """Return one of Celery's own URLs, with its options, if it is Redis."""
+    found = _url(conf, name)
+    if found is None or scheme(found) not in REDIS_SCHEMES:
         return None, {}
-    return _with_options(backend, conf, *BACKEND_OPTIONS)
+    if scheme(found) != "sentinel":
+        found = found.partition(";")[0]  # of a broker's alternatives, the first
+    return _with_options(found, conf, *options)
 
 
 def _with_options(

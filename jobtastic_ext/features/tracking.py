@@ -12,6 +12,9 @@ __all__ = ("size_of", "tracked")
 
 T = TypeVar("T")
 
+#: Seconds between two looks at the clock, about, and the most items between them.
+GLANCE, MOST_STRIDE = 0.005, 1_000
+
 
 def size_of(iterable: Any) -> int | None:
     """Return how many items there are to come, if that is known without taking them."""
@@ -42,14 +45,22 @@ def tracked(
         run.message = str(message)
     run.enter(frame)
     clock, finished = run.clock, False
+    n, look, stride, before = 0, 0, 1, run.clock()
     try:
         for item in iterable:
             yield item
-            frame.n = n = frame.n + 1
+            n += 1
+            frame.n = n
             if run.latest is not None:
                 run.forget_counts()
-            if (not every or not n % every) and clock() >= run.due:
+            if n < look or (every and n % every):
+                continue
+            now = clock()
+            if now >= run.due:
                 run.step()
+            # The clock costs more than all the rest, so it is read about every `GLANCE` seconds.
+            stride = min(2 * stride, MOST_STRIDE) if now - before < GLANCE else max(1, stride // 4)
+            look, before = n + stride, now
         finished = True
     finally:
         run.leave(frame, finished)

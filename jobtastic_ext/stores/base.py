@@ -45,12 +45,12 @@ class Store(ABC):
         """
         return [None] * len(keys)
 
-    def swap(self, key: str, old: bytes | None, new: bytes, ttl: int) -> bytes | None:
+    def swap(self, key: str, old: bytes | None, new: bytes, ttl: int) -> bool:
         """Put `new` under `key` for `ttl` milliseconds, if `old` is there now (None: nothing is).
 
-        Atomic.  Returns what is there afterwards: `new`, or what somebody else wrote meanwhile.
+        Atomic.  Returns whether it was done.
         """
-        return new
+        return True
 
     @abstractmethod
     def ping(self) -> None:

@@ -58,15 +58,14 @@ class MemoryStore(Store):
             now = self._clock()
             return [memory.value(key, now) for key in keys]
 
-    def swap(self, key: str, old: bytes | None, new: bytes, ttl: int) -> bytes | None:
+    def swap(self, key: str, old: bytes | None, new: bytes, ttl: int) -> bool:
         memory = self._current()
         with memory.lock:
             now = self._clock()
-            found = memory.value(key, now)
-            if found == old:
-                memory.keep(key, new, now, now + ttl)
-                return new
-            return found
+            if memory.value(key, now) != old:
+                return False
+            memory.keep(key, new, now, now + ttl)
+            return True
 
     def ping(self) -> None:
         """Return: memory answers always."""

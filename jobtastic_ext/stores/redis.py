@@ -174,9 +174,8 @@ class RedisStore(RedisServer, Store):
     def load(self, keys: Sequence[str]) -> list[bytes | None]:
         return self.get_many([key.encode() for key in keys])
 
-    def swap(self, key: str, old: bytes | None, new: bytes, ttl: int) -> bytes | None:
-        found: bytes = self._run(SWAP, key, old or b"", new, b"%d" % ttl)
-        return found or None
+    def swap(self, key: str, old: bytes | None, new: bytes, ttl: int) -> bool:
+        return bool(self._run(SWAP, key, old or b"", new, b"%d" % ttl))
 
 
 def answered(reply: list[Any]) -> Answer:

@@ -134,7 +134,7 @@ class SQLiteStore(Store):
             lambda connection: [self._value(connection, key, self._clock()) for key in keys]
         )
 
-    def swap(self, key: str, old: bytes | None, new: bytes, ttl: int) -> bytes | None:
+    def swap(self, key: str, old: bytes | None, new: bytes, ttl: int) -> bool:
         return self._retried(lambda connection: self._swap(connection, key, old, new, ttl))
 
     def ping(self) -> None:
@@ -192,17 +192,16 @@ class SQLiteStore(Store):
 
     def _swap(
         self, connection: sqlite3.Connection, key: str, old: bytes | None, new: bytes, ttl: int
-    ) -> bytes | None:
+    ) -> bool:
         connection.execute("BEGIN IMMEDIATE")
         now = self._clock()
-        found = self._value(connection, key, now)
-        if found == old:
+        expected = self._value(connection, key, now) == old
+        if expected:
             connection.execute(UPSERT_VALUE, (key, new, now + ttl))
             if random.randrange(PURGE_EVERY) == 0:
                 connection.execute(PURGE_VALUES, (now, PURGE_BATCH))
-            found = new
         connection.execute("COMMIT")
-        return found
+        return expected
 
     # The connection
 
