@@ -97,7 +97,7 @@ class History:
         return None
 
     def explain_unserved(self, task_id: str) -> str | None:
-        """Why nobody may know that this id waits: what Celery loses, and the store had forgotten."""
+        """Why nobody may know that this id waits: Celery lost it, and the store had forgotten."""
         call = next((call for call in self.calls if task_id in call["ids"]), None)
         if call is None or call["task"] != "chaos.early":
             return None

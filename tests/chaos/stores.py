@@ -164,6 +164,11 @@ class Spread(Victim):
         return one.info("replication").get("master_link_status") == "up"
 
     def is_whole(self) -> bool:
+        """Every master has a replica that could take its place."""
+        roles = [client(server.port).info("replication") for server in self.servers]
+        linked = [role for role in roles if role.get("master_link_status") == "up"]
+        if len(linked) != 3 or sum(role.get("connected_slaves", 0) for role in roles) != 3:
+            return False
         return all(
             "cluster_state:ok" in info(one) and "cluster_known_nodes:6" in info(one)
             for one in (redis.Redis(port=s.port, decode_responses=True) for s in self.servers)
