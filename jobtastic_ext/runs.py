@@ -139,10 +139,7 @@ class Message:
             if self.plan.policy.on_store_error == "raise":
                 raise
             self.log("runs", f"unshared: {error}")
-            run = Run(self.runtime, self.plan, self.key, message, self.header.gen)
-            run.unsure = True
-            setattr(self.request, RUN, run)
-            return self.run_body(run, body)
+            return self.run_unshared(message, body)
         return self.carry_out(settled, message, body)
 
     def shown(self, body: Callable[..., Any]) -> Callable[..., Any]:
@@ -175,7 +172,7 @@ class Message:
             self.log("dropped", "it has run already")
             raise Ignore
         if answer.word == "follow":
-            return self.follow(answer, body)
+            return self.follow(answer, message, body)
         assert outcome is not None
         self.log("reused", f"the outcome of task {answer.id}")
         if outcome.failed:
@@ -193,7 +190,14 @@ class Message:
         run.end()
         return value
 
-    def follow(self, answer: Answer, body: Callable[..., Any]) -> Any:
+    def run_unshared(self, message: Begin, body: Callable[..., Any]) -> Any:
+        """Run whatever the store says, and see that nobody joins this message afterwards."""
+        run = Run(self.runtime, self.plan, self.key, message, self.header.gen)
+        run.unsure = True
+        setattr(self.request, RUN, run)
+        return self.run_body(run, body)
+
+    def follow(self, answer: Answer, message: Begin, body: Callable[..., Any]) -> Any:
         """Put the message back for a while, so that no slot is held and no state changes."""
         other, own = answer.id, answer.id == self.request.id
         displaced = self.header.gen == answer.gen  # it had the claim, and another one ran first
@@ -214,7 +218,7 @@ class Message:
             self.put_back(countdown, header)
         except Exception as error:  # noqa: BLE001 - better twice than never
             self.log("runs", f"it could not be put back: {error!r}", logging.WARNING)
-            return body(*self.args, **self.kwargs)
+            return self.run_unshared(message, body)
         self.log("waits", f"task {other} is running", logging.INFO if not looks else logging.DEBUG)
         raise Ignore
 

@@ -1004,6 +1004,12 @@ WORDS = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("number", [10**400, -(10**400)])
+def test_a_whole_number_too_large_for_a_float(number: int) -> None:
+    with pytest.raises(PolicyError):
+        load_policy({"tasks": {"a": {"herd_avoidance_timeout": number}}})
+
+
 def only_policy_errors(source: Any) -> None:
     try:
         load_policy(source)
