@@ -120,6 +120,7 @@ def test_a_status_that_cannot_be_had_is_an_error(
     stub.status("a%2Fb", [404])
     open_page("$('#here').djcelery({task_id: 'a/b'})")
     assert calls(page, 1) == [["error", None, "here"]]
+    assert len(stub.asked("/task/a%2Fb/status/")) == 4
     console[:] = [line for line in console if not line.startswith("Failed to load resource")]
 
 
@@ -135,6 +136,17 @@ def test_stopped_or_removed_it_asks_no_more(
     asked = len(stub.asked("/status/"))
     page.wait_for_timeout(1000)
     assert len(stub.asked("/status/")) == asked
+
+
+def test_stopped_at_once_it_leaves_nothing(
+    page: Page, stub: Stub, open_page: Callable[..., None]
+) -> None:
+    stub.status(ID, [progress(10)])
+    open_page(f"$('#here').jobtastic({{task_id: '{ID}'}}).jobtastic('stop')")
+    page.wait_for_function("customElements.get('jobtastic-progress')")
+    page.wait_for_timeout(300)
+    assert page.locator("jobtastic-progress").count() == 0
+    assert stub.asked("/task/") == []
 
 
 def test_a_second_call_takes_the_place_of_the_first(
