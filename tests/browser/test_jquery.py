@@ -143,7 +143,7 @@ def test_stopped_at_once_it_leaves_nothing(
 ) -> None:
     stub.status(ID, [progress(10)])
     open_page(f"$('#here').jobtastic({{task_id: '{ID}'}}).jobtastic('stop')")
-    page.wait_for_function("customElements.get('jobtastic-progress')")
+    page.wait_for_function("() => !!customElements.get('jobtastic-progress')")
     page.wait_for_timeout(300)
     assert page.locator("jobtastic-progress").count() == 0
     assert stub.asked("/task/") == []
