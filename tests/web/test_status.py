@@ -6,6 +6,8 @@ import datetime
 import decimal
 import json
 import logging
+import subprocess
+import sys
 import time
 import uuid
 from typing import Any
@@ -18,7 +20,7 @@ from jobtastic_ext.records import Begin, Release
 from jobtastic_ext.runtime import runtime_of
 from jobtastic_ext.web import task_status
 from jobtastic_ext.web.status import LONGEST_MESSAGE, retry_after
-from tests.integration.conftest import Project
+from tests.integration.conftest import Project, wait_until
 from tests.servers import SilentServer, free_port
 
 
@@ -222,6 +224,24 @@ def test_a_run_is_not_lost_while_somebody_else_sees_to_it(project: Project) -> N
     assert status(project, task_id)["status"] == "PROGRESS"
 
 
+def test_a_worker_that_is_killed(start_project: Any, unique: str) -> None:
+    """Its run is lost once the lease (2 s) is over; the next call runs under the same id."""
+    project: Project = start_project()
+    worker = project.worker(concurrency=1)
+    work = project.task("progress")
+    result = work.delay(100, pause=0.05)
+    wait_until(lambda: status(project, result.id)["status"] == "PROGRESS")
+    worker.kill()
+    assert status(project, result.id)["status"] == "PROGRESS"  # nobody can know yet
+    wait_until(lambda: status(project, result.id).get("lost"), 10)
+    assert status(project, result.id)["status"] == "FAILURE"
+    again = work.delay(100, pause=0.05)
+    assert again.id == result.id
+    assert status(project, result.id)["status"] != "FAILURE"
+    project.worker(concurrency=1)
+    wait_until(lambda: status(project, result.id)["status"] == "SUCCESS", 40)
+
+
 def test_the_key_of_a_report_is_believed_only_under_our_prefix(project: Project) -> None:
     report = {"progress_percent": 50.0, "key": "celery-task-meta-secret"}
     task_id = store(project, "PROGRESS", report)
@@ -295,6 +315,32 @@ def test_other_backends(scheme: str, tmp_path: Any) -> None:
     assert task_status(app, ids[0])["task"]["result"] == [1]
     assert task_status(app, ids[1])["task"]["exc"] == "ValueError"
     assert task_status(app, ids[2])["task"]["status"] == "PENDING"
+
+
+def test_a_process_that_forks(project: Project, tmp_path: Any) -> None:
+    """A server that loads the app and asks something before it forks its workers."""
+    script = tmp_path / "forks.py"
+    script.write_text(
+        FORKS.format(url=project.conf["result_backend"], task=store(project, "SUCCESS", 7))
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["7"] * 4, done.stderr
+
+
+FORKS = """
+import os
+from celery import Celery
+from jobtastic_ext.web import task_status
+
+app = Celery("forks", backend="{url}")
+print(task_status(app, "{task}")["task"]["result"], flush=True)
+for _ in range(3):
+    if not os.fork():
+        print(task_status(app, "{task}")["task"]["result"], flush=True)
+        os._exit(0)
+for _ in range(3):
+    os.wait()
+"""
 
 
 def test_reads_of_the_backend(project: Project, redis_server: Any) -> None:
