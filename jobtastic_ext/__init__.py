@@ -14,7 +14,10 @@ from .errors import (
     StoreError,
     StoreUnavailable,
 )
+from .overview import Overview, progress_of
 from .patch import install, uninstall
+from .reporting import track_here as track
+from .reporting import update_progress_here as update_progress
 
 __all__ = (
     "ArgumentNotEncodable",
@@ -22,12 +25,16 @@ __all__ = (
     "DuplicateCall",
     "JobtasticError",
     "JobtasticStep",
+    "Overview",
     "PolicyError",
     "StoreError",
     "StoreUnavailable",
     "install",
+    "progress_of",
     "signals",
+    "track",
     "uninstall",
+    "update_progress",
 )
 
 install()

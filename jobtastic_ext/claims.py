@@ -89,10 +89,7 @@ def is_run(holder: Holder | None, task_id: str, run: str) -> bool:
 
 
 def after(holder: Holder, now: int, hold: int, orphans: tuple[str, ...]) -> Holder | None:
-    """Who holds the claim when `holder` lets go: the refresh that waits, or who is left unserved.
-
-    Those are remembered as a claim whose time is over, so the next call takes it over.
-    """
+    """Who holds the claim when `holder` lets go: the refresh that waits, or who is unserved."""
     if holder.next:
         return Holder(
             state="queued",
@@ -101,11 +98,17 @@ def after(holder: Holder, now: int, hold: int, orphans: tuple[str, ...]) -> Hold
             until=later(now, hold),
             orphans=orphans,
         )
-    if orphans:
-        return Holder(
-            state="queued", owner=orphans[0], gen=holder.gen, until=now, orphans=orphans[1:]
-        )
-    return None
+    return unserved(orphans, holder.gen, now)
+
+
+def unserved(ids: tuple[str, ...], gen: str, now: int) -> Holder | None:
+    """Remember those who are left without an outcome, as a claim whose time is over.
+
+    Whoever runs next serves them.  Their ids are not sent again: some may be running yet.
+    """
+    if not ids:
+        return None
+    return Holder(state="queued", owner=ids[0], gen=gen, until=now, brief=True, orphans=ids[1:])
 
 
 def displaced(holder: Holder | None, task_id: str) -> tuple[str, ...]:
@@ -199,7 +202,8 @@ def join(op: ClaimCall, claim: Claim, holder: Holder) -> Outcome:
         return replace(claim, holder=waiting), Answer("claimed", op.task_id, op.gen)
     if holder.next and foreign:
         answer = Answer("joined", holder.next, holder.next_gen)
-    elif holder.ending and foreign and not op.pinned:
+    elif (holder.ending or holder.taken) and foreign and not op.pinned:
+        # The run that was taken for dead may have ended all the same.
         answer = Answer("ending", holder.owner, holder.gen)
     else:
         answer = Answer("joined", holder.owner, holder.gen)
@@ -231,7 +235,11 @@ def take_over(op: ClaimCall, claim: Claim, holder: Holder, now: int) -> Outcome:
 
 
 def begin(op: Begin, claim: Claim, now: int) -> Outcome:
-    if f"{op.gen}:{op.task_id}" in claim.given_up:
+    if op.give_up:
+        if not op.unclaimed and not is_unsent(claim.holder, op):
+            return claim, LOST
+        claim = give_up(claim, op.gen, op.task_id, later(now, op.give_up))
+    elif f"{op.gen}:{op.task_id}" in claim.given_up:
         return claim, Answer("dropped", op.task_id, op.gen)
     if claim.value is not None and claim.value.owner == op.gone:
         claim = replace(claim, value=None)
@@ -271,6 +279,21 @@ def begin(op: Begin, claim: Claim, now: int) -> Outcome:
         orphans=orphans,
     )
     return replace(claim, holder=running), Answer("run", "", gen)
+
+
+def is_unsent(holder: Holder | None, op: Begin | Release) -> bool:
+    """Whether the claim is as the caller left it: no worker has its message, no other sent it."""
+    if holder is None:
+        return False
+    if holder.next == op.task_id:
+        return True
+    mine = holder.state == "queued" and holder.owner == op.task_id and holder.gen == op.gen
+    return mine and not holder.taken and not holder.attempt
+
+
+def give_up(claim: Claim, gen: str, task_id: str, until: int) -> Claim:
+    """Drop that message, should it arrive."""
+    return replace(claim, given_up={**claim.given_up, f"{gen}:{task_id}": until})
 
 
 def settle_by_value(op: Begin, claim: Claim, value: Value, now: int) -> Outcome | None:
@@ -349,30 +372,38 @@ def finish(op: Finish, claim: Claim, now: int) -> Outcome:
 
 
 def release(op: Release, claim: Claim, now: int) -> Outcome:
-    holder = claim.holder
-    if holder is None:
+    holder, value = claim.holder, claim.value
+    if op.unclaimed:
+        runs = holder is not None and holder.state == "running" and holder.owner == op.task_id
+        if runs or (value is not None and (value.owner, value.gen) == (op.task_id, op.gen)):
+            return claim, LOST  # it has arrived
+        return give_up(claim, op.gen, op.task_id, later(now, op.give_up)), OK
+    if holder is None or (op.give_up and not is_unsent(holder, op)):
         return claim, LOST
     if holder.next == op.task_id and not op.run:
         rest: Holder | None = replace(holder, next="", next_gen="")
         gen = holder.next_gen
     elif holder.owner == op.task_id and holder.state == "queued" and not op.run:
-        if op.give_up and (holder.taken or holder.attempt or holder.gen != op.gen):
-            return claim, LOST
+        if holder.taken and not op.bare:
+            return claim, LOST  # another caller has sent it again, and waits for that
         rest, gen = after(holder, now, op.hold, holder.orphans), holder.gen
     elif is_run(holder, op.task_id, op.run):
-        rest, gen = after(holder, now, op.hold, holder.orphans), holder.gen
+        orphans = displaced(holder, holder.next) if op.unserved else holder.orphans
+        rest, gen = after(holder, now, op.hold, orphans), holder.gen
     else:
         return claim, LOST
-    given_up = claim.given_up
+    claim = replace(claim, holder=rest)
     if op.give_up:
-        given_up = {**given_up, f"{gen}:{op.task_id}": later(now, op.give_up)}
-    return replace(claim, holder=rest, given_up=given_up), OK
+        claim = give_up(claim, gen, op.task_id, later(now, op.give_up))
+    return claim, OK
 
 
 def lapse(op: Lapse, claim: Claim, now: int) -> Outcome:
     holder = claim.holder
-    if holder is None or holder.owner != op.task_id or holder.state != "queued":
+    if holder is None or holder.owner != op.task_id or not holder.taken:
         return claim, LOST
+    if holder.until != later(op.at, op.hold):
+        return claim, LOST  # another caller has taken it over since
     return replace(claim, holder=replace(holder, until=now)), OK
 
 
@@ -402,7 +433,11 @@ def renew(op: Renew, claim: Claim, now: int) -> Outcome:
 
 def forget(op: Forget, claim: Claim, now: int) -> Outcome:
     known = claim.holder is not None or claim.value is not None
-    return Claim(given_up=claim.given_up), OK if known else LOST
+    rest = None
+    if claim.holder is not None:
+        # Should it be dead, those who wait for it are served by the next run.
+        rest = unserved(displaced(claim.holder, ""), claim.holder.gen, now)
+    return Claim(holder=rest, given_up=claim.given_up), OK if known else LOST
 
 
 STEPS: dict[type, Callable[[Any, Claim, int], Outcome]] = {

@@ -8,14 +8,15 @@ from typing import Any
 
 from celery import states
 from celery.app.task import Context, Task
+from celery.exceptions import Reject
 
-from .errors import StoreError
+from .errors import ResultsUnavailable, StoreError
 from .messages import HEADER, RUN, read_header, seconds_until, traced
 from .plans import Plan
 from .records import Answer, Begin, Ending, Finish, Operation, Release, Requeue
 from .runtime import Runtime
 
-__all__ = ("Run", "end", "succeed")
+__all__ = ("Run", "end", "keep_result", "succeed")
 
 logger = logging.getLogger("jobtastic_ext")
 
@@ -27,6 +28,8 @@ class Run:
     departed = False
     #: Ids that wait for the outcome of this run, as far as it knew when its body was over.
     orphans: tuple[str, ...] = ()
+    #: The store did not answer when it began: the claim may be another's, or wait for it yet.
+    unsure = False
 
     def __init__(self, runtime: Runtime, plan: Plan, key: str, begun: Begin, gen: str) -> None:
         self.runtime, self.plan, self.key, self.begun, self.gen = runtime, plan, key, begun, gen
@@ -67,8 +70,8 @@ class Run:
             return
         try:
             self.runtime.results.pass_on(self.begun.task_id, ids)
-        except Exception as error:  # noqa: BLE001 - this task has its result
-            logger.warning("%s: no result for %s: %r", self.key, ids, error)
+        except ResultsUnavailable as error:  # this task has its result
+            logger.warning("%s: no result for %s: %s", self.key, ids, error)
 
     def requeue(self, wait: float) -> None:
         """The run will be retried in `wait` seconds: the claim waits with it."""
@@ -78,10 +81,12 @@ class Run:
             Requeue(task_id=begun.task_id, run=begun.run, hold=hold, attempt=begun.attempt + 1)
         )
 
-    def release(self) -> None:
-        """Nothing came of it: the next identical call runs."""
+    def release(self, unserved: bool = False) -> None:
+        """Nothing came of it: the next identical call runs, and serves those who are `unserved`."""
         begun = self.begun
-        self._apply(Release(task_id=begun.task_id, run=begun.run, hold=self.plan.herd))
+        self._apply(
+            Release(task_id=begun.task_id, run=begun.run, hold=self.plan.herd, unserved=unserved)
+        )
 
     def _apply(self, operation: Operation) -> Answer | None:
         if self.unclaimed and not isinstance(operation, Finish):
@@ -92,13 +97,25 @@ class Run:
             # The lease ends by itself, and the next identical call runs.
             logger.debug("%s: %s not recorded: %s", self.key, type(operation).__name__, error)
             return None
-        if answer.word == "lost" and not isinstance(operation, Ending):
+        if answer.word == "lost" and self.unsure:
+            if not isinstance(operation, Requeue):
+                self._release_queued()
+        elif answer.word == "lost" and not isinstance(operation, Ending):
             logger.info(
                 "%s ended after it had lost its claim; the claim is left alone (key %s)",
                 self.begun.task_id,
                 self.key,
             )
         return answer
+
+    def _release_queued(self) -> None:
+        """Nobody shall join the message of this run: it has run."""
+        begun = self.begun
+        release = Release(task_id=begun.task_id, hold=self.plan.herd, bare=begun.bare)
+        try:
+            self.runtime.store.apply(self.key, release)
+        except StoreError as error:
+            logger.debug("%s: not released: %s", self.key, error)
 
 
 def succeed(task: Task) -> None:
@@ -108,14 +125,20 @@ def succeed(task: Task) -> None:
     if run is None:
         return
     setattr(request, RUN, None)
-    policy = run.plan.policy
-    if policy.cache_duration is not None:
-        try:
-            lifetime = policy.cache_duration + policy.stale_while_revalidate
-            run.runtime.results.keep(run.begun.task_id, lifetime)
-        except Exception as error:  # noqa: BLE001 - it lives as long as the backend lets it
-            logger.warning("%s: expiry of the result not stretched: %r", run.key, error)
+    keep_result(run)
     run.finish(failed=False)
+
+
+def keep_result(run: Run) -> None:
+    """Let the stored result live as long as it is cached."""
+    policy = run.plan.policy
+    if policy.cache_duration is None:
+        return
+    try:
+        lifetime = policy.cache_duration + policy.stale_while_revalidate
+        run.runtime.results.keep(run.begun.task_id, lifetime)
+    except ResultsUnavailable as error:  # it lives as long as the backend lets it
+        logger.warning("%s: %s", run.key, error)
 
 
 def end(runtime: Runtime, task: Task, state: str | None, retval: Any) -> None:
@@ -133,7 +156,8 @@ def end(runtime: Runtime, task: Task, state: str | None, retval: Any) -> None:
     elif state == states.FAILURE:
         run.finish(failed=True)
     else:
-        run.release()
+        # Celery rejects a task, for ever, when it cannot send its retry.
+        run.release(unserved=isinstance(retval, Reject) and not retval.requeue)
 
 
 def release_unseen(runtime: Runtime, task: Task, request: Context) -> None:
@@ -145,7 +169,8 @@ def release_unseen(runtime: Runtime, task: Task, request: Context) -> None:
     if not header.key:
         return
     try:
-        runtime.store.apply(header.key, Release(task_id=request.id, hold=plan.herd))
+        release = Release(task_id=request.id, hold=plan.herd, bare=header.bare)
+        runtime.store.apply(header.key, release)
     except StoreError as error:
         logger.debug("%s: not released: %s", header.key, error)
 

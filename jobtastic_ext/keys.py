@@ -198,6 +198,15 @@ def key_head(prefix: str, cache_prefix: str) -> str:
     )
 
 
+def history_key(prefix: str, name: str) -> str:
+    """Return the key of what past runs of a task took.
+
+    No call's key looks like it: there, two hexadecimal digits follow a percent sign.
+    """
+    head = _safe(prefix, _UNSAFE_IN_PREFIX, _PREFIX_LENGTH)
+    return f"{head}:%history:{_safe(name, _UNSAFE, _CACHE_PREFIX_LENGTH)}"
+
+
 def _safe(text: str, unsafe: re.Pattern[str], length: int) -> str:
     """Percent-encode a text; cut it, when it is long, to end in ``~`` and a digest of the whole."""
     escaped = unsafe.sub(_percent_encode, text)

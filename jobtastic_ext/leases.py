@@ -37,6 +37,8 @@ class Lease(Struct):
     plan: Plan
     run: str = ""
     renewed: float = 0.0
+    #: The message is the copy that a takeover sent.
+    bare: bool = False
 
 
 class Keeper:
@@ -126,7 +128,7 @@ class Keeper:
             lease.run, lease.renewed = answer.id, time.monotonic()
 
     def _release(self, task_id: str, lease: Lease, run: str) -> None:
-        release = Release(task_id=task_id, hold=lease.plan.herd, run=run)
+        release = Release(task_id=task_id, hold=lease.plan.herd, run=run, bare=lease.bare)
         try:
             self._runtime.store.apply(lease.key, release)
         except StoreError as error:
@@ -140,10 +142,9 @@ class Keeper:
         if plan is None or not plan.shares:
             return None
         try:
-            key = read_header(header, plan, request.id).key or plan.key(
-                request.args, request.kwargs
-            )
-            return Lease(key=key, plan=plan)
+            known = read_header(header, plan, request.id)
+            key = known.key or plan.key(request.args, request.kwargs)
+            return Lease(key=key, plan=plan, bare=known.bare)
         except TypeError:
             return None  # it runs without a claim
 

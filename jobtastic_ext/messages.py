@@ -14,9 +14,11 @@ from .plans import Plan
 
 __all__ = (
     "HEADER",
+    "HERE",
     "RUN",
     "Header",
     "expires_in",
+    "is_silent",
     "plain_arguments",
     "read_header",
     "retry_options",
@@ -26,6 +28,9 @@ __all__ = (
 
 #: The message header that carries a call's key and generation.
 HEADER = "jobtastic"
+
+#: The header of a task that runs at its caller, because the broker is down: its call key.
+HERE = "jobtastic_here"
 
 #: The attribute of a request that holds its run; see `runs`.
 RUN = "jobtastic_run"
@@ -60,6 +65,11 @@ def read_header(raw: Any, plan: Plan, task_id: str) -> Header:
         return Header()
     own = header.id == task_id and header.key.startswith(plan.key_head)
     return header if own else Header()
+
+
+def is_silent(request: Context) -> bool:
+    """Whether nobody can see the run from outside: it is eager, and not in a message's place."""
+    return bool(request.is_eager) and HERE not in (request.headers or {})
 
 
 def traced(task: Task) -> Context:

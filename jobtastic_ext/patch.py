@@ -7,10 +7,9 @@ from typing import Any
 
 from celery._state import _get_active_apps
 from celery.app.task import Task
-from celery.result import AsyncResult
+from celery.result import AsyncResult, EagerResult
 
-from . import calls, wiring
-from .features import progress
+from . import calls, overview, reporting, wiring
 from .runs import unwrap_tasks
 from .runtime import ATTRIBUTE, close_runtime, publish, runtime_of
 
@@ -41,6 +40,32 @@ def apply_async(
     return calls.apply_async(runtime, publish, self, args, kwargs, options)
 
 
+def delay_or_eager(self: Task, *args: Any, **kwargs: Any) -> AsyncResult | EagerResult:
+    """Do what `delay` does; if the broker does not take the message, run the task here.
+
+    Then it returns an `EagerResult`, and the value is in the result backend as well.
+    """
+    return calls.with_fallback(self, publish, {"args": args, "kwargs": kwargs}, "eager")
+
+
+def delay_or_fail(self: Task, *args: Any, **kwargs: Any) -> AsyncResult:
+    """Do what `delay` does; if the broker does not take the message, return a failed result.
+
+    Its `result` is the broker's error, and the result backend holds the failure as well.
+    """
+    return calls.with_fallback(self, publish, {"args": args, "kwargs": kwargs}, "fail")
+
+
+def async_or_eager(self: Task, **options: Any) -> AsyncResult | EagerResult:
+    """Do what `apply_async` does with these options, or `delay_or_eager`'s fallback."""
+    return calls.with_fallback(self, publish, options, "eager")
+
+
+def async_or_fail(self: Task, **options: Any) -> AsyncResult:
+    """Do what `apply_async` does with these options, or `delay_or_fail`'s fallback."""
+    return calls.with_fallback(self, publish, options, "fail")
+
+
 def forget(self: Task, *args: Any, **kwargs: Any) -> bool:
     """Drop the claim and the cached result of the call with these arguments.
 
@@ -52,7 +77,15 @@ def forget(self: Task, *args: Any, **kwargs: Any) -> bool:
 
 
 #: What the patch adds to every task.
-ADDED = {"forget": forget, "update_progress": progress.update_progress}
+ADDED = {
+    "async_or_eager": async_or_eager,
+    "async_or_fail": async_or_fail,
+    "delay_or_eager": delay_or_eager,
+    "delay_or_fail": delay_or_fail,
+    "forget": forget,
+    "track": reporting.track,
+    "update_progress": reporting.update_progress,
+}
 
 
 def install() -> None:
@@ -62,6 +95,7 @@ def install() -> None:
         return
     _installed = True
     Task.apply_async = apply_async
+    Task.AsyncResult = overview.named_result
     for name, function in ADDED.items():
         setattr(Task, name, function)
 
@@ -78,6 +112,8 @@ def uninstall() -> None:
             close_runtime(app)
     if Task.apply_async is apply_async:
         Task.apply_async = publish
+    if Task.AsyncResult is overview.named_result:
+        Task.AsyncResult = overview.make_result
     for name, function in ADDED.items():
         if Task.__dict__.get(name) is function:
             delattr(Task, name)

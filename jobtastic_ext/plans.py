@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from .errors import PolicyError, Problem
 from .keys import CallSignature, call_key, key_head
-from .policy import PolicySet, TaskPolicy
+from .policy import PolicySet, Significant, TaskPolicy
 from .policy_nodes import did_you_mean
 from .records import FOREVER
 from .results import unshareable
@@ -26,6 +26,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     policy: TaskPolicy
     signature: CallSignature
     significant: tuple[tuple[str, Callable[[Any], Any] | None], ...] | None
+    #: The arguments on which the duration depends; None: it is the same for every call.
+    estimate_by: tuple[tuple[str, Callable[[Any], Any] | None], ...] | None
     key_prefix: str
     cache_prefix: str
     #: What every key of this task begins with.
@@ -68,17 +70,17 @@ def make_plan(task: Task, policies: PolicySet, settings: Settings) -> Plan | Non
     fresh = milliseconds(policy.cache_duration)
     failure_fresh = milliseconds(policy.failure_cache_duration)
     exclusive = policy.on_duplicate == "serialize"
-    significant = policy.significant_kwargs
     return Plan(
         policy=policy,
         signature=signature_of(task),
-        significant=None
-        if significant is None
-        else tuple((item.name, item.convert) for item in significant),
+        significant=converters(policy.significant_kwargs),
+        estimate_by=converters(policy.estimate_by),
         key_prefix=settings.key_prefix,
         cache_prefix=policy.cache_prefix or task.name,
         key_head=key_head(settings.key_prefix, policy.cache_prefix or task.name),
-        shares=exclusive or bool(herd or fresh or failure_fresh),
+        shares=exclusive
+        or bool(herd or fresh or failure_fresh)
+        or (policy.on_broker_error != "raise" and not task.ignore_result),
         exclusive=exclusive,
         lease=milliseconds(settings.lease),
         herd=herd,
@@ -89,22 +91,29 @@ def make_plan(task: Task, policies: PolicySet, settings: Settings) -> Plan | Non
     )
 
 
+def converters(
+    arguments: Sequence[Significant] | None,
+) -> tuple[tuple[str, Callable[[Any], Any] | None], ...] | None:
+    return None if arguments is None else tuple((item.name, item.convert) for item in arguments)
+
+
 def problems_of(task: Task, policies: PolicySet) -> Iterable[Problem]:
     """Yield what makes the policy impossible for this task."""
     policy = policy_of(task.name, policies)
     if policy is None:
         return
     signature = signature_of(task)
-    for index, item in enumerate(policy.significant_kwargs or ()):
-        if not signature.takes(item.name):
-            takes = ", ".join(f"`{name}`" for name in signature.names) or "none"
-            yield policies.problem(
-                policy.pattern,
-                "significant_kwargs",
-                f"{task.name} takes no argument `{item.name}`; it takes {takes}"
-                + did_you_mean(item.name, signature.names),
-                index=index,
-            )
+    for field in ("significant_kwargs", "estimate_by"):
+        for index, item in enumerate(getattr(policy, field) or ()):
+            if not signature.takes(item.name):
+                takes = ", ".join(f"`{name}`" for name in signature.names) or "none"
+                yield policies.problem(
+                    policy.pattern,
+                    field,
+                    f"{task.name} takes no argument `{item.name}`; it takes {takes}"
+                    + did_you_mean(item.name, signature.names),
+                    index=index,
+                )
     if policy.on_duplicate == "serialize":
         return
     cached = policy.cache_duration is not None or policy.failure_cache_duration is not None

@@ -51,8 +51,8 @@ class _Section(Struct, frozen=True, kw_only=True):
     values: dict[str, Any] = {}
     #: Of the field's key.
     places: dict[str, Place] = {}
-    #: Of each significant argument.
-    items: tuple[Place, ...] = ()
+    #: Of each argument in a field that lists some.
+    items: dict[str, tuple[Place, ...]] = {}
 
     @property
     def unread(self) -> set[str]:
@@ -99,7 +99,7 @@ class PolicySet:
     ) -> Problem:
         """Locate a message at a field of a policy, given by task name or by pattern.
 
-        ``index`` points at one item of ``significant_kwargs``.  A field that the task leaves to
+        ``index`` points at one item of a list of arguments.  A field that the task leaves to
         ``defaults`` is located there, and one written nowhere at the task's name.
         """
         place = self._place(name, field, index)
@@ -117,8 +117,9 @@ class PolicySet:
         section = self._tasks[policy.pattern]
         if field is None:
             return section.place
-        if field == "significant_kwargs" and index is not None and index < len(section.items):
-            return section.items[index]
+        items = section.items.get(field, ())
+        if index is not None and index < len(items):
+            return items[index]
         inherited = self._defaults.places.get(field, section.place)
         return section.places.get(field, inherited)
 
@@ -226,7 +227,7 @@ def _read_section(key: Node, node: Node, report: Report, *, common: bool) -> _Se
         report.expected(node, "a mapping of fields, such as `{cache_duration: 1h}`")
     values: dict[str, Any] = {}
     places: dict[str, Place] = {}
-    items: tuple[Place, ...] = ()
+    items: dict[str, tuple[Place, ...]] = {}
     for name, below in node.entries:
         field = FIELDS.get(name.text)
         if not field:
@@ -238,8 +239,8 @@ def _read_section(key: Node, node: Node, report: Report, *, common: bool) -> _Se
             value = field.read(below, report)
             if value is not UNSET:
                 values[name.text] = value
-            if name.text == "significant_kwargs":
-                items = tuple(item.place for item in below.items)
+            if below.items:
+                items[name.text] = tuple(item.place for item in below.items)
     return _Section(place=key.place, values=values, places=places, items=items)
 
 

@@ -52,6 +52,8 @@ class TaskPolicy(Struct, frozen=True, kw_only=True):
     #: None: failures are not shared.
     failure_cache_duration: float | None = None
     shadow: bool = False
+    #: None: one history of durations for the whole task.
+    estimate_by: tuple[Significant, ...] | None = None
 
 
 _DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(TaskPolicy)}
@@ -169,6 +171,14 @@ FIELDS: dict[str, Field] = {
             read_shadow,
             "Observe only: decide, count and log, but always run.",
             {"type": "boolean"},
+        ),
+        Field(
+            "estimate_by",
+            read_significant,
+            "The arguments on which a run's duration depends, each `name` or `[name, converter]`; "
+            "without it, all calls of the task are estimated alike.",
+            _argument_schema(),
+            common=False,
         ),
     )
 }

@@ -57,7 +57,7 @@ def _seconds(value: float | str) -> float:
         if not match:
             raise _NoDuration(_unit_hint(value))
         value = float(match[1]) * _UNITS[match[2]]
-    if value < 0 or math.isnan(value):
+    if value < 0 or value != value:  # not isnan(), for which a whole number may be too large
         raise _NoDuration
     # Compared before float(): a whole number may be too large for one.
     if value > LONGEST:

@@ -16,7 +16,16 @@ from .errors import ResultsUnavailable
 from .records import Answer, Begin, ClaimCall, Lapse, Release
 from .stores.base import Store
 
-__all__ = ("Outcome", "Results", "Settled", "ask", "start", "withdraw")
+__all__ = (
+    "Outcome",
+    "Results",
+    "Settled",
+    "ask",
+    "is_claimed",
+    "run_instead",
+    "start",
+    "withdrawal",
+)
 
 #: How often a call is settled anew because a result proved to be gone, or final already.
 ATTEMPTS = 5
@@ -137,17 +146,43 @@ def start_copy(store: Store, results: Results, key: str, message: Begin) -> Sett
     return Settled(replace(answer, word="reuse", id=message.task_id), outcome)
 
 
-def withdraw(
-    store: Store, key: str, answer: Answer, call: ClaimCall, give_up: int
-) -> Callable[[], Answer] | None:
-    """Return what lets go of a claim whose message could not be sent; None if none was made.
+def withdrawal(answer: Answer, call: ClaimCall, give_up: int) -> Lapse | Release:
+    """Return what lets go of a call whose message could not be sent.
 
     A message that may still arrive after all is dropped by the worker for `give_up` milliseconds.
     A takeover is left for the next caller instead: the first message may yet be on its way.
     """
     if answer.word == "takeover":
-        return lambda: store.apply(key, Lapse(task_id=answer.id))
-    if answer.word in ("claimed", "refresh"):
-        release = Release(task_id=call.task_id, hold=call.hold, gen=answer.gen, give_up=give_up)
-        return lambda: store.apply(key, release)
-    return None
+        return Lapse(task_id=answer.id, at=answer.at, hold=call.hold)
+    return Release(
+        task_id=call.task_id,
+        hold=call.hold,
+        gen=answer.gen,
+        give_up=give_up,
+        unclaimed=not is_claimed(answer),
+    )
+
+
+def is_claimed(answer: Answer) -> bool:
+    """Whether the call holds the claim, so that others may wait for its id."""
+    return answer.word in ("claimed", "refresh", "takeover")
+
+
+def run_instead(
+    answer: Answer, call: ClaimCall, *, run: str, lease: int, herd: int, give_up: int
+) -> Begin:
+    """Return what a caller asks, as a worker would, before it runs what could not be sent."""
+    bare = answer.word == "takeover"
+    return Begin(
+        task_id=answer.id if bare else call.task_id,
+        run=run,
+        lease=lease,
+        herd=herd,
+        gen=answer.gen,
+        group=call.group,
+        refresh=call.refresh,
+        since=answer.at,
+        bare=bare,
+        give_up=0 if bare else give_up,
+        unclaimed=not is_claimed(answer),
+    )

@@ -150,6 +150,11 @@ class Begin(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="begin", 
     bare: bool = False
     #: The broker says that it delivers this message again.
     redelivered: bool = False
+    #: The message could not be sent, and its sender runs the task.  For so long it is dropped,
+    #: should it arrive all the same.  Answers ``lost`` if it has arrived.
+    give_up: int = 0
+    #: What could not be sent held no claim.
+    unclaimed: bool = False
 
 
 class Finish(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="finish", tag_field="op"):
@@ -184,9 +189,15 @@ class Release(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="releas
     hold: int
     run: str = ""
     gen: str = ""
+    #: The message in hand is the copy that a takeover sent; nobody else frees what was taken over.
+    bare: bool = False
+    #: The id of the run gets no outcome of its own: whoever runs next serves those who wait for it.
+    unserved: bool = False
     #: The message could not be sent.  For so long it is dropped, should it arrive all the same.
     #: Lets go only of what that very message claimed and no worker or other caller has taken up.
     give_up: int = 0
+    #: It held no claim: only the message is given up.
+    unclaimed: bool = False
 
 
 class Ending(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="ending", tag_field="op"):
@@ -203,6 +214,9 @@ class Lapse(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="lapse", 
     """A takeover could not be published: the next caller shall try again.  ``ok`` or ``lost``."""
 
     task_id: str
+    #: When it was taken over, by the answer, and for how long: nobody ends another's takeover.
+    at: int
+    hold: int
 
 
 class Requeue(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="requeue", tag_field="op"):

@@ -1,44 +1,107 @@
-"""What the runtime asks of an app's result backend."""
+"""What the runtime asks of an app's result backend, within a bound of time.
+
+Celery's own reads and writes wait for minutes on a backend that is silent, and try again for many
+seconds on one that refuses.  So there is a second backend object, made of the same settings, whose
+sockets have a timeout and which tries once.  Where sockets take none, a thread keeps the time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cached_property
 from math import ceil, isinf
-from typing import Any
+from typing import Any, TypeVar
 
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import Celery, states
 from celery.app.task import Task
 from celery.backends.base import Backend, DisabledBackend
+from celery.exceptions import BackendStoreError
+from kombu.exceptions import ContentDisallowed, DecodeError, EncodeError
 
+from .bounded import within
+from .circuit import Circuit
 from .errors import ResultsUnavailable
 from .protocol import Outcome
 
 __all__ = ("ResultBackend", "unshareable")
+
+T = TypeVar("T")
+
+#: What concerns one value, and says nothing of the backend.
+ONE_VALUE = (
+    EncodeError,
+    DecodeError,
+    ContentDisallowed,
+    BackendStoreError,
+    TypeError,
+    ValueError,
+)
 
 #: Set while a policy task is published; see `ResultBackend.unsubscribed`.
 _unsubscribed: ContextVar[bool] = ContextVar("jobtastic_unsubscribed", default=False)
 
 
 class ResultBackend:
-    """Reads, keeps and writes results by an app's own result backend."""
+    """Reads, keeps and writes results in an app's result backend, each within `timeout` seconds.
 
-    def __init__(self, app: Celery) -> None:
-        self._app = app
+    Every method raises `ResultsUnavailable` for whatever the backend's driver raises, and at once
+    during an outage.
+    """
+
+    def __init__(self, app: Celery, timeout: float) -> None:
+        self._app, self._timeout = app, timeout
+        self.circuit = Circuit(
+            "the result backend",
+            self._probe,
+            consequence="results and progress are not read or written meanwhile",
+        )
+
+    @property
+    def is_down(self) -> bool:
+        """Whether the backend has failed to answer, and has not been seen to answer since."""
+        return self.circuit.is_open
+
+    @cached_property
+    def _backend(self) -> Backend:
+        return hasten(self._app._get_backend(), self._timeout)
+
+    def ask(self, question: Callable[[Backend], T], what: str) -> T:
+        """Return what `question(backend)` returns; `what` says in an error what was asked."""
+        if self.circuit.is_open:
+            raise ResultsUnavailable(f"{what}: the result backend is not answering")
+        try:
+            answer = self._bounded(lambda: question(self._backend))
+        except ONE_VALUE as error:
+            raise ResultsUnavailable(f"{what}: {error}") from error
+        except Exception as error:
+            self.circuit.failed(error)
+            raise ResultsUnavailable(f"{what}: {error}") from error
+        self.circuit.succeeded()
+        return answer
+
+    def _bounded(self, function: Callable[[], T]) -> T:
+        if keeps_time(self._backend):
+            return function()
+        return within(self._timeout, function, lambda _: None)
+
+    def _probe(self) -> None:
+        self._bounded(lambda: self._backend._get_task_meta_for("jobtastic-probe"))
+
+    def close(self) -> None:
+        """Stop asking whether the backend is back."""
+        self.circuit.close()
 
     def outcome(self, task_id: str) -> Outcome | None:
-        """Return how the task ended; None while it has not, or if the result is gone.
-
-        Raises `ResultsUnavailable` for whatever the backend's driver raises.
-        """
-        try:
-            # Not `AsyncResult`, whose cache would show a result that has been deleted, and not
-            # `get_task_meta`, which retries for ever with result_backend_always_retry.
-            meta = self._app.backend._get_task_meta_for(task_id)
-        except Exception as error:
-            raise ResultsUnavailable(f"cannot read the result of {task_id}: {error}") from error
+        """Return how the task ended; None while it has not, or if the result is gone."""
+        # Not `AsyncResult`, whose cache would show a result that has been deleted, and not
+        # `get_task_meta`, which retries for ever with result_backend_always_retry.
+        meta = self.ask(
+            lambda backend: backend._get_task_meta_for(task_id),
+            f"cannot read the result of {task_id}",
+        )
         state, value = meta["status"], meta["result"]
         if state not in states.READY_STATES:
             return None
@@ -50,21 +113,17 @@ class ResultBackend:
 
     def keep(self, task_id: str, seconds: float) -> None:
         """Let a result live at least so long, where the backend can change its expiry."""
-        backend = self._app.backend
-        expires = backend.expires
-        if not expires or seconds <= expires or not hasattr(backend, "get_key_for_task"):
-            return
-        key = backend.get_key_for_task(task_id)
-        if not isinf(seconds):
-            backend.expire(key, ceil(seconds))
-        elif hasattr(backend.client, "persist"):
-            backend.client.persist(key)
-        else:
-            backend.expire(key, 0)  # memcached: no expiry
+        self.ask(
+            lambda backend: stretch(backend, task_id, seconds),
+            f"cannot stretch the expiry of the result of {task_id}",
+        )
 
-    def fail(self, task_id: str, error: BaseException) -> None:
-        """Record that the task will never run, so that nobody waits for it."""
-        self._app.backend.store_result(task_id, error, states.FAILURE)
+    def store(self, task_id: str, value: Any, state: str, traceback: str | None = None) -> None:
+        """Record how a task ended that no worker has run, so that nobody waits for it."""
+        self.ask(
+            lambda backend: backend.store_result(task_id, value, state, traceback),
+            f"cannot store the result of {task_id}",
+        )
 
     def pass_on(self, task_id: str, ids: Iterable[str]) -> None:
         """Give others the outcome of `task_id`, those that have none of their own."""
@@ -73,7 +132,7 @@ class ResultBackend:
             return
         for other in ids:
             if self.outcome(other) is None:
-                self._app.backend.store_result(other, outcome.value, outcome.meta["status"])
+                self.store(other, outcome.value, outcome.meta["status"])
 
     @contextmanager
     def unsubscribed(self) -> Iterator[None]:
@@ -95,6 +154,41 @@ class ResultBackend:
     def restore(self) -> None:
         """Undo what `unsubscribed` did to the backend of this thread."""
         self._app.backend.__dict__.pop("on_task_call", None)
+
+
+def hasten(backend: Backend, timeout: float) -> Backend:
+    """Make a backend object try once, and wait for its sockets no longer than `timeout`."""
+    backend.always_retry = False
+    backend.retry_policy = {**backend.retry_policy, "max_retries": 0}
+    connparams = getattr(backend, "connparams", None)
+    if connparams is None:
+        return backend
+    bounds: dict[str, Any] = {"socket_timeout": timeout}
+    if "socket_connect_timeout" in connparams or "hosts" in connparams:  # not for a unix socket
+        bounds["socket_connect_timeout"] = timeout
+    connparams.update(bounds, retry_on_timeout=False)
+    options = backend._transport_options
+    sentinels = {**(options.get("sentinel_kwargs") or {}), **bounds}
+    backend._transport_options = {**options, "sentinel_kwargs": sentinels}
+    return backend
+
+
+def keeps_time(backend: Backend) -> bool:
+    """Whether `hasten` is enough: one server, whose sockets have a timeout."""
+    return type(backend).__name__ in ("RedisBackend", "DisabledBackend")
+
+
+def stretch(backend: Backend, task_id: str, seconds: float) -> None:
+    expires = backend.expires
+    if not expires or seconds <= expires or not hasattr(backend, "get_key_for_task"):
+        return
+    key = backend.get_key_for_task(task_id)
+    if not isinf(seconds):
+        backend.expire(key, ceil(seconds))
+    elif hasattr(backend.client, "persist"):
+        backend.client.persist(key)
+    else:
+        backend.expire(key, 0)  # memcached: no expiry
 
 
 def is_loss(error: Exception) -> bool:

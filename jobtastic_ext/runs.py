@@ -17,7 +17,8 @@ from celery.app.task import Context, Task
 from celery.exceptions import Ignore, Reject, Retry
 from msgspec.structs import asdict, replace
 
-from .calls import log_decision
+from . import reporting
+from .decisions import log_decision
 from .endings import Run
 from .errors import ArgumentNotEncodable, DuplicateCall, StoreError
 from .messages import HEADER, RUN, Header, read_header, traced
@@ -103,6 +104,7 @@ class Message:
 
     def run(self, body: Callable[..., Any]) -> Any:
         """Return the value of the run, or that of the run it shares."""
+        body = self.shown(body)
         if ignores_result(self.task, self.request) and not self.plan.exclusive:
             return body(*self.args, **self.kwargs)  # sent by name, and nobody could share it
         try:
@@ -137,8 +139,21 @@ class Message:
             if self.plan.policy.on_store_error == "raise":
                 raise
             self.log("runs", f"unshared: {error}")
-            return body(*self.args, **self.kwargs)
+            return self.run_unshared(message, body)
         return self.carry_out(settled, message, body)
+
+    def shown(self, body: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a body that shows when it begins, and nothing any more when it is over."""
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            key = getattr(self, "key", "")
+            reporting.start(self.runtime, self.plan, self.task, self.request, args, kwargs, key)
+            try:
+                return body(*args, **kwargs)
+            finally:
+                reporting.stop(self.request)
+
+        return run
 
     def carry_out(self, settled: Settled, message: Begin, body: Callable[..., Any]) -> Any:
         answer, outcome = settled.answer, settled.outcome
@@ -157,7 +172,7 @@ class Message:
             self.log("dropped", "it has run already")
             raise Ignore
         if answer.word == "follow":
-            return self.follow(answer, body)
+            return self.follow(answer, message, body)
         assert outcome is not None
         self.log("reused", f"the outcome of task {answer.id}")
         if outcome.failed:
@@ -175,7 +190,14 @@ class Message:
         run.end()
         return value
 
-    def follow(self, answer: Answer, body: Callable[..., Any]) -> Any:
+    def run_unshared(self, message: Begin, body: Callable[..., Any]) -> Any:
+        """Run whatever the store says, and see that nobody joins this message afterwards."""
+        run = Run(self.runtime, self.plan, self.key, message, self.header.gen)
+        run.unsure = True
+        setattr(self.request, RUN, run)
+        return self.run_body(run, body)
+
+    def follow(self, answer: Answer, message: Begin, body: Callable[..., Any]) -> Any:
         """Put the message back for a while, so that no slot is held and no state changes."""
         other, own = answer.id, answer.id == self.request.id
         displaced = self.header.gen == answer.gen  # it had the claim, and another one ran first
@@ -196,14 +218,14 @@ class Message:
             self.put_back(countdown, header)
         except Exception as error:  # noqa: BLE001 - better twice than never
             self.log("runs", f"it could not be put back: {error!r}", logging.WARNING)
-            return body(*self.args, **self.kwargs)
+            return self.run_unshared(message, body)
         self.log("waits", f"task {other} is running", logging.INFO if not looks else logging.DEBUG)
         raise Ignore
 
     def put_back(self, countdown: float, header: Header) -> None:
         """Publish this very message again: same id, callbacks, chord and retries."""
         request = self.request
-        if self.runtime.broker == "amqp":
+        if self.runtime.broker.kind == "amqp":
             countdown = max(countdown, 1.0)  # quorum queues delay by whole seconds
         signature = self.task.signature_from_request(
             request,

@@ -7,21 +7,29 @@ import os
 import threading
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from celery import Celery
 from celery.app.task import Task
 from kombu.utils import symbol_by_name
 
 from . import signals
+from .aftermath import Aftermath
 from .breaker import GuardedStore
+from .broker import Broker
 from .errors import Problem, StoreError
+from .features.ticker import Ticker
+from .histories import Histories
 from .plans import Plan, make_plan, policy_of, problems_of
 from .policy import PolicySet, TaskPolicy, load_policy
 from .policy_nodes import did_you_mean
 from .results import ResultBackend
 from .settings import read_settings
 from .stores import open_store
+from .writers import Writer, open_writer
+
+if TYPE_CHECKING:
+    from .stores.redis_queues import RedisQueues
 
 __all__ = ("ATTRIBUTE", "Runtime", "close_runtime", "is_enabled", "publish", "runtime_of")
 
@@ -53,13 +61,22 @@ class Runtime:
         self.app = app
         self.settings = read_settings(app.conf)
         self.policies = load_policy(self.settings.policy, further=self._problems)
-        self.results = ResultBackend(app)
-        store = open_store(
+        settings = self.settings
+        self.results = ResultBackend(app, min(settings.store_timeout, settings.publish_timeout / 2))
+        #: What the store leaves of a call's deadline, but some of it in any case.
+        left = settings.publish_timeout - settings.store_timeout
+        self.broker = Broker(app, max(left, settings.publish_timeout / 4))
+        #: The store without its circuit breaker.
+        self.direct_store = store = open_store(
             self.settings.store,
             timeout=self.settings.store_timeout,
             **self.settings.store_options,
         )
         self.store = GuardedStore(store, "the store of claims", self._store_failed)
+        self.owed_to_store = Aftermath()
+        self.owed_to_results = Aftermath()
+        self.histories = Histories(self.store, self.settings.key_prefix)
+        self.ticker = Ticker()
         self.wrapped: dict[str, Any] = {}
         self._plans: dict[str, Plan | None] = {}
 
@@ -71,15 +88,29 @@ class Runtime:
             plan = self._plans[task.name] = make_plan(task, self.policies, self.settings)
             return plan
 
-    @property
-    def results_share_store(self) -> bool:
-        """Whether the result backend is the server that the store is on."""
-        return bool(self.app.conf.result_backend == self.settings.store)
+    @cached_property
+    def broker_shares_store(self) -> bool:
+        """Whether the broker is the server that the store is on."""
+        urls = self.app.conf.broker_write_url or self.app.conf.broker_url or ""
+        first = urls if isinstance(urls, str) else next(iter(urls), "")
+        return server_of(first) == server_of(self.settings.store)
 
     @cached_property
-    def broker(self) -> str:
-        """What kind of broker it is: ``redis``, ``amqp`` and so on."""
-        return str(self.app.connection_for_write().transport.driver_type)
+    def writer(self) -> Writer:
+        """What writes progress to the result backend."""
+        return open_writer(self.app, self.settings, self.results.circuit)
+
+    @cached_property
+    def queues(self) -> RedisQueues | None:
+        """The broker, if its queues can be looked at."""
+        settings = self.settings
+        if settings.queues is None:
+            return None
+        from .stores.redis_queues import RedisQueues  # the driver, only where Redis is used
+
+        return RedisQueues(
+            settings.queues, timeout=settings.store_timeout, **settings.queues_options
+        )
 
     def warnings(self) -> list[str]:
         """Return what is no mistake but will surprise, each with its place in the policy."""
@@ -115,9 +146,17 @@ def idle_fields(policy: TaskPolicy) -> list[str]:
     idle = []
     if policy.memleak_threshold is not None:
         idle.append("memleak_threshold")
-    if policy.on_broker_error != "raise":
-        idle.append("on_broker_error")
     return idle
+
+
+def server_of(url: str) -> tuple[str, str]:
+    """Return what tells one server from another: its hosts and ports, or its path."""
+    scheme, _, rest = url.partition("://")
+    place = rest.rpartition("@")[2].partition("?")[0]
+    if "socket" in scheme or "sqlite" in scheme:
+        return "file", place
+    hosts = place.partition("/")[0].partition(";")[0].replace("localhost", "127.0.0.1")
+    return "host", hosts if ":" in hosts else f"{hosts}:6379"
 
 
 def runtime_of(app: Celery) -> Runtime | None:
@@ -159,5 +198,13 @@ def close_runtime(app: Celery) -> None:
     delattr(app, ATTRIBUTE)
     if runtime.keeper is not None:
         runtime.keeper.stop()
+    runtime.ticker.close()
+    for name in ("writer", "queues"):
+        if runtime.__dict__.get(name) is not None:
+            runtime.__dict__[name].close()
     runtime.results.restore()
+    runtime.results.close()
+    runtime.owed_to_store.close()
+    runtime.owed_to_results.close()
+    runtime.broker.close()
     runtime.store.close()

@@ -24,6 +24,10 @@ REDIS_SCHEMES = ("redis", "rediss", "redis+socket", "socket", "sentinel")
 #: Brokers that exist on one machine only, so that a file is shared as far as they are.
 LOCAL_BROKERS = ("memory", "filesystem", "sqla+sqlite", "sqlalchemy+sqlite")
 
+#: Celery's settings for what its URLs cannot carry.
+BACKEND_OPTIONS = ("result_backend_transport_options", "redis_backend_use_ssl")
+BROKER_OPTIONS = ("broker_transport_options", "broker_use_ssl")
+
 #: What a key may begin with: safe in every store, and easy to find with ``SCAN``.
 PREFIX = re.compile(r"[A-Za-z0-9_.:{}-]{1,100}")
 
@@ -43,12 +47,18 @@ class Settings(Struct, frozen=True, kw_only=True):
     store: str
     #: Options for the store that its URL cannot carry.
     store_options: Mapping[str, Any]
+    #: URL of the result backend, if it is Redis, and its options.
+    results: str | None = None
+    results_options: Mapping[str, Any] = {}
+    #: The same of the broker.
+    queues: str | None = None
+    queues_options: Mapping[str, Any] = {}
     key_prefix: str = "jobtastic"
     #: How long a running claim outlives its worker.
     lease: float = 30.0
     #: Longest that one store call may take.
     store_timeout: float = 0.5
-    #: Longest that a call which could not be sent waits for its mark in the result backend.
+    #: Longest that a call of a policy task waits for store, broker and result backend together.
     publish_timeout: float = 1.0
 
 
@@ -76,6 +86,8 @@ def read_settings(conf: Conf) -> Settings:
     lease = ask("jobtastic_lease", 30.0, _seconds)
     store_timeout = ask("jobtastic_store_timeout", 0.5, _seconds)
     publish_timeout = ask("jobtastic_publish_timeout", 1.0, _seconds)
+    results, results_options = _redis(conf, "result_backend", BACKEND_OPTIONS)
+    queues, queues_options = _redis(conf, "broker_url", BROKER_OPTIONS)
     store = ""
     options: dict[str, Any] = {}
     try:
@@ -88,6 +100,10 @@ def read_settings(conf: Conf) -> Settings:
         policy=policy,
         store=store,
         store_options=options,
+        results=results,
+        results_options=results_options,
+        queues=queues,
+        queues_options=queues_options,
         key_prefix=key_prefix,
         lease=lease,
         store_timeout=store_timeout,
@@ -125,15 +141,29 @@ def _store(conf: Conf) -> tuple[str, dict[str, Any]]:
         raise ConfigurationError(
             f"jobtastic_store is {chosen!r}; expected a URL such as redis://localhost/2"
         )
-    options: dict[str, Any] = {}
     if chosen == backend:
-        transport = conf.get("result_backend_transport_options") or {}
-        ssl = conf.get("redis_backend_use_ssl")
-    elif chosen == broker:
-        transport = conf.get("broker_transport_options") or {}
-        ssl = conf.get("broker_use_ssl")
-    else:
-        return chosen, options
+        return _with_options(chosen, conf, *BACKEND_OPTIONS)
+    if chosen == broker:
+        return _with_options(chosen, conf, *BROKER_OPTIONS)
+    return chosen, {}
+
+
+def _redis(conf: Conf, name: str, options: tuple[str, str]) -> tuple[str | None, dict[str, Any]]:
+    """Return one of Celery's own URLs, with its options, if it is Redis."""
+    found = _url(conf, name)
+    if found is None or scheme(found) not in REDIS_SCHEMES:
+        return None, {}
+    if scheme(found) != "sentinel":
+        found = found.partition(";")[0]  # of a broker's alternatives, the first
+    return _with_options(found, conf, *options)
+
+
+def _with_options(
+    chosen: str, conf: Conf, transport_setting: str, ssl_setting: str
+) -> tuple[str, dict[str, Any]]:
+    """Return Celery's URL of a Redis, and what else its clients are given."""
+    options: dict[str, Any] = {}
+    transport, ssl = conf.get(transport_setting) or {}, conf.get(ssl_setting)
     for name in ("master_name", "sentinel_kwargs"):
         if name in transport:
             options[name] = transport[name]

@@ -2,7 +2,7 @@
 
 All are `celery.utils.dispatch.Signal`.  A handler that raises is logged and changes nothing.
 The sender is the task; that of `store_failed`, which concerns every task, is the app.
-`broker_failed` and `memory_leak_detected` are not sent by this version.
+`memory_leak_detected` is not sent by this version.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ call_cached = Signal(name="call_cached", providing_args={"task_id", "key", "args
 #: A new run was started to replace a cached result.  `task_id` is the new run's.
 call_refreshed = Signal(name="call_refreshed", providing_args={"task_id", "key", "args", "kwargs"})
 
-#: A message could not be sent.  Provides `task_id`, `key`, `exception`.
+#: A message could not be sent.  Provides `task_id`, `key` (empty for a task without a policy) and
+#: `exception`.
 broker_failed = Signal(name="broker_failed", providing_args={"task_id", "key", "exception"})
 
 #: The store of claims did not answer.  Provides `key`, `exception`.

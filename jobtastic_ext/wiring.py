@@ -9,6 +9,7 @@ from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import signals
 from celery.utils.dispatch import Signal
 
+from . import reporting
 from .endings import end, succeed
 from .leases import Keeper
 from .runtime import Runtime, runtime_of
@@ -31,14 +32,24 @@ def on_received(sender: Any, request: Any, **_: Any) -> None:
         keeper_of(runtime).receive(request)
 
 
+def on_prerun(sender: Any, **_: Any) -> None:
+    runtime = runtime_of(sender.app)
+    if runtime is not None:
+        reporting.begin(runtime, sender)
+
+
 def on_success(sender: Any, **_: Any) -> None:
     succeed(sender)
+    runtime = runtime_of(sender.app)
+    if runtime is not None:
+        reporting.learn(runtime, sender)
 
 
 def on_postrun(sender: Any, state: str | None = None, retval: Any = None, **_: Any) -> None:
     runtime = runtime_of(sender.app)
     if runtime is not None:
         end(runtime, sender, state, retval)
+        reporting.end(runtime, sender, state, retval)
 
 
 def on_failure(sender: Any, task_id: str, exception: BaseException, **_: Any) -> None:
@@ -65,6 +76,7 @@ def on_shutdown(sender: Any, **_: Any) -> None:
 #: Strong references: Celery's signals keep weak ones, and a handler must not vanish.
 TABLE: tuple[tuple[Signal, Handler], ...] = (
     (signals.task_received, on_received),
+    (signals.task_prerun, on_prerun),
     (signals.task_success, on_success),
     (signals.task_postrun, on_postrun),
     (signals.task_failure, on_failure),

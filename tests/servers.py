@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import NoReturn
 
@@ -224,3 +224,92 @@ class SilentServer:
 
     def url(self, db: int = 0) -> str:
         return f"redis://{LOOPBACK}:{self.port}/{db}"
+
+
+class Proxy:
+    """Stands before a server, and can refuse, stay silent, or answer late, from one call on."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._lock = threading.Lock()
+        self._pairs: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+        self._listener: socket.socket | None = None
+        self._delay = 0.0
+        self._silent = threading.Event()
+        self._ended = threading.Event()
+        self.port = free_port()
+
+    def __enter__(self) -> Proxy:
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self.refuse()
+        for thread in self._threads:
+            thread.join(10)
+
+    def open(self) -> None:
+        """Let everything through."""
+        self._delay = 0.0
+        self._silent.clear()
+        if self._listener is None:
+            self._listener = socket.create_server((LOOPBACK, self.port), backlog=200)
+            self._start(self._accept, self._listener)
+
+    def refuse(self) -> None:
+        """Close every connection, and accept no more."""
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+        with self._lock:
+            pairs, self._pairs = self._pairs, []
+        for end in pairs:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def be_silent(self) -> None:
+        """Accept, and let nothing through."""
+        self._silent.set()
+
+    def be_slow(self, seconds: float) -> None:
+        """Let answers through so much later."""
+        self._delay = seconds
+
+    def url(self, db: int = 0) -> str:
+        return f"redis://{LOOPBACK}:{self.port}/{db}"
+
+    def _start(self, function: Callable[..., None], *arguments: object) -> None:
+        thread = threading.Thread(target=function, args=arguments, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                near = listener.accept()[0]
+                far = socket.create_connection((LOOPBACK, self._target), timeout=10)
+            except OSError:
+                return
+            far.settimeout(None)
+            with self._lock:
+                self._pairs += [near, far]
+            self._start(self._pump, near, far, False)
+            self._start(self._pump, far, near, True)
+
+    def _pump(self, source: socket.socket, sink: socket.socket, answers: bool) -> None:
+        try:
+            while data := source.recv(65536):
+                while self._silent.is_set() and not self._ended.is_set():
+                    time.sleep(0.01)
+                if answers and self._delay:
+                    self._ended.wait(self._delay)
+                sink.sendall(data)
+        except OSError:
+            pass
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)

@@ -63,6 +63,10 @@ def requeue(name: str, attempt: int, run: str = "") -> Requeue:
     return Requeue(task_id=name, run=run or f"{name}.1", hold=ms(HOLD), attempt=attempt)
 
 
+def lapse(name: str, at: float = 0) -> Lapse:
+    return Lapse(task_id=name, at=ms(at), hold=ms(HOLD))
+
+
 def renew(name: str, run: str = "") -> Renew:
     return Renew(task_id=name, run=run or f"{name}.1", lease=ms(LEASE))
 
@@ -99,7 +103,7 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
     "a dead run is published anew under its id": [
         *RAN,
         (31, call("b"), "takeover a ga"),
-        (32, call("c"), "joined a ga"),
+        (32, call("c"), "ending a ga"),  # it looks whether the run has ended after all
         (33, begin("a", "ga", run="a.2"), "run  ga"),
         (34, finish("a", run="a.2", fresh=100), "ok"),
         (35, call("d"), "cached a ga"),
@@ -112,11 +116,45 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
     "a takeover that was not published is tried again": [
         *RAN,
         (31, call("b"), "takeover a ga"),
-        (32, Lapse(task_id="a"), "ok"),
+        (32, lapse("a", at=31), "ok"),
         (33, call("c"), "takeover a ga"),
     ],
-    "a run that has begun does not lapse": [*RAN, (2, Lapse(task_id="a"), "lost")],
-    "nobody lapses for another": [(0, call("a"), "claimed a ga"), (1, Lapse(task_id="b"), "lost")],
+    "a run that has begun does not lapse": [*RAN, (2, lapse("a", at=31), "lost")],
+    "nobody lapses for another": [(0, call("a"), "claimed a ga"), (1, lapse("b"), "lost")],
+    "a takeover is ended by nobody else": [
+        *RAN,
+        (31, call("b"), "takeover a ga"),
+        (631, call("c"), "takeover a ga"),  # the first one's message is lost, it seems
+        (632, lapse("a", at=31), "lost"),
+        (633, call("d"), "ending a ga"),
+        (634, lapse("a", at=631), "ok"),
+    ],
+    "the first message of a takeover frees nothing": [
+        (0, call("a"), "claimed a ga"),
+        (600, call("b"), "takeover a ga"),
+        (601, release("a"), "lost"),  # it has expired, and the copy has not
+        (602, call("c"), "ending a ga"),
+        (603, release("a", bare=True), "ok"),  # the copy was revoked
+        (604, call("c"), "claimed c gc"),
+    ],
+    "who joined a run that was taken for dead looks whether it has ended": [
+        *RAN,
+        (31, call("b"), "takeover a ga"),
+        (32, call("c"), "ending a ga"),
+        (33, call("c", gone="a"), "claimed c gc"),
+    ],
+    "what could not be sent leaves alone the run that it displaced": [
+        (0, call("a"), "claimed a ga"),
+        (1, begin("a", "ga", lease=300), "run  ga"),
+        (61, call("b"), "claimed b gb"),  # past its herd
+        (62, release("b", gen="gb", give_up=60), "ok"),
+        (63, call("c"), "claimed c gc"),  # and not a once more, beside itself
+    ],
+    "a forgotten claim is not taken over": [
+        *RAN,
+        (31, Forget(), "ok"),
+        (32, call("b"), "claimed b gb"),
+    ],
     "the same id sent anew joins itself": [
         (0, call("a"), "claimed a ga"),
         (1, call("a", gen="g2"), "joined a ga"),
@@ -297,7 +335,7 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
         *RAN,
         (2, call("b", refresh=True), "claimed b gb"),
         (31, call("c"), "takeover a ga"),
-        (32, call("d"), "joined a ga"),
+        (32, call("d"), "ending a ga"),
     ],
     "a refresh leaves to others what they wait for": [
         *RAN,
@@ -508,6 +546,35 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
         (602, begin("a", "ga"), "run  ga"),
     ],
     # forget()
+    "given up: it runs at its sender, and the message is dropped": [
+        (0, call("a"), "claimed a ga"),
+        (1, begin("a", "ga", give_up=ms(60)), "run  ga"),
+        (2, begin("a", "ga", run="a.2"), "dropped a ga"),
+        (3, call("b"), "joined a ga"),
+        (4, finish("a", failed=True), "ok"),
+        (5, begin("a", "ga", run="a.2"), "dropped a ga"),
+        (6, call("b"), "claimed b gb"),
+    ],
+    "given up: not if the message has arrived": [*RAN, (2, begin("a", "ga", give_up=9), "lost")],
+    "given up: nor if it has run": [*CACHED, (3, begin("a", "ga", give_up=9), "lost")],
+    "given up: nor if another caller has sent it": [
+        (0, call("a"), "claimed a ga"),
+        (600, call("b"), "takeover a ga"),
+        (601, begin("a", "ga", give_up=9), "lost"),
+    ],
+    "given up: a message that held no claim shares what runs": [
+        *RAN,
+        (2, begin("b", "gb", give_up=ms(60), unclaimed=True), "follow a ga"),
+        (3, begin("b", "gb"), "dropped b gb"),
+    ],
+    "given up: a message that held no claim": [
+        *RAN,
+        (2, release("b", give_up=60, gen="gb", unclaimed=True), "ok"),
+        (3, begin("b", "gb"), "dropped b gb"),
+        (4, release("a", give_up=60, gen="ga", unclaimed=True), "lost"),
+        (5, finish("a", fresh=100), "ok"),
+        (6, release("a", give_up=60, gen="ga", unclaimed=True), "lost"),
+    ],
     "forget: drops the result": [*CACHED, (3, Forget(), "ok"), (4, call("b"), "claimed b gb")],
     "forget: drops the claim": [*RAN, (3, Forget(), "ok"), (4, finish("a", fresh=100), "lost")],
     "forget: there was nothing": [(0, Forget(), "lost")],
@@ -565,7 +632,7 @@ def test_whoever_loses_the_claim_is_remembered(
     assert list(claim.holder.orphans) == orphans
 
 
-def test_who_lost_the_claim_is_served_at_the_end_or_taken_over() -> None:
+def test_who_lost_the_claim_is_served_by_whoever_runs_next() -> None:
     claim, _ = step(call("a"), EMPTY, 0)
     claim, _ = step(begin("b"), claim, 1)
     served, answer = step(finish("b"), claim, 2)
@@ -574,8 +641,21 @@ def test_who_lost_the_claim_is_served_at_the_end_or_taken_over() -> None:
     failed, answer = step(release("b", run="b.1"), claim, 2)
     assert answer.word == "ok"
     again, answer = step(call("c"), failed, 3)
-    assert (answer.word, answer.id) == ("takeover", "a")
+    assert (answer.word, answer.id) == ("claimed", "c"), "a may be running yet"
     assert again.holder is not None
+    assert again.holder.orphans == ("a",)
+
+
+@pytest.mark.parametrize("ends", [Forget(), release("a", run="a.1", unserved=True)])
+def test_who_waits_for_an_id_that_is_given_up_is_served_by_the_next_run(ends: Operation) -> None:
+    claim, _ = step(call("a"), EMPTY, 0)
+    claim, _ = step(begin("a", "ga"), claim, 1)
+    claim, answer = step(ends, claim, 2)
+    assert answer.word == "ok"
+    claim, answer = step(call("b"), claim, 3)
+    assert (answer.word, answer.id) == ("claimed", "b")
+    claim, _ = step(begin("b", "gb"), claim, 4)
+    assert step(finish("b"), claim, 5)[1].ids == ("a",)
 
 
 def test_orphans_are_limited() -> None:
@@ -589,7 +669,7 @@ def test_orphans_are_limited() -> None:
 
 def test_an_unchanged_claim_is_equal_so_that_no_store_writes_it() -> None:
     claim, _ = step(call("a"), EMPTY, 0)
-    for operation in (call("b"), call("b", hold=0), release("b"), renew("b"), Lapse(task_id="b")):
+    for operation in (call("b"), call("b", hold=0), release("b"), renew("b"), lapse("b")):
         assert step(operation, claim, 1)[0] == claim
 
 

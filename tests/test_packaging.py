@@ -20,7 +20,7 @@ EXAMPLES = sorted((ROOT / "config_examples").rglob("*.y*ml"))
 #: Files of the package that are not Python, which a wheel easily forgets.
 DATA = {
     path.relative_to(ROOT).as_posix()
-    for pattern in ("py.typed", "**/*.lua", "**/*.sql", "**/*.yaml")
+    for pattern in ("py.typed", "**/*.lua", "**/*.sql", "**/*.yaml", "static/**/*.*")
     for path in PACKAGE.glob(pattern)
 }
 

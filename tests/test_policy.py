@@ -488,7 +488,7 @@ def test_thresholds_are_numbers_of_mb(load: Load, written: str) -> None:
             "3:5: unknown field `zzz`, expected one of: significant_kwargs, "
             "herd_avoidance_timeout, cache_duration, cache_prefix, memleak_threshold, "
             "on_broker_error, on_store_error, on_duplicate, stale_while_revalidate, "
-            "failure_cache_duration, shadow",
+            "failure_cache_duration, shadow, estimate_by",
         ),
         (
             "divide: {cache_duration: 1h}",
@@ -1004,6 +1004,12 @@ WORDS = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("number", [10**400, -(10**400)])
+def test_a_whole_number_too_large_for_a_float(number: int) -> None:
+    with pytest.raises(PolicyError):
+        load_policy({"tasks": {"a": {"herd_avoidance_timeout": number}}})
+
+
 def only_policy_errors(source: Any) -> None:
     try:
         load_policy(source)
@@ -1076,7 +1082,7 @@ def test_the_schema_names_every_field_and_its_default() -> None:
     common = schema["properties"]["defaults"]["properties"]
     names = [field.name for field in msgspec.structs.fields(TaskPolicy)]
     assert ["pattern", *every] == names
-    assert set(every) - set(common) == {"significant_kwargs", "cache_prefix"}
+    assert set(every) - set(common) == {"significant_kwargs", "cache_prefix", "estimate_by"}
     assert {name: part.get("default", "none") for name, part in every.items()} == {
         "significant_kwargs": "none",
         "herd_avoidance_timeout": 60,
@@ -1089,6 +1095,7 @@ def test_the_schema_names_every_field_and_its_default() -> None:
         "stale_while_revalidate": 0,
         "failure_cache_duration": -1,
         "shadow": False,
+        "estimate_by": "none",
     }
     assert every["on_broker_error"]["enum"] == ["raise", "eager", "fail"]
     assert all(part["description"] for part in every.values())

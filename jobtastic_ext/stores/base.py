@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from ..records import Answer, Claim, Operation
 
@@ -35,6 +36,21 @@ class Store(ABC):
         A store whose clock is not that of this machine has to do it in one step of its own.
         """
         return self.read(key), time.time_ns() // 1_000_000
+
+    def load(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Return the small values under `keys`, None for what is not there, in their order.
+
+        They live apart from the claims and mean nothing to the store.  A store that does not keep
+        any leaves this and `swap` as they are here.
+        """
+        return [None] * len(keys)
+
+    def swap(self, key: str, old: bytes | None, new: bytes, ttl: int) -> bool:
+        """Put `new` under `key` for `ttl` milliseconds, if `old` is there now (None: nothing is).
+
+        Atomic.  Returns whether it was done.
+        """
+        return True
 
     @abstractmethod
     def ping(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ..claims import EMPTY, expiry, prune, step
 from ..records import Answer, Claim, Operation
@@ -52,6 +52,21 @@ class MemoryStore(Store):
             claim = memory.load(key, self._clock())
         return None if claim == EMPTY else claim
 
+    def load(self, keys: Sequence[str]) -> list[bytes | None]:
+        memory = self._current()
+        with memory.lock:
+            now = self._clock()
+            return [memory.value(key, now) for key in keys]
+
+    def swap(self, key: str, old: bytes | None, new: bytes, ttl: int) -> bool:
+        memory = self._current()
+        with memory.lock:
+            now = self._clock()
+            if memory.value(key, now) != old:
+                return False
+            memory.keep(key, new, now, now + ttl)
+            return True
+
     def ping(self) -> None:
         """Return: memory answers always."""
 
@@ -71,6 +86,8 @@ class _Memory:
         self.pid = os.getpid()
         self.lock = threading.Lock()
         self._claims: dict[str, Claim] = {}
+        #: Value and the time of its end.
+        self._values: dict[str, tuple[bytes, int]] = {}
         self._changes = 0
 
     def load(self, key: str, now: int) -> Claim:
@@ -82,9 +99,21 @@ class _Memory:
             self._claims[key] = claim
         else:
             self._claims.pop(key, None)
+        self._sweep(now)
+
+    def value(self, key: str, now: int) -> bytes | None:
+        value, expires = self._values.get(key, (None, 0))
+        return value if now < expires else None
+
+    def keep(self, key: str, value: bytes, now: int, expires: int) -> None:
+        self._values[key] = value, expires
+        self._sweep(now)
+
+    def _sweep(self, now: int) -> None:
         self._changes += 1
         if self._changes % SWEEP_EVERY == 0:
             self._claims = {k: c for k, c in self._claims.items() if now < expiry(c)}
+            self._values = {k: v for k, v in self._values.items() if now < v[1]}
 
 
 #: The stores that URLs named, for as long as the process runs.

@@ -46,7 +46,7 @@ from ..records import (
 from .base import Store
 from .foreign import ForeignValues
 
-__all__ = ("RedisStore",)
+__all__ = ("RedisServer", "RedisStore", "Script")
 
 encode = msgspec.json.Encoder().encode
 decode = msgspec.json.Decoder(Claim).decode
@@ -75,10 +75,11 @@ SCRIPTS = {
     Forget: Script.load("record", "forget"),
 }
 READ = Script.load("record", "read")
+SWAP = Script.load("swap")
 
 
-class RedisStore(Store):
-    """Claims on the servers that `url` names; one call takes about `timeout` seconds at most.
+class RedisServer:
+    """The servers that `url` names; one call takes about `timeout` seconds at most.
 
     `options` go to redis-py's connections, below what the URL says; for Sentinel also
     `master_name`, `sentinel_kwargs` and `min_other_sentinels`.  What would stretch a call beyond
@@ -86,36 +87,19 @@ class RedisStore(Store):
     is outside the timeout.  Raises `ConfigurationError` if the URL or an option makes no sense;
     connects when first used.
 
-    A command is never sent twice, save after an answer that says it was not carried out: to
-    repeat a claim would answer "joined" to the one who has the claim, to repeat `Finish`,
-    `Release` or `Requeue` would answer "lost".  Instead a pooled connection that a restarted
-    server has closed is noticed when it is taken from the pool, before anything is sent.
+    A command is never sent twice, save after an answer that says it was not carried out.  Instead
+    a pooled connection that a restarted server has closed is noticed when it is taken from the
+    pool, before anything is sent.
     """
 
     def __init__(self, url: str, *, timeout: float = 0.5, **options: Any) -> None:
         self._budget = Budget(timeout)
         self._plan = plan(url, options, self._budget)
         self.address = self._plan.address
-        self._foreign = ForeignValues(self.address)
         self._servers = os.getpid(), self._plan.connect()
 
     def __repr__(self) -> str:
-        return f"<RedisStore {self.address}>"
-
-    def apply(self, key: str, operation: Operation) -> Answer:
-        reply = self._run(SCRIPTS[type(operation)], key, encode(operation))
-        if len(reply) > 5:
-            self._foreign.noticed(key)
-        return answered(reply)
-
-    def read(self, key: str) -> Claim | None:
-        return self.look(key)[0]
-
-    def look(self, key: str) -> tuple[Claim | None, int]:
-        reply = self._run(READ, key, b"{}")
-        if len(reply) > 2:
-            self._foreign.noticed(key)
-        return (decode(reply[0]) if reply[0] else None), reply[1]
+        return f"<{type(self).__name__} {self.address}>"
 
     def ping(self) -> None:
         self._ask(b"", packed(b"PING"))
@@ -126,12 +110,22 @@ class RedisStore(Store):
         if pid == os.getpid():
             servers.close()
 
-    def _run(self, script: Script, key: str, *arguments: bytes) -> Any:
-        rest = b"1", key.encode(), *arguments
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Return the strings under `keys`; what is no string counts as absent."""
+        found: list[bytes | None] = self._ask_many(keys, b"MGET") if keys else []
+        return found
+
+    def _run(self, script: Script, key: str | bytes, *arguments: bytes) -> Any:
+        rest = b"1", key if isinstance(key, bytes) else key.encode(), *arguments
         try:
             return self._ask(rest[1], packed(b"EVALSHA", script.digest, *rest))
         except ScriptMissing:
             return self._ask(rest[1], packed(b"EVAL", script.source, *rest))
+
+    def _ask_many(self, keys: Sequence[bytes], command: bytes) -> Any:
+        if self._servers[1].is_one:
+            return self._ask(keys[0], packed(command, *keys))
+        return [one for key in keys for one in self._ask(key, packed(command, key))]
 
     def _ask(self, key: bytes, command: bytes) -> Any:
         pid, servers = self._servers
@@ -149,6 +143,39 @@ class RedisStore(Store):
         finally:
             if servers is not self._servers[1]:
                 servers.close()  # the store was closed meanwhile
+
+
+class RedisStore(RedisServer, Store):
+    """Claims on the servers that `url` names.
+
+    To repeat a claim would answer "joined" to the one who has the claim, to repeat `Finish`,
+    `Release` or `Requeue` would answer "lost"; see `RedisServer` for why that does not happen.
+    """
+
+    def __init__(self, url: str, *, timeout: float = 0.5, **options: Any) -> None:
+        super().__init__(url, timeout=timeout, **options)
+        self._foreign = ForeignValues(self.address)
+
+    def apply(self, key: str, operation: Operation) -> Answer:
+        reply = self._run(SCRIPTS[type(operation)], key, encode(operation))
+        if len(reply) > 5:
+            self._foreign.noticed(key)
+        return answered(reply)
+
+    def read(self, key: str) -> Claim | None:
+        return self.look(key)[0]
+
+    def look(self, key: str) -> tuple[Claim | None, int]:
+        reply = self._run(READ, key, b"{}")
+        if len(reply) > 2:
+            self._foreign.noticed(key)
+        return (decode(reply[0]) if reply[0] else None), reply[1]
+
+    def load(self, keys: Sequence[str]) -> list[bytes | None]:
+        return self.get_many([key.encode() for key in keys])
+
+    def swap(self, key: str, old: bytes | None, new: bytes, ttl: int) -> bool:
+        return bool(self._run(SWAP, key, old or b"", new, b"%d" % ttl))
 
 
 def answered(reply: list[Any]) -> Answer:
@@ -211,6 +238,9 @@ def bounded(base: Any, budget: Budget, longest: float) -> Any:
 class Servers(ABC):
     """Where the command for a key goes."""
 
+    #: One command may name keys of any kind.
+    is_one = False
+
     @abstractmethod
     def ask(self, key: bytes, command: bytes) -> Any:
         """Send `command` to whoever serves `key` and return the answer, raise an error answer."""
@@ -222,6 +252,8 @@ class Servers(ABC):
 
 class OneServer(Servers):
     """A pool of connections, to one address or to the master that Sentinel names."""
+
+    is_one = True
 
     def __init__(self, pool: Any, *others: Any) -> None:
         self._pool = pool

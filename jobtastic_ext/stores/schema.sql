@@ -10,3 +10,15 @@ CREATE TABLE IF NOT EXISTS claims (
     expires INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS claims_by_expiry ON claims (expires);
+
+-- What past runs of a task took, for estimates.
+--
+-- key      "<prefix>:%history:<task>", with ":<group>" behind it for a group of calls
+-- value    one letter and a `jobtastic_ext.estimates.History`, encoded
+-- expires  as above
+CREATE TABLE IF NOT EXISTS histories (
+    key     TEXT PRIMARY KEY,
+    value   BLOB NOT NULL,
+    expires INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS histories_by_expiry ON histories (expires);

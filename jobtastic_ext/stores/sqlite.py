@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import TypeVar
 
@@ -42,6 +42,11 @@ SCHEMA = files(__package__).joinpath("schema.sql").read_text(encoding="utf-8")
 SELECT = "SELECT claim, expires FROM claims WHERE key = ?"
 UPSERT = "INSERT OR REPLACE INTO claims (key, claim, expires) VALUES (?, ?, ?)"
 DELETE = "DELETE FROM claims WHERE key = ?"
+SELECT_VALUE = "SELECT value FROM histories WHERE key = ? AND expires > ?"
+UPSERT_VALUE = "INSERT OR REPLACE INTO histories (key, value, expires) VALUES (?, ?, ?)"
+PURGE_VALUES = (
+    "DELETE FROM histories WHERE key IN (SELECT key FROM histories WHERE expires <= ? LIMIT ?)"
+)
 PURGE = "DELETE FROM claims WHERE key IN (SELECT key FROM claims WHERE expires <= ? LIMIT ?)"
 
 encode = msgspec.json.Encoder().encode
@@ -124,6 +129,14 @@ class SQLiteStore(Store):
         claim = self._retried(lambda connection: self._load(connection, key, self._clock()))
         return None if claim == EMPTY else claim
 
+    def load(self, keys: Sequence[str]) -> list[bytes | None]:
+        return self._retried(
+            lambda connection: [self._value(connection, key, self._clock()) for key in keys]
+        )
+
+    def swap(self, key: str, old: bytes | None, new: bytes, ttl: int) -> bool:
+        return self._retried(lambda connection: self._swap(connection, key, old, new, ttl))
+
     def ping(self) -> None:
         self._retried(lambda connection: connection.execute(SELECT, ("",)).fetchall())
 
@@ -172,6 +185,23 @@ class SQLiteStore(Store):
         if claim == EMPTY:  # which is never stored
             self._foreign.noticed(key)
         return prune(claim, now)
+
+    def _value(self, connection: sqlite3.Connection, key: str, now: int) -> bytes | None:
+        rows = connection.execute(SELECT_VALUE, (key, now)).fetchall()
+        return bytes(rows[0][0]) if rows else None
+
+    def _swap(
+        self, connection: sqlite3.Connection, key: str, old: bytes | None, new: bytes, ttl: int
+    ) -> bool:
+        connection.execute("BEGIN IMMEDIATE")
+        now = self._clock()
+        expected = self._value(connection, key, now) == old
+        if expected:
+            connection.execute(UPSERT_VALUE, (key, new, now + ttl))
+            if random.randrange(PURGE_EVERY) == 0:
+                connection.execute(PURGE_VALUES, (now, PURGE_BATCH))
+        connection.execute("COMMIT")
+        return expected
 
     # The connection
 

@@ -130,7 +130,7 @@ class StoreContract:
         assert store.apply(key, Requeue(**run, hold=1, attempt=1)).word == "lost"
         assert store.apply(key, Renew(**run, lease=1)).word == "lost"
         assert store.apply(key, Release(task_id="a", hold=1)).word == "lost"
-        assert store.apply(key, Lapse(task_id="a")).word == "lost"
+        assert store.apply(key, Lapse(task_id="a", at=0, hold=1_000)).word == "lost"
         assert store.apply(key, Ending(**run)).word == "lost"
         assert store.apply(key, Forget()).word == "lost"
         assert store.apply(key, finish("a")).word == "lost"
@@ -274,6 +274,36 @@ class StoreContract:
         assert other.apply(key, call("b")).word == "joined"
         other.close()
 
+    # Small values
+
+    def test_a_value_is_swapped_only_for_what_is_expected(self, store: Store, key: str) -> None:
+        assert store.load([key]) == [None]
+        assert not store.swap(key, b"other", b"new", 60_000)
+        assert store.swap(key, None, b"one\x00\xff", 60_000)
+        assert not store.swap(key, None, b"two", 60_000)
+        assert store.swap(key, b"one\x00\xff", b"two", 60_000)
+        assert not store.swap(key, b"one\x00\xff", b"two", 60_000)  # somebody else's
+        assert store.load([f"{key}-none", key, key]) == [None, b"two", b"two"]
+        assert store.load([]) == []
+
+    def test_a_value_ends(self, store: Store, key: str) -> None:
+        store.swap(key, None, b"one", 50)
+        time.sleep(0.1)
+        assert store.load([key]) == [None]
+        assert store.swap(key, None, b"two", 60_000)
+
+    def test_of_many_who_swap_at_once_none_is_lost(self, store: Store, key: str) -> None:
+        def add(n: int) -> Answer:
+            for _ in range(10):
+                done = False
+                while not done:
+                    (old,) = store.load([key])
+                    done = store.swap(key, old, b"%d" % (int(old or 0) + 1), 60_000)
+            return Answer("ok")
+
+        together(8, add)
+        assert store.load([key]) == [b"80"]
+
 
 class SharedStoreContract(StoreContract):
     """A store that other processes see, and may write to."""
@@ -321,7 +351,7 @@ class SharedStoreContract(StoreContract):
         with caplog.at_level(logging.WARNING):
             assert store.read(key) is None
             assert store.read(key) is None
-            assert store.apply(key, Lapse(task_id="a")).word == "lost"
+            assert store.apply(key, Lapse(task_id="a", at=0, hold=1_000)).word == "lost"
         assert len(caplog.records) == 1
         assert key in caplog.text
         assert said(store.apply(key, call("a"))) == "claimed a ga"

@@ -58,6 +58,8 @@ lengths = st.sampled_from([1, 2, 3, 5, 10, 1_000]).map(lambda n: n * UNIT)
 sinces = st.sampled_from([0, 0, START, START + 3 * UNIT, START + 20 * UNIT])
 lengths_or_none = st.sampled_from([0, 0, UNIT, 3 * UNIT, 10 * UNIT, FOREVER])
 
+times = st.integers(0, 60).map(lambda n: START + n * UNIT)
+
 operations: st.SearchStrategy[Operation] = st.one_of(
     st.builds(
         ClaimCall,
@@ -86,6 +88,8 @@ operations: st.SearchStrategy[Operation] = st.one_of(
         after=runs | st.just(""),
         bare=rarely,
         redelivered=rarely,
+        give_up=st.sampled_from([0, 0, 0, 3 * UNIT]),
+        unclaimed=rarely,
     ),
     st.builds(Ending, task_id=task_ids, run=runs),
     st.builds(
@@ -108,9 +112,12 @@ operations: st.SearchStrategy[Operation] = st.one_of(
         hold=lengths,
         run=runs_or_workers,
         gen=gens,
+        bare=rarely,
+        unserved=rarely,
         give_up=lengths_or_none,
+        unclaimed=rarely,
     ),
-    st.builds(Lapse, task_id=task_ids),
+    st.builds(Lapse, task_id=task_ids, at=times, hold=lengths),
     st.builds(Requeue, task_id=task_ids, run=runs, hold=lengths, attempt=attempts),
     st.builds(Renew, task_id=task_ids, run=runs_or_workers, lease=lengths),
     st.builds(Forget),
@@ -134,6 +141,8 @@ def aimed(operation: Operation, claim: Claim, aim: str) -> Operation:
         fields["task_id"] = somebody.owner
     if isinstance(somebody, Holder):
         fields["run"] = somebody.run
+        if isinstance(operation, Lapse):
+            operation = replace(operation, at=somebody.until - operation.hold)
         if aim == "next":
             fields |= {"task_id": somebody.next, "gen": somebody.next_gen}
     known = operation.__struct_fields__

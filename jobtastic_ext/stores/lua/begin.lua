@@ -1,9 +1,12 @@
 -- A worker has a message in hand: the twin of `jobtastic_ext.claims.begin`.
 -- KEYS[1]  the call key.
 -- ARGV[1]  `Begin`: task_id, run, lease, herd, gen, attempt, group, exclusive, gone, refresh, since,
---          after, bare, redelivered.
+--          after, bare, redelivered, give_up, unclaimed.
 
-if claim.given_up[op.gen .. ':' .. op.task_id] then
+if op.give_up ~= 0 then
+  if not op.unclaimed and not is_unsent(claim.holder) then return answer(claim, 'lost') end
+  claim = Claim(claim.holder, claim.value, give_up(claim, op.gen))
+elseif claim.given_up[op.gen .. ':' .. op.task_id] then
   return answer(claim, 'dropped', op.task_id, op.gen)
 end
 if claim.value and claim.value.owner == op.gone then

@@ -66,7 +66,7 @@ local function join()
   local word, id, gen = 'joined', holder.owner, holder.gen
   if holder.next ~= '' and foreign then
     id, gen = holder.next, holder.next_gen
-  elseif holder.ending and foreign and not op.pinned then
+  elseif (holder.ending or holder.taken) and foreign and not op.pinned then
     word = 'ending'
   end
   local joined = holder

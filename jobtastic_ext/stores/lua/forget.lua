@@ -3,4 +3,7 @@
 -- ARGV[1]  `Forget`.
 
 local known = claim.holder or claim.value
-return answer(Claim(nil, nil, claim.given_up), known and 'ok' or 'lost')
+local rest
+-- Should it be dead, those who wait for it are served by the next run.
+if claim.holder then rest = unserved(displaced(claim.holder, ''), claim.holder.gen) end
+return answer(Claim(rest, nil, claim.given_up), known and 'ok' or 'lost')

@@ -28,7 +28,7 @@ local VALUE_DEFAULTS = {
 local OPERATION_DEFAULTS = {
   gen = '', group = '', gone = '', run = '', attempt = 0, give_up = 0, pinned = false,
   refresh = false, brief = false, exclusive = false, failed = false, unclaimed = false,
-  since = 0, after = '', bare = false, redelivered = false,
+  since = 0, after = '', bare = false, redelivered = false, unserved = false,
 }
 
 local HOLDER_META = { __index = HOLDER_DEFAULTS }
@@ -79,6 +79,32 @@ local function is_run(holder, task_id, run)
   return string.sub(run, -1) == '.' and string.sub(holder.run, 1, #run) == run
 end
 
+-- Whether the claim is as the caller left it: no worker has its message, no other sent it.
+local function is_unsent(holder)
+  if not holder then return false end
+  if holder.next == op.task_id then return true end
+  local mine = holder.state == 'queued' and holder.owner == op.task_id and holder.gen == op.gen
+  return mine and not holder.taken and holder.attempt == 0
+end
+
+-- The claim's messages that are dropped, and that one among them.
+local function give_up(claim, gen)
+  local given_up = {}
+  for name, ends in pairs(claim.given_up) do given_up[name] = ends end
+  given_up[gen .. ':' .. op.task_id] = later(op.give_up)
+  return given_up
+end
+
+-- Remember those who are left without an outcome, as a claim whose time is over.
+local function unserved(ids, gen)
+  if #ids == 0 then return nil end
+  local rest = NOBODY
+  if #ids > 1 then rest = { unpack(ids, 2) } end
+  return Holder{
+    state = 'queued', owner = ids[1], gen = gen, ['until'] = now, brief = true, orphans = rest,
+  }
+end
+
 -- Who holds the claim when `holder` lets go: the refresh that waits, or who is left unserved.
 local function after(holder, hold, orphans)
   if holder.next ~= '' then
@@ -87,14 +113,7 @@ local function after(holder, hold, orphans)
       orphans = orphans,
     }
   end
-  if #orphans > 0 then
-    local rest = NOBODY
-    if #orphans > 1 then rest = { unpack(orphans, 2) } end
-    return Holder{
-      state = 'queued', owner = orphans[1], gen = holder.gen, ['until'] = now, orphans = rest,
-    }
-  end
-  return nil
+  return unserved(orphans, holder.gen)
 end
 
 -- Everybody who loses the claim to `task_id`, but for `spared`.

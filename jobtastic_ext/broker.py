@@ -1,0 +1,252 @@
+"""Publishes within a deadline, on connections of its own, so that no worker's socket is changed.
+
+What bounds a publish: on Redis `socket_timeout` together with no retries, on AMQP `read_timeout`
+and a publisher confirm with a timeout (without confirms a warm connection to a stopped RabbitMQ
+takes every message, and nobody knows).  A thread would bound every transport, but one for each
+publish costs four times as much as the publish, and one for all makes callers wait for one another;
+so a thread is used only to connect, and for transports whose sockets take no timeout.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, TypeVar
+
+from celery import Celery
+from kombu.connection import Connection
+from kombu.exceptions import EncodeError, OperationalError
+
+from .bounded import within
+from .circuit import Circuit
+
+__all__ = ("Broker", "OperationalError")
+
+#: Seconds after which an idle connection is not trusted: a firewall may have dropped it.
+MAX_IDLE = 30.0
+
+#: Seconds between two attempts to connect to a broker that refuses.
+PAUSE = 0.1
+
+#: Transports that keep the time themselves once their sockets are told to, or that have none.
+PROMPT = (
+    "kombu.transport.redis:Transport",
+    "kombu.transport.pyamqp:Transport",
+    "kombu.transport.pyamqp:SSLTransport",
+    "kombu.transport.memory:Transport",
+    "kombu.transport.filesystem:Transport",
+)
+
+T = TypeVar("T")
+Send = Callable[[Any], T]
+
+
+class Line:
+    """A connection with its producer."""
+
+    def __init__(self, connection: Connection, producer: Any) -> None:
+        self.connection, self.producer = connection, producer
+        self.errors = (
+            OperationalError,
+            TimeoutError,
+            *connection.connection_errors,
+            *connection.channel_errors,
+        )
+        self.used = time.monotonic()
+
+    def drop(self) -> None:
+        """Close without a word to the server, which may not answer."""
+        raw: Any = getattr(self.connection, "_connection", None)
+        with contextlib.suppress(Exception):
+            if hasattr(raw, "collect"):
+                raw.collect()  # AMQP: to say goodbye is to wait for an answer
+            self.connection.release()  # type: ignore[no-untyped-call]
+
+
+def bounded(producer: type[Any], confirm_timeout: float | None) -> type[Any]:
+    """Return a class of producers that neither retry nor wait for ever."""
+
+    class BoundedProducer(producer):  # type: ignore[misc]
+        def publish(self, *args: Any, **options: Any) -> Any:
+            options.update(retry=False, retry_policy=None)
+            if confirm_timeout is not None:
+                options.update(timeout=confirm_timeout, confirm_timeout=confirm_timeout)
+            return super().publish(*args, **options)
+
+    return BoundedProducer
+
+
+class Broker:
+    """The broker of one app, as one process sees it.  `timeout` bounds a publish, in seconds."""
+
+    def __init__(self, app: Celery, timeout: float) -> None:
+        self._app, self._timeout = app, timeout
+        self._idle: list[Line] = []
+        self._pid = os.getpid()
+        self.circuit = Circuit(
+            "the broker",
+            self._probe,
+            consequence="calls end as each task's on_broker_error says",
+        )
+        self._last_error: BaseException | None = None
+
+    @property
+    def is_down(self) -> bool:
+        """Whether the broker has failed to answer, and has not been seen to answer since."""
+        return self.circuit.is_open
+
+    def publish(self, send: Send[T], until: float) -> T:
+        """Return what `send(producer)` returns, by `until` (`time.monotonic`) at the latest.
+
+        Raises `kombu.exceptions.OperationalError` for whatever concerns the broker, and what
+        `send` raises for everything else, such as arguments that cannot be encoded.
+        """
+        if self.circuit.is_open:
+            raise OperationalError(
+                f"the broker is not answering ({self._last_error}); it is asked again shortly"
+            )
+        line, is_new = self._take(), False
+        while True:
+            if line is None:
+                line, is_new = self._connect(until), True
+            try:
+                result = self._send(line, send, until)
+            except EncodeError:
+                self._give_back(line)
+                raise
+            except line.errors as error:
+                line.drop()
+                if not is_new and is_reset(error) and time.monotonic() < until:
+                    self._forget_idle()  # the server was restarted: ask it anew, once
+                    line = None
+                    continue
+                raise self._failed(error, line) from error
+            except BaseException:
+                line.drop()
+                raise
+            self._give_back(line)
+            self.circuit.succeeded()
+            return result
+
+    def close(self) -> None:
+        """Close what is open."""
+        self.circuit.close()
+        self._forget_idle()
+
+    def _send(self, line: Line, send: Send[T], until: float) -> T:
+        if transport_name(line.connection) in PROMPT:
+            return send(line.producer)
+        return within(until - time.monotonic(), lambda: send(line.producer), lambda _: line.drop())
+
+    def _connect(self, until: float) -> Line:
+        """Connect in a thread: to look a name up, or to shake hands, has no timeout of its own.
+
+        A broker that refuses may be restarting: it is asked again until the deadline.
+        """
+        while True:
+            left = min(self._timeout, until - time.monotonic())
+            try:
+                return within(left, self._open, self._give_back)
+            except Exception as error:
+                if not is_reset(error) or time.monotonic() + PAUSE > until:
+                    raise self._failed(error) from error
+            time.sleep(PAUSE)
+
+    def _open(self) -> Line:
+        connection = self._app.connection_for_write(
+            connect_timeout=self._timeout, transport_options=self._options()
+        )
+        connection.ensure_connection(
+            max_retries=max(1, len(connection.alt)),
+            interval_start=0,
+            interval_step=0,
+            interval_max=0,
+            timeout=self._timeout,
+        )
+        return Line(connection, self._producer(connection, auto_declare=False))
+
+    @cached_property
+    def kind(self) -> str:
+        """What kind of broker it is: ``redis``, ``amqp`` and so on."""
+        return str(self._app.connection_for_write().transport.driver_type)
+
+    @cached_property
+    def _producer(self) -> type[Any]:
+        return bounded(self._app.amqp.Producer, self._timeout if self.kind == "amqp" else None)
+
+    def _options(self) -> dict[str, Any]:
+        given = self._app.conf.broker_transport_options or {}
+        if self.kind == "redis":
+            bounds = {"socket_timeout": self._timeout, "socket_connect_timeout": self._timeout}
+            options: dict[str, Any] = {**bounds, "retry_on_timeout": False}
+            if "master_name" in given:
+                options["sentinel_kwargs"] = {**(given.get("sentinel_kwargs") or {}), **bounds}
+            return options
+        if self.kind == "amqp":
+            return {
+                "read_timeout": self._timeout,
+                "write_timeout": self._timeout,
+                "confirm_publish": given.get("confirm_publish", True),
+            }
+        return {}
+
+    def _take(self) -> Line | None:
+        if self._pid != os.getpid():
+            self._pid, self._idle = os.getpid(), []  # the sockets are the parent's
+        while True:
+            try:
+                line = self._idle.pop()
+            except IndexError:
+                return None
+            if time.monotonic() - line.used < MAX_IDLE:
+                return line
+            line.drop()
+
+    def _give_back(self, line: Line) -> None:
+        line.used = time.monotonic()
+        if len(self._idle) < (self._app.conf.broker_pool_limit or 0):
+            self._idle.append(line)
+        else:
+            line.drop()
+
+    def _forget_idle(self) -> None:
+        while self._idle:
+            self._idle.pop().drop()
+
+    def _failed(self, error: BaseException, line: Line | None = None) -> OperationalError:
+        if line is None or not is_refusal(error, line.connection):
+            self._last_error = error
+            self._forget_idle()
+            self.circuit.failed(error)
+        if isinstance(error, OperationalError):
+            return error
+        return OperationalError(f"the broker did not take the message: {error!r}")
+
+    def _probe(self) -> None:
+        self._give_back(within(2 * self._timeout, self._open, self._give_back))
+
+
+def is_reset(error: BaseException) -> bool:
+    """Whether the server has refused or closed a connection, rather than stayed silent."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        if isinstance(cause, TimeoutError) or "timeout" in type(cause).__name__.lower():
+            return False
+        seen.add(id(cause))
+        cause = cause.__cause__ or cause.__context__
+    return True
+
+
+def is_refusal(error: BaseException, connection: Connection) -> bool:
+    """Whether the broker answered, and refused this message: that says nothing of the next one."""
+    nacked = type(error.__cause__).__name__ == "MessageNacked"  # a full queue, for example
+    return nacked or isinstance(error, connection.channel_errors)
+
+
+def transport_name(connection: Connection) -> str:
+    transport = type(connection.transport)
+    return f"{transport.__module__}:{transport.__qualname__}"

@@ -1,0 +1,85 @@
+"""A circuit breaker: an outage costs the first calls their wait, and the later ones nothing.
+
+After a few failures in a row the circuit opens: calls fail at once, and a thread of its own asks,
+now and then, whether the server is back.  No call ever waits for that probe.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+
+__all__ = ("Circuit",)
+
+logger = logging.getLogger("jobtastic_ext")
+
+#: Seconds between probes, first and longest.
+FIRST_PROBE, LONGEST_PROBE = 0.1, 1.0
+
+
+class Circuit:
+    """The state of one server, as this process sees it; a forked child starts with a closed one.
+
+    `probe` asks the server whether it answers, and raises if it does not; `limit` is the number of
+    failures in a row that open the circuit.
+    """
+
+    def __init__(
+        self, name: str, probe: Callable[[], object], *, limit: int = 1, consequence: str = ""
+    ) -> None:
+        #: How messages call the server; never a URL with a password.
+        self.name = name
+        self._probe, self._limit, self._consequence = probe, limit, consequence
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._failures = 0
+        self._open = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls fail at once."""
+        if self._pid != os.getpid():
+            self._reset()  # the thread that probes did not survive the fork
+        return self._open
+
+    def failed(self, error: BaseException) -> None:
+        """Count a failure.  One warning for each outage, at the first."""
+        with self._lock:
+            self._failures += 1
+            first, opens = self._failures == 1, self._failures >= self._limit and not self._open
+            self._open = self._open or opens
+        if first:
+            logger.warning("%s does not answer (%s); %s", self.name, error, self._consequence)
+        if opens:
+            threading.Thread(target=self._ask, name="jobtastic-probe", daemon=True).start()
+
+    def succeeded(self) -> None:
+        """Tell of an answer; cheap while there was no failure."""
+        if not self._failures:
+            return
+        with self._lock:
+            if not self._failures:
+                return
+            self._failures, self._open = 0, False
+        logger.info("%s answers again", self.name)
+
+    def close(self) -> None:
+        """Stop probing."""
+        self._closed.set()
+
+    def _ask(self) -> None:
+        closed, pause = self._closed, FIRST_PROBE
+        while not closed.wait(pause):
+            try:
+                self._probe()
+            except Exception:  # noqa: BLE001 - whatever it raises, the server is not back
+                pause = min(pause * 2, LONGEST_PROBE)
+            else:
+                self.succeeded()
+                return

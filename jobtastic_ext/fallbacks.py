@@ -1,0 +1,156 @@
+"""What a caller gets when the message of its call cannot be sent: a run here, or a failure."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from traceback import format_exception
+from typing import Any
+
+from celery import states
+from celery.result import AsyncResult, EagerResult
+
+from .bounded import within
+from .endings import Run, keep_result
+from .errors import ResultsUnavailable, StoreError
+from .messages import HERE
+from .records import Renew
+from .runtime import Runtime
+from .sending import Sending
+
+__all__ = ("failed_result", "run_claimed", "run_token", "run_unclaimed")
+
+#: Options of `apply_async` that mean something to `Task.apply`.
+EAGER_OPTIONS = ("link", "link_error", "priority", "exchange", "routing_key", "throw")
+
+#: Least seconds that a failure is given to reach the result backend before the caller goes on.
+LEAST_WAIT = 0.25
+
+#: Seconds for which it is worth while to tell the result backend of a call that is over.
+RESULT_WORTH = 3600.0
+
+
+def failed_result(sending: Sending, task_id: str, error: BaseException) -> AsyncResult:
+    """Return a result that has failed, and tell the result backend as soon as that is possible.
+
+    The failure is in the object itself, too: to read it needs no backend.
+    """
+    traceback = "".join(format_exception(error))
+    store(sending.runtime, task_id, as_exception(error), states.FAILURE, traceback, sending.left)
+    result = sending.task.AsyncResult(task_id)
+    result._set_cache(
+        {
+            "task_id": task_id,
+            "status": states.FAILURE,
+            "result": error,
+            "traceback": traceback,
+            "children": [],
+        }
+    )
+    return result
+
+
+def store(
+    runtime: Runtime, task_id: str, value: Any, state: str, traceback: str | None, left: float
+) -> bool:
+    """Store an outcome; return whether that has happened.  If not, it is done later."""
+
+    def write() -> None:
+        runtime.results.store(task_id, value, state, traceback)
+
+    def write_or_owe() -> bool:
+        try:
+            write()
+        except ResultsUnavailable:
+            runtime.owed_to_results.later(f"the outcome of task {task_id}", write, RESULT_WORTH)
+            return False
+        return True
+
+    with suppress(TimeoutError):
+        return within(max(left, LEAST_WAIT), write_or_owe, lambda _: None)
+    return False
+
+
+def run_token() -> str:
+    """Return the token of a run in a process that is no worker."""
+    return f"here-{os.getpid():x}-{os.urandom(6).hex()}"
+
+
+def run_unclaimed(sending: Sending, task_id: str) -> EagerResult:
+    """Run the task in this process, and let the result backend know how it ended."""
+    left = sending.left
+    result = apply(sending, task_id)
+    if is_wanted(sending, result):
+        store_end(sending, result, left)
+    return result
+
+
+def run_claimed(run: Run, sending: Sending) -> EagerResult:
+    """The same for a run that holds the claim of its call: others may wait for it."""
+    task_id, left = run.begun.task_id, sending.left
+    try:
+        with renewed(run):
+            result = apply(sending, task_id, run.key)
+    except BaseException as error:
+        # `task_eager_propagates`, or the process is told to end: nobody shall wait for it.
+        run.end()
+        value = as_exception(error)
+        store(run.runtime, task_id, value, states.FAILURE, None, left)
+        run.release()
+        raise
+    run.end()
+    if not (is_wanted(sending, result) and store_end(sending, result, left)):
+        run.release()  # nobody could read it
+        return result
+    if result.state == states.SUCCESS:
+        keep_result(run)
+    run.finish(failed=result.state != states.SUCCESS)
+    return result
+
+
+def as_exception(error: BaseException) -> Exception:
+    return error if isinstance(error, Exception) else RuntimeError(repr(error))
+
+
+def is_wanted(sending: Sending, result: EagerResult) -> bool:
+    """Whether the outcome is one that a result backend holds."""
+    ignored = sending.options.get("ignore_result")
+    if sending.task.ignore_result if ignored is None else ignored:
+        return False
+    return result.state in (states.SUCCESS, states.FAILURE)
+
+
+def store_end(sending: Sending, result: EagerResult, left: float) -> bool:
+    value, state, traceback = result.result, result.state, result.traceback
+    return store(sending.runtime, result.id, value, state, traceback, left)
+
+
+def apply(sending: Sending, task_id: str, key: str = "") -> EagerResult:
+    options = sending.options
+    passed = {name: options[name] for name in EAGER_OPTIONS if options.get(name) is not None}
+    passed["headers"] = {**(options.get("headers") or {}), HERE: key}
+    return sending.task.apply(sending.args, sending.kwargs, task_id=task_id, **passed)
+
+
+@contextmanager
+def renewed(run: Run) -> Iterator[None]:
+    """Keep the lease of a run in this process, which has no keeper."""
+    if run.unclaimed:
+        yield
+        return
+    over = threading.Event()
+    lease = run.plan.lease
+
+    def keep() -> None:
+        renew = Renew(task_id=run.begun.task_id, run=run.begun.run, lease=lease)
+        while not over.wait(lease / 3000):
+            with suppress(StoreError):  # tried again before the lease is over
+                run.runtime.store.apply(run.key, renew)
+
+    threading.Thread(target=keep, name="jobtastic-renew", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()

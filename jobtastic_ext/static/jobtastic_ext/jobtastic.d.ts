@@ -1,0 +1,135 @@
+/** Types of jobtastic.js, the browser client of jobtastic_ext. */
+
+export type Status =
+  | 'PENDING' | 'RECEIVED' | 'STARTED' | 'PROGRESS' | 'RETRY' | 'SUCCESS' | 'FAILURE' | 'REVOKED';
+
+/** What a task in PROGRESS has told; times in seconds, -1 when unknown. */
+export interface Progress {
+  progress_percent?: number;
+  time_remaining?: number;
+  time_remaining_low?: number | null;
+  time_remaining_high?: number | null;
+  completed?: number | null;
+  total?: number | null;
+  elapsed?: number | null;
+  message?: string | null;
+  /** The percentage comes from earlier runs only. */
+  estimated?: boolean;
+}
+
+/** The dict that the status views send as `{"task": …}`. */
+export interface Task<Result = any> {
+  id: string;
+  /** One of `Status`, or a state of your own. */
+  status: Status | (string & {});
+  /** SUCCESS: the result. FAILURE: the message. PROGRESS: a `Progress`. */
+  result: Result;
+  /** FAILURE, RETRY, REVOKED: the name of the exception's type. */
+  exc?: string;
+  /** Why `result` is null although there is one: it cannot be JSON, or is too large. */
+  omitted?: string;
+  /** FAILURE: the worker died, and nobody goes on with the task. */
+  lost?: boolean;
+  /** Seconds after which it makes sense to ask again. */
+  retry_after?: number;
+  /** PENDING, when known: tasks ahead of this one, and seconds until it begins. */
+  queue?: { ahead?: number; starts_in?: number };
+}
+
+export interface WatchError extends Error {
+  /** Of the HTTP answer; 0 when there was none, or one without a task. */
+  status: number;
+  /** Nothing more will be asked: the server refused (4xx) for good. */
+  final: boolean;
+}
+
+export interface WatchOptions<Result = any> {
+  /** PENDING, RECEIVED, RETRY. */
+  onPending?(task: Task): void;
+  /** STARTED, PROGRESS, and states of your own. */
+  onProgress?(task: Task<Progress | any>): void;
+  onSuccess?(task: Task<Result>): void;
+  /** FAILURE (with `lost` if its worker died) and REVOKED. */
+  onFailure?(task: Task<string>): void;
+  /** The server could not be asked four times in a row. Unless `final`, the watch goes on. */
+  onError?(error: WatchError): void;
+  /** Ends the watch. */
+  signal?: AbortSignal;
+  /** Address of the server-sent events; `false` for none. Default: `/status/` → `/events/`. */
+  events?: string | false;
+  /** Milliseconds between two questions, unless the server asks for more. */
+  interval?: number;
+  /** Sends the requests; for headers of your own. */
+  fetch?(url: string, init: RequestInit): Promise<Response>;
+}
+
+/**
+ * Follows a task until it ends. Resolves to its last status, or to undefined if it was stopped
+ * or refused; never rejects.
+ */
+export function watchTask<Result = any>(
+  url: string | URL, options?: WatchOptions<Result>,
+): Promise<Task<Result> | undefined>;
+
+/** Texts; `{time}`, `{percent}` and `{ahead}` stand for values, formatted for `lang`. */
+export interface Strings {
+  lang: string;
+  label: string;
+  pending: string;
+  ahead: string;
+  soon: string;
+  begun: string;
+  working: string;
+  left: string;
+  moments: string;
+  finishing: string;
+  estimated: string;
+  retry: string;
+  success: string;
+  failure: string;
+  revoked: string;
+  lost: string;
+  error: string;
+  gone: string;
+}
+
+/** The texts of every element on the page; change them in place. */
+export const strings: Strings;
+
+export type State =
+  | '' | 'pending' | 'progress' | 'retry' | 'success' | 'failure' | 'revoked' | 'error';
+
+export interface JobtasticProgressEventMap {
+  progress: CustomEvent<Task<Progress | any>>;
+  success: CustomEvent<Task>;
+  failure: CustomEvent<Task<string>>;
+  error: CustomEvent<WatchError>;
+}
+
+/** `<jobtastic-progress src="/task/<id>/status/" label="…" events="…" strings='{…}'>` */
+export class JobtasticProgress extends HTMLElement {
+  src: string;
+  strings: Partial<Strings>;
+  readonly task: Task | undefined;
+  readonly state: State;
+  readonly percent: number | null;
+  show(task: Pick<Task, 'status'> & Partial<Task>): void;
+  fail(error: Pick<WatchError, 'final'>): void;
+  fetch(url: string, init: RequestInit): Promise<Response>;
+  addEventListener<Name extends keyof JobtasticProgressEventMap>(
+    type: Name,
+    listener: (this: JobtasticProgress, event: JobtasticProgressEventMap[Name]) => any,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  addEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+}
+
+declare global {
+  interface HTMLElementTagNameMap {
+    'jobtastic-progress': JobtasticProgress;
+  }
+}

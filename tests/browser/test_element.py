@@ -1,0 +1,313 @@
+"""`<jobtastic-progress>` in a real browser, before a server that plays scripts."""
+
+from __future__ import annotations
+
+import re
+import threading
+from typing import Any
+
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.stub import Step, Stub, progress, task
+from tests.servers import wait_until
+
+#: Notes the events of every bar, and each step of the (last) bar as assistive software reads it.
+RECORD = """
+<script>
+  window.seen = [];
+  window.steps = [];
+  addEventListener('DOMContentLoaded', () => {
+    for (const element of document.querySelectorAll('jobtastic-progress')) {
+      for (const name of ['progress', 'success', 'failure', 'error']) {
+        element.addEventListener(name, (event) => seen.push(
+          [name, event.detail.status, event.detail.result ?? null]));
+      }
+      const bar = element.shadowRoot.querySelector('[role=progressbar]');
+      const note = () => {
+        const now = [bar.getAttribute('aria-valuenow'), bar.getAttribute('aria-valuetext')];
+        if (String(now) !== String(steps.at(-1))) steps.push(now);
+      };
+      note();
+      new MutationObserver(note).observe(bar, {attributes: true});
+    }
+  });
+</script>
+"""
+
+
+def element(path: str, more: str = "") -> str:
+    return f'<jobtastic-progress src="{path}" {more}></jobtastic-progress>'
+
+
+def opened(page: Page, stub: Stub, steps: list[Step], more: str = "") -> None:
+    page.goto(stub.page(element(stub.status("a", steps), more), head=RECORD))
+
+
+def seen(page: Page) -> list[list[Any]]:
+    events: list[list[Any]] = page.evaluate("seen")
+    return events
+
+
+def bar(page: Page) -> Any:
+    return page.get_by_role("progressbar")
+
+
+def text(page: Page) -> Any:
+    return page.locator('[part="text"]')
+
+
+def forget_failed_loads(console: list[str]) -> None:
+    """The browser itself writes each answer of 500 to the console; nothing can prevent it."""
+    console[:] = [line for line in console if not line.startswith("Failed to load resource")]
+
+
+def test_from_waiting_to_done(page: Page, stub: Stub) -> None:
+    slow = {"retry_after": 0.4}
+    opened(
+        page,
+        stub,
+        [
+            task("PENDING", **slow),
+            progress(0) | slow,
+            progress(25, 300) | slow,
+            progress(60.4, 120, message="Sheet 3 of 7") | slow,
+            progress(90, 20) | slow,
+            task("SUCCESS", {"rows": 3}),
+        ],
+        'label="Quarterly report"',
+    )
+    expect(text(page)).to_have_text("Done")
+    assert page.evaluate("steps") == [
+        [None, "Waiting for your task to begin"],
+        ["0", "0%, Your task has begun"],
+        ["25", "25%, about 5 minutes left"],
+        ["60", "60%, about 2 minutes left"],
+        ["90", "90%, about 20 seconds left"],
+        ["100", "Done"],
+    ]
+    assert [name for name, *_ in seen(page)] == ["progress"] * 4 + ["success"]
+    assert seen(page)[-1] == ["success", "SUCCESS", {"rows": 3}]
+    expect(bar(page)).to_have_attribute("aria-label", "Quarterly report")
+    page.wait_for_function(
+        """() => {
+          const {shadowRoot} = document.querySelector('jobtastic-progress');
+          const width = (part) => shadowRoot.querySelector(`[part=${part}]`).offsetWidth;
+          return width('track') > 100 && width('fill') === width('track');
+        }"""
+    )
+
+    asked = len(stub.asked("/status/"))
+    page.wait_for_timeout(1500)
+    assert len(stub.asked("/status/")) == asked
+
+
+def test_a_failure_shows_its_message_as_text(page: Page, stub: Stub) -> None:
+    opened(page, stub, [progress(40), task("FAILURE", "<img src=x onerror=alert(1)> is not a row")])
+    expect(text(page)).to_have_text("Your task failed")
+    message = page.locator('[part="message"]')
+    expect(message).to_have_text("<img src=x onerror=alert(1)> is not a row")
+    expect(page.get_by_role("status")).to_contain_text("is not a row")
+    assert page.locator("img").count() == 0
+    assert seen(page)[-1][0] == "failure"
+    # It stays where it stood.
+    expect(bar(page)).to_have_attribute("aria-valuenow", "40")
+
+
+def test_lost_revoked_and_long_messages(page: Page, stub: Stub) -> None:
+    opened(page, stub, [task("FAILURE", "worker lost", lost=True)])
+    expect(text(page)).to_contain_text("interrupted")
+    opened(page, stub, [task("REVOKED")])
+    expect(text(page)).to_have_text("Your task was cancelled")
+    opened(page, stub, [task("FAILURE", "long " * 100_000)])
+    expect(text(page)).to_have_text("Your task failed")
+    assert len(page.locator('[part="message"]').inner_text()) < 1100
+
+
+def test_500_three_times_is_not_shown(page: Page, stub: Stub, console: list[str]) -> None:
+    opened(page, stub, [progress(10), 500, None, 500, task("SUCCESS")])
+    expect(text(page)).to_have_text("Done", timeout=30_000)
+    assert [name for name, *_ in seen(page)] == ["progress", "success"]
+    forget_failed_loads(console)
+
+
+def test_an_outage_that_lasts_is_shown_and_passes(
+    page: Page, stub: Stub, console: list[str]
+) -> None:
+    opened(page, stub, [progress(10), 500, 500, 500, 500, progress(20), task("SUCCESS")])
+    expect(text(page)).to_have_text("No connection to the server. Still trying", timeout=30_000)
+    expect(bar(page)).to_have_attribute("aria-valuenow", "10")
+    expect(text(page)).to_have_text("Done", timeout=30_000)
+    assert [name for name, *_ in seen(page)] == ["progress", "error", "progress", "success"]
+    forget_failed_loads(console)
+
+
+def test_no_permission_is_final(page: Page, stub: Stub, console: list[str]) -> None:
+    opened(page, stub, [403])
+    expect(text(page)).to_have_text("The state of your task cannot be read", timeout=30_000)
+    asked = len(stub.asked("/status/"))
+    page.wait_for_timeout(1500)
+    assert len(stub.asked("/status/")) == asked
+    forget_failed_loads(console)
+
+
+def test_removing_the_element_stops_it(page: Page, stub: Stub) -> None:
+    opened(page, stub, [progress(10)])
+    expect(bar(page)).to_have_attribute("aria-valuenow", "10")
+    page.evaluate("document.querySelector('jobtastic-progress').remove()")
+    page.wait_for_timeout(300)
+    asked = len(stub.asked("/status/"))
+    page.wait_for_timeout(1500)
+    assert len(stub.asked("/status/")) == asked
+
+
+def test_leaving_the_page_stops_it_and_coming_back_goes_on(page: Page, stub: Stub) -> None:
+    opened(page, stub, [progress(10)])
+    expect(bar(page)).to_have_attribute("aria-valuenow", "10")
+    page.goto(stub.page("Elsewhere"))
+    asked = len(stub.asked("/status/"))
+    page.wait_for_timeout(1500)
+    assert len(stub.asked("/status/")) == asked
+    stub.status("a", [task("SUCCESS")])
+    page.go_back()
+    expect(text(page)).to_have_text("Done")
+
+
+def test_another_src_is_followed_instead(page: Page, stub: Stub) -> None:
+    opened(page, stub, [task("SUCCESS", 1)])
+    expect(text(page)).to_have_text("Done")
+    path = stub.status("b", [progress(30)])
+    page.evaluate(f"document.querySelector('jobtastic-progress').src = '{path}'")
+    expect(bar(page)).to_have_attribute("aria-valuenow", "30")
+    page.evaluate("document.querySelector('jobtastic-progress').removeAttribute('src')")
+    page.wait_for_timeout(300)
+    asked = len(stub.asked("/task/b/"))
+    page.wait_for_timeout(1000)
+    assert len(stub.asked("/task/b/")) == asked
+
+
+def test_a_finished_bar_that_is_moved_asks_nothing(page: Page, stub: Stub) -> None:
+    opened(page, stub, [task("SUCCESS", 1)])
+    expect(text(page)).to_have_text("Done")
+    page.evaluate("document.body.append(document.querySelector('jobtastic-progress'))")
+    page.wait_for_timeout(500)
+    assert len(stub.asked("/status/")) == 1
+
+
+def test_events_move_the_bar_without_polling(page: Page, stub: Stub) -> None:
+    more, end = threading.Event(), threading.Event()
+    stub.events("a", [progress(20), more, progress(70), end, task("SUCCESS", 1)])
+    opened(page, stub, [progress(10)])
+    expect(bar(page)).to_have_attribute("aria-valuenow", "20")
+    more.set()
+    expect(bar(page)).to_have_attribute("aria-valuenow", "70")
+    page.wait_for_timeout(1000)
+    end.set()
+    expect(text(page)).to_have_text("Done")
+    assert len(stub.asked("/status/")) == 1
+    assert len(stub.asked("/events/")) == 1
+    assert stub.stream_ended.wait(10)
+
+
+def test_leaving_the_page_ends_the_stream(page: Page, stub: Stub) -> None:
+    stub.events("a", [progress(20)])
+    opened(page, stub, [progress(10)])
+    expect(bar(page)).to_have_attribute("aria-valuenow", "20")
+    page.goto(stub.page("Elsewhere"))
+    assert stub.stream_ended.wait(10)
+    page.wait_for_timeout(500)
+    assert len(stub.asked("/events/")) == 1
+
+
+def test_ten_bars_leave_connections_for_the_page(page: Page, stub: Stub) -> None:
+    # HTTP/1.1 gives a server six connections in all; streams that took them would halt the page.
+    bars = []
+    for number in range(10):
+        stub.events(f"t{number}", [progress(20)])
+        bars.append(element(stub.status(f"t{number}", [progress(10)])))
+    page.goto(stub.page("".join(bars)))
+    wait_until(lambda: all(len(stub.asked(f"/t{n}/status/")) for n in range(10)))
+    wait_until(lambda: len(stub.asked("/events/")) == 2)
+    assert page.evaluate("fetch('/task/t0/status/').then((answer) => answer.status)") == 200
+
+
+def test_a_hidden_tab_asks_seldom(browser: Browser, stub: Stub) -> None:
+    # Headless Chromium never hides a tab by itself, so the page is told that it is hidden.
+    context = browser.new_context()
+    page = context.new_page()
+    opened(page, stub, [progress(10)])
+    wait_until(lambda: len(stub.asked("/status/")) > 3)
+    hide = """(hidden) => {
+      Object.defineProperty(document, 'hidden', {value: hidden, configurable: true});
+      document.dispatchEvent(new Event('visibilitychange'));
+    }"""
+    page.evaluate(hide, True)
+    page.wait_for_timeout(1000)
+    asked = len(stub.asked("/status/"))
+    page.wait_for_timeout(3000)
+    assert len(stub.asked("/status/")) == asked
+    page.evaluate(hide, False)
+    wait_until(lambda: len(stub.asked("/status/")) > asked)
+    context.close()
+
+
+def test_words_of_ones_own(page: Page, stub: Stub) -> None:
+    path = stub.status("a", [progress(40, 120)])
+    german = '{"lang": "de", "left": "noch etwa {time}", "label": "Fortschritt"}'
+    page.goto(stub.page(element(path, f"strings='{german}'")))
+    expect(text(page)).to_have_text("noch etwa 2 Minuten")
+    expect(bar(page)).to_have_attribute("aria-label", "Fortschritt")
+    page.evaluate(
+        "document.querySelector('jobtastic-progress').strings = {left: 'encore {time}', lang: 'fr'}"
+    )
+    expect(text(page)).to_have_text(re.compile(r"encore 2\sminutes"))
+
+
+def test_words_for_the_whole_page_and_before_the_element_is_known(page: Page, stub: Stub) -> None:
+    path = stub.status("a", [task("PENDING")])
+    head = """
+    <script>addEventListener('readystatechange', () => {
+      const late = document.querySelector('#late');
+      if (late && !late.shadowRoot) late.strings = {pending: 'One moment'};
+    }, true)</script>
+    <script type="module">
+      import { strings } from '/static/jobtastic_ext/jobtastic.js';
+      strings.pending = 'Please wait';
+    </script>"""
+    page.goto(stub.page(element(path, 'id="late"') + element(path), head=head))
+    expect(text(page).nth(0)).to_have_text("One moment")
+    expect(text(page).nth(1)).to_have_text("Please wait")
+
+
+def test_strings_that_are_not_json_are_told(page: Page, stub: Stub, console: list[str]) -> None:
+    opened(page, stub, [task("SUCCESS")], 'strings="{oops"')
+    expect(text(page)).to_have_text("Done")
+    assert len(console) == 1
+    assert "strings" in console.pop()
+
+
+def test_under_a_strict_content_security_policy(page: Page, stub: Stub) -> None:
+    path = stub.status("a", [progress(50)])
+    policy = (
+        '<meta http-equiv="Content-Security-Policy" content="'
+        "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'none'; "
+        "img-src data:; require-trusted-types-for 'script'\">"
+    )
+    html = (
+        f'<!doctype html><html lang="en"><head>{policy}<title>Test</title>'
+        '<link rel="icon" href="data:,">'
+        '<script type="module" src="/static/jobtastic_ext/jobtastic.js"></script></head>'
+        f"<body>{element(path)}</body></html>"
+    )
+    stub.files["/strict"] = ("text/html; charset=utf-8", html.encode())
+    page.goto(stub.url + "/strict")
+    expect(bar(page)).to_have_attribute("aria-valuenow", "50")
+    expect(page.locator('[part="track"]')).to_have_css("overflow", "hidden")
+
+
+def test_less_motion_for_those_who_ask(page: Page, stub: Stub) -> None:
+    opened(page, stub, [task("PENDING")])
+    fill = page.locator('[part="fill"]')
+    expect(fill).to_have_css("animation-name", "pass")
+    page.emulate_media(reduced_motion="reduce")
+    expect(fill).to_have_css("animation-name", "none")
+    expect(fill).to_have_css("transition-duration", "0s")

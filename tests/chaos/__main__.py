@@ -1,0 +1,211 @@
+"""``python -m tests.chaos --seconds 120 --seed 1``: harm everything, and see what the callers get.
+
+One third of the time each for a store alone behind a proxy, a store under Sentinel and a cluster
+of 3+3, or ``--store`` for one of them.  Exit code 0 only if nobody ran twice while a lease was
+alive (but for the windows that are listed), every caller was served, and no claim was left behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import datetime, timezone
+from typing import Any
+
+import msgspec
+
+from jobtastic_ext.demo.server import EmbeddedServer
+from jobtastic_ext.records import Claim
+from jobtastic_ext.runtime import close_runtime
+from tests.workers import ROOT
+
+from . import check
+from .app import NAMES, create
+from .nemesis import Nemesis
+from .producer import seconds_of
+from .stores import VICTIMS, Victim
+
+#: In seconds.
+LEASE, HERD, VISIBILITY = 3, 10, 8
+
+PRODUCERS, RATE = 2, 4.0
+
+
+def settings(server: EmbeddedServer, history: EmbeddedServer, store: str) -> dict[str, Any]:
+    policy = {"herd_avoidance_timeout": HERD, "significant_kwargs": ["key"]}
+    return {
+        "broker_url": server.url(0),
+        "result_backend": server.url(1),
+        "broker_transport_options": {"visibility_timeout": VISIBILITY},
+        "broker_connection_retry_on_startup": True,
+        "worker_prefetch_multiplier": 1,
+        "worker_send_task_events": False,
+        "result_chord_retry_interval": 0.2,
+        "jobtastic_policy": {"tasks": dict.fromkeys(NAMES, policy)},
+        "jobtastic_store": store,
+        "jobtastic_lease": LEASE,
+        "history_url": history.url(0),
+    }
+
+
+class Chaos:
+    """One store, harmed for a while."""
+
+    def __init__(self, store: str, seconds: float, seed: str) -> None:
+        self.store, self.seconds, self.seed = store, seconds, seed
+
+    def run(self) -> check.Report:
+        with ExitStack() as stack:
+            server = stack.enter_context(EmbeddedServer())
+            history = stack.enter_context(EmbeddedServer())
+            victim = stack.enter_context(VICTIMS[self.store]())
+            self.conf = settings(server, history, victim.url)
+            self.app = create(self.conf)
+            stack.callback(close_runtime, self.app)
+            nemesis = Nemesis(self.conf, victim, self.app.history, self.seed, LEASE)
+            nemesis.app = self.app
+            stack.callback(nemesis.close)
+            nemesis.start_workers()
+            self.harm(nemesis, stack)
+            unserved = self.serve()
+            found = check.History(self.app.history.read(), LEASE)
+            report = found.report()
+            for task_id, kind in unserved.items():
+                why = found.explain_unserved(task_id)
+                line = f"{kind} call {task_id} is not served"
+                if why is None:
+                    report.unserved.append(line)
+                else:
+                    report.excused.append(f"{line}: {why}")
+            report.longest_wait = self.longest_wait(found)
+            report.left_behind = self.left_behind(victim)
+            return report
+
+    def harm(self, nemesis: Nemesis, stack: ExitStack) -> None:
+        until = time.time() + self.seconds
+        environ = {**os.environ, "JOBTASTIC_TEST_CONF": json.dumps(self.conf)}
+        producers = []
+        for number in range(PRODUCERS):
+            log = stack.enter_context(tempfile.TemporaryFile("w+"))  # noqa: SIM115
+            seed = f"{self.seed}-{number}"
+            command = [sys.executable, "-W", "ignore", "-m", "tests.chaos.producer"]
+            process = subprocess.Popen(
+                [*command, seed, str(RATE), str(until)],
+                cwd=ROOT,
+                env=environ,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            producers.append(process)
+        nemesis.start()
+        for process in producers:
+            # A call may wait for the broker's own retries.
+            assert process.wait(self.seconds + 60) == 0, "a producer failed"
+        nemesis.heal()
+
+    def serve(self) -> dict[str, str]:
+        """One more identical call for everybody who waits yet; return who is left unserved."""
+        calls = [line for line in self.app.history.read() if line["event"] == "call"]
+        kinds = {one: call["kind"] for call in calls for one in call["ids"]}
+        ids = set(kinds)
+        # What was queued may be lost: its claim ends, and redelivery comes, in that time.
+        wait(lambda: not self.pending(ids), HERD + VISIBILITY + 12)
+        pending = self.pending(ids)
+        again = {(call["task"], call["key"]) for call in calls if pending & set(call["ids"])}
+        for task, key in again:
+            result = self.app.tasks[task].delay(key, seconds=seconds_of(key))
+            ids.add(result.id)
+            kinds[result.id] = "last"
+        wait(lambda: not self.pending(ids), 40)
+        return {one: kinds[one] for one in self.pending(ids)}
+
+    def pending(self, ids: set[str]) -> set[str]:
+        return {one for one in ids if not self.app.AsyncResult(one).ready()}
+
+    def longest_wait(self, found: check.History) -> float:
+        """Seconds from a plain call to its answer, beyond the run's own time."""
+        longest = 0.0
+        for call in found.calls:
+            if call["kind"] != "plain" or not call["ids"]:
+                continue
+            done = self.app.AsyncResult(call["ids"][0]).date_done
+            if isinstance(done, str):
+                done = datetime.fromisoformat(done)
+            if done is not None:
+                done = done if done.tzinfo else done.replace(tzinfo=timezone.utc)
+                waited = done.timestamp() - call["at"] - seconds_of(call["key"])
+                longest = max(longest, waited)
+        return longest
+
+    def left_behind(self, victim: Victim) -> list[str]:
+        """Claims that somebody seems to hold, though nobody runs or waits any more."""
+
+        def held() -> list[str]:
+            now = time.time() * 1000
+            claims = {
+                key: msgspec.json.decode(raw, type=Claim)
+                for key, raw in victim.keys().items()
+                if raw.startswith(b"{")
+            }
+            return [
+                f"{key}: {claim.holder}"
+                for key, claim in claims.items()
+                if claim.holder is not None and claim.holder.until > now
+            ]
+
+        wait(lambda: not held(), HERD + 2)
+        return held()
+
+
+def wait(holds: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.3)
+
+
+def show(store: str, seed: str, report: check.Report) -> None:
+    print(f"\n{store}, seed {seed}: {'held' if report.holds() else 'FAILED'}")
+    harms = ", ".join(f"{count} {name}" for name, count in sorted(report.harms.items()))
+    print(f"  harm                                   {harms}")
+    print(
+        f"  calls                                  {report.calls} ({report.refused} got an error)"
+    )
+    print(f"  runs                                   {report.runs}")
+    print(f"  duplicate runs beside a live lease     {len(report.duplicates)}")
+    print(f"  explained by the windows below         {len(report.excused)}")
+    print(f"  callers unserved                       {len(report.unserved)}")
+    print(f"  longest wait beyond the run            {report.longest_wait:.1f} s")
+    print(f"  claims left behind                     {len(report.left_behind)}")
+    for line in (*report.duplicates, *report.unserved, *report.left_behind):
+        print(f"    {line}")
+    for line in report.excused:
+        print(f"    (explained) {line}")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--seed", default="1")
+    parser.add_argument("--store", choices=("all", *VICTIMS), default="all")
+    options = parser.parse_args()
+    stores = list(VICTIMS) if options.store == "all" else [options.store]
+    held = True
+    for store in stores:
+        report = Chaos(store, options.seconds / len(stores), options.seed).run()
+        show(store, options.seed, report)
+        held = held and report.holds()
+    return 0 if held else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""What the history says: who ran twice, who was not served, and why."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from msgspec import Struct
+
+#: Seconds after an outage in which a process may not have noticed yet that it is over.
+SLACK = 6.0
+
+
+class Run(Struct):
+    key: tuple[str, int]
+    id: str
+    pid: int
+    start: float
+    end: float
+
+
+class Report(Struct):
+    calls: int = 0
+    refused: int = 0
+    runs: int = 0
+    duplicates: list[str] = []
+    #: What the store's outages and the pauses of workers explain.
+    excused: list[str] = []
+    unserved: list[str] = []
+    longest_wait: float = 0.0
+    left_behind: list[str] = []
+    harms: dict[str, int] = {}
+
+    def holds(self) -> bool:
+        return not (self.duplicates or self.unserved or self.left_behind) and self.runs > 0
+
+
+class History:
+    """The history, sorted out."""
+
+    def __init__(self, lines: list[dict[str, Any]], lease: float) -> None:
+        self.lease = lease
+        self.calls = [line for line in lines if line["event"] == "call"]
+        self.harms = [line for line in lines if line["event"] == "harm"]
+        self.killed: dict[int, float] = {}
+        for harm in self.harms:
+            if harm["what"] == "killed":
+                self.killed.update(dict.fromkeys(harm["pids"], harm["began"]))
+        self.runs = list(self._runs(lines))
+
+    def _runs(self, lines: list[dict[str, Any]]) -> Any:
+        open_runs: dict[tuple[str, int, int], dict[str, Any]] = {}
+        for line in sorted(
+            (line for line in lines if line["event"] in ("start", "finish")),
+            key=lambda line: line["at"],
+        ):
+            at = (line["id"], line["pid"], line["key"])
+            if line["event"] == "start":
+                open_runs[at] = line
+            elif at in open_runs:
+                yield self._run(open_runs.pop(at), line["at"])
+        for line in open_runs.values():
+            # It never ended: it died with its process.
+            yield self._run(line, self.killed.get(line["pid"], line["at"] + line["seconds"]))
+
+    def _run(self, line: dict[str, Any], end: float) -> Run:
+        key = (line["task"], line["key"])
+        return Run(key=key, id=line["id"], pid=line["pid"], start=line["at"], end=end)
+
+    def overlaps(self) -> Any:
+        """Pairs of runs of one key at the same time."""
+        by_key: dict[tuple[str, int], list[Run]] = defaultdict(list)
+        for run in self.runs:
+            by_key[run.key].append(run)
+        for runs in by_key.values():
+            runs.sort(key=lambda run: run.start)
+            for number, first in enumerate(runs):
+                for second in runs[number + 1 :]:
+                    if second.start < first.end:
+                        yield first, second
+
+    def excuse(self, first: Run, second: Run) -> str | None:
+        """Why the two ran at once, if the store or a pause explains it."""
+        for harm in self.harms:
+            began, ended = harm["began"], harm["ended"]
+            if harm["what"] in ("lost", "away"):
+                # What began while the store was away knew of nobody.
+                if began <= second.start and ended + SLACK >= first.start:
+                    return f"the store was {harm['what']} ({harm['name']})"
+            elif harm["what"] == "paused":
+                stopped = first.pid in harm["pids"] and began <= second.start
+                if stopped and ended >= first.start and second.start - began >= self.lease / 2:
+                    return "its worker was stopped for longer than its lease"
+                # It had begun before it was stopped, and said so afterwards.
+                if second.pid in harm["pids"] and began <= second.start <= ended + SLACK:
+                    return "its worker was stopped as it began"
+        return None
+
+    def explain_unserved(self, task_id: str) -> str | None:
+        """Why nobody may know that this id waits: Celery lost it, and the store had forgotten."""
+        call = next((call for call in self.calls if task_id in call["ids"]), None)
+        if call is None or call["task"] != "chaos.early":
+            return None
+        for harm in self.harms:
+            if harm["what"] in ("lost", "away") and harm["ended"] + SLACK >= call["at"]:
+                for kill in self.harms:
+                    if kill["name"] == "kill a worker" and kill["ended"] >= call["at"]:
+                        return (
+                            "acknowledged early, it was lost with its worker, and the store was "
+                            f"{harm['what']} ({harm['name']})"
+                        )
+        return None
+
+    def report(self) -> Report:
+        report = Report(calls=len(self.calls), runs=len(self.runs))
+        report.refused = sum(1 for call in self.calls if call["error"])
+        for harm in self.harms:
+            report.harms[harm["name"]] = report.harms.get(harm["name"], 0) + 1
+        for first, second in self.overlaps():
+            line = (
+                f"{second.key}: {second.id} ran {first.end - second.start:.2f} s beside {first.id}"
+            )
+            why = self.excuse(first, second)
+            if why is None:
+                report.duplicates.append(line)
+            else:
+                report.excused.append(f"{line}: {why}")
+        return report

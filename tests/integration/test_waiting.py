@@ -1,0 +1,79 @@
+"""The place of a task in its queue: told where it is known, and otherwise nothing."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from jobtastic_ext import waiting
+from jobtastic_ext.waiting import queue_of
+from tests.integration.steps import Steps, start_steps
+from tests.servers import SilentServer, free_port
+
+__all__ = ("start_steps",)
+
+
+def test_the_place_in_a_queue_that_nobody_serves(start_steps: Any) -> None:
+    steps: Steps = start_steps()
+    plain = steps.task("plain")
+    ids = [plain.apply_async((n,)).id for n in range(5)]
+    assert [queue_of(steps.app, one) for one in ids] == [{"ahead": n} for n in range(5)]
+    assert queue_of(steps.app, ids[2], task="steps.plain") == {"ahead": 2}
+    assert queue_of(steps.app, "somebody-else") is None
+    assert queue_of(steps.app, ids[0], queue="another") is None
+
+
+def test_priorities_and_a_key_prefix(start_steps: Any) -> None:
+    steps: Steps = start_steps(
+        broker_transport_options={"global_keyprefix": f"{time.monotonic_ns()}:"}
+    )
+    plain = steps.task("plain")
+    late = plain.apply_async((1,), priority=6).id
+    first = plain.apply_async((2,), priority=0).id
+    second = plain.apply_async((3,), priority=0).id
+    # Redis serves the lowest number first.
+    assert [queue_of(steps.app, one) for one in (first, second, late)] == [
+        {"ahead": 0},
+        {"ahead": 1},
+        {"ahead": 2},
+    ]
+
+
+def test_further_back_nothing_is_said(start_steps: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "MOST", 3)
+    steps: Steps = start_steps()
+    ids = [steps.task("plain").apply_async((n,)).id for n in range(5)]
+    assert [queue_of(steps.app, one) for one in ids] == [
+        {"ahead": 0},
+        {"ahead": 1},
+        {"ahead": 2},
+        None,
+        None,
+    ]
+
+
+def test_a_child_and_its_parent_are_told_apart(start_steps: Any) -> None:
+    steps: Steps = start_steps()
+    plain = steps.task("plain")
+    one = plain.apply_async((1,)).id
+    two = plain.apply_async((one,), root_id=one, parent_id=one, kwargs={"frequency": 1}).id
+    assert queue_of(steps.app, two) == {"ahead": 1}
+    assert queue_of(steps.app, one) == {"ahead": 0}
+
+
+@pytest.mark.parametrize("kind", ["refused", "silent"])
+def test_a_broker_that_is_down_costs_the_timeout_once(start_steps: Any, kind: str) -> None:
+    with SilentServer() as silent:
+        port = free_port() if kind == "refused" else silent.port
+        steps: Steps = start_steps(broker_url=f"redis://127.0.0.1:{port}/0")
+        for bound in (1.0, 0.1, 0.1):
+            began = time.monotonic()
+            assert queue_of(steps.app, "x") is None
+            assert time.monotonic() - began < bound
+
+
+def test_another_broker_tells_nothing(start_steps: Any) -> None:
+    steps: Steps = start_steps(broker_url="memory://")
+    assert queue_of(steps.app, "x") is None

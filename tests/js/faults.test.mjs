@@ -1,0 +1,101 @@
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import { watchTask } from '../../jobtastic_ext/web/client/watch.js';
+import { at, follow, server, task, world } from './world.mjs';
+
+const polled = { events: false };
+const html = new Response('<html>Please log in</html>');
+const other = Response.json({ detail: 'no task here' });
+
+for (const [what, fault] of [
+  ['500', 500], ['a network error', new TypeError('Failed to fetch')],
+  ['a login page', html], ['an answer without a task', other], ['404', 404],
+]) {
+  test(`${what}, three times, is nothing to tell`, async (t) => {
+    const clock = world(t);
+    const played = server(clock, [at(5), fault, fault, fault, task('SUCCESS')]);
+    const seen = follow(watchTask, played, polled);
+    await clock.pass(60000);
+    assert.deepEqual(seen.names(), ['progress', 'success']);
+  });
+}
+
+test('an outage is told once, and followed by the state when it is over', async (t) => {
+  const clock = world(t);
+  const played = server(clock, [...Array(9).fill(503), at(5), ...Array(5).fill(502), task('SUCCESS')]);
+  const seen = follow(watchTask, played, polled);
+  await clock.pass(600000);
+  assert.deepEqual(seen.names(), ['error', 'progress', 'error', 'success']);
+  const [, error] = seen.calls[0];
+  assert.equal(error.status, 503);
+  assert.equal(error.final, false);
+});
+
+test('a lasting 4xx ends the watch; 408, 425 and 429 do not', async (t) => {
+  for (const [code, final] of [[403, true], [404, true], [410, true], [408, false], [429, false]]) {
+    const clock = world(t);
+    const played = server(clock, [code]);
+    const seen = follow(watchTask, played, polled);
+    await clock.pass(60000);
+    assert.deepEqual(seen.names(), ['error']);
+    assert.equal(seen.calls[0][1].final, final);
+    if (final) assert.equal(await seen.done, undefined);
+    assert.equal(played.asked.length === 4, final);
+    seen.stop();
+    await seen.done;
+  }
+});
+
+test('an outage that turns into a lasting 4xx is told as final', async (t) => {
+  const clock = world(t);
+  const seen = follow(watchTask, server(clock, [...Array(6).fill(502), 404]), polled);
+  await clock.pass(600000);
+  assert.deepEqual(seen.calls.map(([name, { final }]) => [name, final]), [['error', false], ['error', true]]);
+  assert.equal(await seen.done, undefined);
+});
+
+test('tries come apart, doubled and spread, up to half a minute', async (t) => {
+  const longest = [], shortest = [];
+  for (const [random, into] of [[0.9999, longest], [0, shortest]]) {
+    const clock = world(t, { random });
+    const played = server(clock, [500]);
+    const seen = follow(watchTask, played, polled);
+    await clock.pass(400000);
+    const times = played.statuses();
+    into.push(...times.slice(1).map((time, index) => Math.round(time - times[index])));
+    seen.stop();
+    await seen.done;
+  }
+  assert.deepEqual(shortest.slice(0, 8), [500, 1000, 2000, 4000, 8000, 15000, 15000, 15000]);
+  assert.ok(longest.every((gap, index) => gap >= shortest[index] && gap <= 36000));
+});
+
+test('Retry-After of an answer that failed is kept to', async (t) => {
+  const clock = world(t);
+  const busy = new Response('', { status: 503, headers: { 'Retry-After': '40' } });
+  const played = server(clock, [busy, task('SUCCESS')]);
+  follow(watchTask, played, polled);
+  await clock.pass(100000);
+  assert.deepEqual(played.statuses(), [0, 40000]);
+});
+
+test('a server that never answers counts as failed after 20 seconds', async (t) => {
+  const clock = world(t);
+  const played = server(clock, ['hang', task('SUCCESS')]);
+  const seen = follow(watchTask, played, polled);
+  await clock.pass(19000);
+  assert.equal(played.asked.length, 1);
+  await clock.pass(5000);
+  assert.deepEqual(seen.names(), ['success']);
+});
+
+test('back on line means asking at once', async (t) => {
+  const clock = world(t);
+  const played = server(clock, [...Array(7).fill(new TypeError('offline')), task('SUCCESS')]);
+  const seen = follow(watchTask, played, polled);
+  await clock.pass(40000);
+  assert.equal(played.asked.length, 7);
+  clock.goOnline();
+  await clock.settle();
+  assert.deepEqual(seen.names(), ['error', 'success']);
+});

@@ -1,0 +1,45 @@
+"""``python -m tests.model``: explore larger bounds than the tests do.
+
+``--faults 2`` explores every cast with every pair of faults; ``--only TEXT`` those scenarios whose
+name has the text.  It ends with the number of worlds seen, and with exit code 1 and a shortest
+trace for each scenario in which an invariant does not hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+
+from .explore import Explorer, Found
+from .scenarios import large, small
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.model", description=__doc__)
+    parser.add_argument("--faults", type=int, default=1, help="faults in one history (default 1)")
+    parser.add_argument("--only", default="", help="scenarios whose name has this text")
+    parser.add_argument("--seconds", type=float, help="longest time for one scenario")
+    options = parser.parse_args()
+    logging.getLogger("jobtastic_ext").disabled = True
+    scenarios = small() if options.faults == 1 else large(options.faults)
+    worlds, moves, bad, cut = 0, 0, 0, 0
+    for name, scenario in scenarios:
+        if options.only not in name:
+            continue
+        try:
+            report = Explorer(scenario).explore(seconds=options.seconds)
+        except Found as found:
+            bad += 1
+            print(f"VIOLATED  {name}: {found}", flush=True)
+            continue
+        worlds, moves = worlds + report.worlds, moves + report.moves
+        cut += not report.complete
+        word = "complete" if report.complete else "cut off "
+        print(f"{word}  {report.worlds:9,} worlds {report.seconds:7.1f} s  {name}", flush=True)
+    print(f"{worlds:,} worlds, {moves:,} moves, {bad} scenarios violated, {cut} cut off")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

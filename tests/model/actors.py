@@ -1,0 +1,386 @@
+"""Callers, workers and keepers: the real code of the package, one effect at a time.
+
+An actor is a function that touches the world only by *effects*: a store operation, a read or a
+write of a result, a publish, the body of the task.  To take one step of an actor, the function is
+run from its start with the answers that it has had so far; the first effect beyond them is the
+next one.  So an actor's whole state is the tuple of its answers, and any two actors can be
+interleaved, crashed or forgotten at every effect, without threads.
+
+What runs here is `calls.apply_async`, the wrapped body of `runs`, `endings`, `leases.Keeper`,
+`ResultBackend` and Celery's own `Task.retry`.  Only Celery's tracer is written out
+(`celery.app.trace.build_tracer`: body, result, `task_success`, `task_postrun`).
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import billiard.exceptions
+from celery import Celery, states
+from celery.app.task import Context
+from celery.exceptions import Ignore, Reject, Retry
+from kombu.exceptions import OperationalError
+from msgspec import Struct
+
+from jobtastic_ext import calls, endings, leases, runs
+from jobtastic_ext.errors import StoreUnavailable
+from jobtastic_ext.messages import HEADER
+from jobtastic_ext.plans import Plan, make_plan
+from jobtastic_ext.policy import load_policy
+from jobtastic_ext.records import Answer, Claim, Operation
+from jobtastic_ext.results import ResultBackend
+from jobtastic_ext.settings import read_settings
+from jobtastic_ext.stores.base import Store
+
+#: In milliseconds; see the policy below.
+LEASE, HERD = 30_000, 60_000
+
+#: How Celery marks a child that was killed.
+LOST = "lost"
+
+
+class Message(Struct, frozen=True, order=True):
+    """A message in the broker's queue."""
+
+    id: str
+    header: tuple[tuple[str, Any], ...]
+    retries: int = 0
+    redelivered: bool = False
+
+    @property
+    def gen(self) -> str:
+        return str(dict(self.header).get("gen", ""))
+
+
+class Effect(Struct, frozen=True):
+    """What an actor wants of the world."""
+
+    kind: str  # store, read, write, publish, body
+    what: Any = None
+
+
+class Raised(Struct, frozen=True):
+    """The answer to an effect that failed; `kind` says how."""
+
+    kind: str = "down"
+
+
+class Finished(Struct, frozen=True):
+    """An actor has come to its end."""
+
+    value: Any = None
+
+
+class Behaviour(Struct, frozen=True):
+    """The policy of the one task, and what its body does."""
+
+    #: What the body does at each attempt: ``value``, ``fail`` or ``retry``.
+    body: tuple[str, ...] = ("value",)
+    policy: tuple[tuple[str, Any], ...] = ()
+
+
+class Stop(BaseException):
+    """The actor's answers are used up.  Nothing in the package may catch it."""
+
+
+class Replay:
+    """The world as one actor sees it."""
+
+    def __init__(self, name: str, log: tuple[Any, ...]) -> None:
+        self.name, self.log = name, iter(log)
+        self.wanted: Effect | None = None
+        self._ids = itertools.count()
+
+    def do(self, effect: Effect, error: Callable[[], Exception] = Exception) -> Any:
+        if self.wanted is None:
+            try:
+                answer = next(self.log)
+            except StopIteration:
+                self.wanted = effect
+            else:
+                if isinstance(answer, Raised):
+                    raise error()
+                return answer
+        raise Stop
+
+    def urandom(self, size: int) -> bytes:
+        return f"{self.name}{next(self._ids)}".encode().ljust(size, b"-")[:size]
+
+
+class ModelStore(Store):
+    """Hands every operation to the world, which runs `claims.step`."""
+
+    def apply(self, key: str, operation: Operation) -> Answer:
+        answer: Answer = now().do(Effect("store", operation), lambda: StoreUnavailable("down"))
+        return answer
+
+    def read(self, key: str) -> Claim | None:
+        raise NotImplementedError
+
+    def ping(self) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+
+class ModelBackend:
+    """A result backend: what `ResultBackend` asks of Celery's."""
+
+    expires = None
+
+    def on_task_call(self, producer: Any, task_id: str) -> None:
+        """Nothing to subscribe to."""
+
+    def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:
+        state, value = now().do(Effect("read", task_id), lambda: ConnectionError("down"))
+        if state == states.FAILURE:
+            lost = value == LOST
+            value = billiard.exceptions.WorkerLostError(LOST) if lost else Exception(value)
+        return {"status": state, "result": value}
+
+    def store_result(self, task_id: str, value: Any, state: str, **_: Any) -> None:
+        if isinstance(value, billiard.exceptions.WorkerLostError):
+            value = LOST
+        elif isinstance(value, Exception):
+            value = str(value)
+        now().do(Effect("write", (task_id, state, value)), lambda: ConnectionError("down"))
+
+
+class Inline:
+    """`threading.Thread` without a thread."""
+
+    def __init__(self, target: Callable[..., None], args: Any = (), **_: Any) -> None:
+        self.target, self.args = target, args
+
+    def start(self) -> None:
+        self.target(*self.args)
+
+    def join(self, timeout: float | None = None) -> None:
+        """It has ended."""
+
+
+def publish(task: Any, args: Any, kwargs: Any, **options: Any) -> Any:
+    header = dict((options.get("headers") or {}).get(HEADER) or {})
+    if "looks" in header:
+        header["looks"] = min(header["looks"], 1)  # it only tells how long to wait
+    message = Message(
+        options["task_id"], tuple(sorted(header.items())), options.get("retries") or 0
+    )
+    now().do(Effect("publish", message), lambda: OperationalError("down"))
+    return SimpleNamespace(id=message.id)
+
+
+_current: list[Replay] = []
+
+
+def now() -> Replay:
+    """The actor that runs at the moment."""
+    return _current[-1]
+
+
+@functools.cache
+def setting(behaviour: Behaviour) -> tuple[Any, Any]:
+    """The runtime and the task, built as in any process, but with the world's parts."""
+    policy = {"herd_avoidance_timeout": HERD / 1000, **dict(behaviour.policy)}
+    app = Celery("model", set_as_current=False, broker="memory://", backend="cache+memory://")
+    app.conf.update(jobtastic_policy={"tasks": {"work": policy}}, jobtastic_store="memory://")
+    app.conf.jobtastic_lease = LEASE / 1000
+
+    @app.task(name="work", bind=True, shared=False, max_retries=None)
+    def work(self: Any) -> Any:
+        value = now().do(Effect("body", self.request.retries))
+        kind = behaviour.body[min(self.request.retries, len(behaviour.body) - 1)]
+        if kind == "fail":
+            raise ValueError(value)
+        if kind == "retry":
+            raise self.retry(countdown=0)
+        return value
+
+    app.finalize()
+    task = app.tasks["work"]
+    settings = read_settings(app.conf)
+    plan = make_plan(task, load_policy(settings.policy), settings)
+    runtime = ModelRuntime(app, settings, plan)
+    task.__dict__["AsyncResult"] = lambda id: SimpleNamespace(id=id, _set_cache=lambda meta: None)
+    task.__dict__["apply_async"] = lambda args=None, kwargs=None, **options: calls.apply_async(
+        runtime, publish, task, args, kwargs, options
+    )
+    task.__dict__["body"] = runs.wrap(runtime, plan, task, task.run)
+    return runtime, task
+
+
+class ModelRuntime:
+    """What the paths of a call and of a run ask of `Runtime`."""
+
+    broker = "redis"
+    results_share_store = True
+    keeper = None
+    publish = staticmethod(publish)
+
+    def __init__(self, app: Celery, settings: Any, plan: Plan | None) -> None:
+        self.app, self.settings, self._plan = app, settings, plan
+        self.store = ModelStore()
+        self.results = ResultBackend(SimpleNamespace(backend=ModelBackend()))
+
+    def plan(self, task: Any) -> Plan | None:
+        return self._plan
+
+
+def call(behaviour: Behaviour, options: tuple[tuple[str, Any], ...]) -> Any:
+    """`apply_async`: the id that the caller is left with, or None if it got an error."""
+    runtime, task = setting(behaviour)
+    try:
+        return calls.apply_async(runtime, publish, task, (), {}, dict(options)).id
+    except OperationalError:
+        return None
+
+
+def deliver(behaviour: Behaviour, message: Message) -> None:
+    """A child of a worker takes up a message, as Celery's tracer does."""
+    runtime, task = setting(behaviour)
+    request = context(message)
+    task.request_stack.push(request)
+    state: str | None = None
+    retval: Any = None
+    write = runtime.results._app.backend.store_result
+    try:
+        try:
+            retval = task.body()
+        except Retry as retry:
+            state, retval = states.RETRY, retry
+            write(message.id, "retry", state)
+        except (Ignore, Reject) as reason:
+            state, retval = states.IGNORED, reason
+        except Exception as error:  # noqa: BLE001 - as the tracer
+            state, retval = states.FAILURE, error
+            write(message.id, error, state)
+        else:
+            state = states.SUCCESS
+            write(message.id, retval, state)
+            endings.succeed(task)
+        endings.end(runtime, task, state, retval)
+    finally:
+        task.request_stack.pop()
+
+
+def context(message: Message) -> Context:
+    return Context(
+        {
+            "id": message.id,
+            "retries": message.retries,
+            "headers": {HEADER: dict(message.header)},
+            HEADER: dict(message.header),
+            "delivery_info": {"redelivered": message.redelivered, "routing_key": "q"},
+            "reply_to": None,
+        },
+        args=(),
+        kwargs={},
+        called_directly=False,
+    )
+
+
+def lose(behaviour: Behaviour, message: Message) -> None:
+    """A worker's main process learns that the child which had the message was killed."""
+    runtime, task = setting(behaviour)
+    error = billiard.exceptions.WorkerLostError(LOST)
+    runtime.results._app.backend.store_result(message.id, error, states.FAILURE)
+    keeper_of(runtime, task, message).lose(task, message.id)
+
+
+def expire(behaviour: Behaviour, message: Message) -> None:
+    """A worker drops a message that has expired, or was revoked before it began."""
+    runtime, task = setting(behaviour)
+    runtime.results._app.backend.store_result(message.id, "revoked", states.REVOKED)
+    request = SimpleNamespace(id=message.id, args=(), kwargs={}, **{HEADER: dict(message.header)})
+    leases.Keeper(runtime).revoke(task, request, False)
+
+
+def renew(behaviour: Behaviour, message: Message) -> None:
+    """A worker's main process renews the lease of a run in its child."""
+    runtime, task = setting(behaviour)
+    keeper = keeper_of(runtime, task, message)
+    keeper._renew(message.id, keeper._leases[message.id])
+
+
+def keeper_of(runtime: Any, task: Any, message: Message) -> leases.Keeper:
+    keeper = leases.Keeper(runtime)
+    header = dict(message.header)
+    request = SimpleNamespace(
+        id=message.id, task=task, args=(), kwargs={}, request_dict={HEADER: header}
+    )
+    lease = keeper._lease(request)
+    if lease is not None:
+        keeper._leases[message.id] = lease
+    return keeper
+
+
+PROGRAMS: dict[str, Callable[..., Any]] = {
+    "call": call,
+    "deliver": deliver,
+    "lose": lose,
+    "expire": expire,
+    "renew": renew,
+}
+
+_steps: dict[Any, Effect | Finished] = {}
+
+
+def next_step(
+    program: str, name: str, log: tuple[Any, ...], behaviour: Behaviour, *arguments: Any
+) -> Effect | Finished:
+    """What this actor does after it has had these answers.  `name` tells it from others."""
+    at = (program, name, log, behaviour, arguments)
+    found = _steps.get(at)
+    if found is None:
+        found = _steps[at] = compute(program, name, log, behaviour, *arguments)
+    return found
+
+
+def forget_steps() -> None:
+    """Forget what was worked out: the code has been changed."""
+    _steps.clear()
+    setting.cache_clear()
+
+
+def compute(
+    program: str, name: str, log: tuple[Any, ...], behaviour: Behaviour, *arguments: Any
+) -> Effect | Finished:
+    setting(behaviour)  # not under the patches
+    replay = Replay(name, log)
+    _current.append(replay)
+    try:
+        with world_of(replay):
+            value = PROGRAMS[program](behaviour, *arguments)
+    except Stop:
+        assert replay.wanted is not None
+        return replay.wanted
+    finally:
+        _current.pop()
+    left = list(replay.log)
+    assert not left, f"{program} ended without taking {left}"
+    assert replay.wanted is None, f"{program} swallowed Stop at {replay.wanted}"
+    return Finished(value)
+
+
+@contextmanager
+def world_of(replay: Replay) -> Iterator[None]:
+    """Ids, tokens and threads as the actor has them."""
+    with (
+        mock.patch.object(os, "urandom", replay.urandom),
+        mock.patch.dict(os.environ, {"JOBTASTIC_WORKER": worker_of(replay.name)}),
+        mock.patch.object(calls, "threading", SimpleNamespace(Thread=Inline), create=True),
+    ):
+        yield
+
+
+def worker_of(name: str) -> str:
+    """A worker's token: what the names of all that happens there begin with."""
+    return name.partition("#")[0] + "."

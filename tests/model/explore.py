@@ -1,0 +1,193 @@
+"""Every world that can be reached, and the invariants of a world.
+
+`explore` goes breadth first, so a counterexample is as short as can be.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from .world import READY, Budget, Caller, Model, Scenario, Violation, World, final, nice, promised
+
+#: Faults that nobody notices at once: what they leave behind ends with its time.
+SILENT = ("crash", "store", "late", "expire", "copy")
+
+
+class Report(Struct):
+    worlds: int = 0
+    moves: int = 0
+    seconds: float = 0.0
+    #: Whether every reachable world was seen.
+    complete: bool = False
+
+
+class Found(AssertionError):
+    """A violation, and how it comes about."""
+
+    def __init__(self, reason: str, trace: list[str]) -> None:
+        self.reason, self.trace = reason, trace
+        super().__init__("\n  ".join([reason, *trace]))
+
+
+class Explorer:
+    def __init__(self, scenario: Scenario) -> None:
+        self.model = Model(scenario)
+        self.scenario = scenario
+        self._served: set[int] = set()
+        # With one more caller, who calls when all is quiet.
+        self._last = Model(replace(scenario, callers=(*scenario.callers, ()), budget=Budget()))
+        self._last.claims = self.model.claims
+
+    def explore(self, seconds: float | None = None, worlds: int | None = None) -> Report:
+        """Visit everything, or as much as the limits allow.  Raises `Found`."""
+        report, began = Report(), time.monotonic()
+        start = self.model.start()
+        parents: dict[int, tuple[int, str]] = {hash(start): (0, "")}
+        waiting: deque[World] = deque([start])
+        while waiting:
+            if seconds is not None and time.monotonic() - began > seconds:
+                break
+            if worlds is not None and report.worlds >= worlds:
+                break
+            world = waiting.popleft()
+            report.worlds += 1
+            try:
+                self.check(world)
+                for line, then in self.model.moves(world):
+                    report.moves += 1
+                    name = hash(then)
+                    if name not in parents:
+                        parents[name] = (hash(world), line)
+                        waiting.append(then)
+            except Violation as violation:
+                trace = trace_of(parents, world)
+                raise Found(str(violation), [*trace, *getattr(violation, "lines", [])]) from None
+        report.seconds = time.monotonic() - began
+        report.complete = not waiting
+        return report
+
+    def check(self, world: World) -> None:
+        """One further call leads to a served value, and everybody who has an id is served."""
+        lines: list[str] = []
+        path: list[int] = []
+        full = self.scenario.budget
+        try:
+            callers = tuple(
+                Caller(state="dead") if caller.state == "new" else caller
+                for caller in world.callers
+            )
+            quiet = replace(world, budget=Budget(), callers=callers)
+            quiet = self.settle(self.model, quiet, lines, path)
+            if quiet is None:
+                return
+            if world.clean:
+                for task_id in promised(quiet):
+                    if final(quiet, task_id) is None:
+                        raise Violation(
+                            f"{nice(task_id)} is never served, though nothing went wrong"
+                        )
+            self.check_answers(quiet)
+            if any(getattr(world.budget, name) < getattr(full, name) for name in SILENT):
+                quiet = self.over(quiet)
+                lines.append("time passes until all is over")
+            lines.append("one more call is made")
+            called = replace(quiet, callers=(*quiet.callers, Caller()), clean=True)
+            end = self.settle(self._last, called, lines, path)
+            if end is None:
+                self._served.update(path)
+                return
+            last = end.callers[-1]
+            if last.id is None:
+                raise Violation("the last call got an error")
+            for task_id in promised(end):
+                excused = {"lost", f"lost {task_id}"} & {*end.excused} and task_id != last.id
+                if final(end, task_id) is None and not excused:
+                    raise Violation(f"{nice(task_id)} is never served")
+            state, value = final(end, last.id) or ("", "")
+            fails = "fail" in self.scenario.behaviour.body
+            if state != ("FAILURE" if fails else "SUCCESS"):
+                raise Violation(f"the last call is served {state} {value}")
+            self.check_answers(end)
+        except Violation as violation:
+            violation.lines = lines  # type: ignore[attr-defined]
+            raise
+        self._served.update(path)
+
+    def check_answers(self, world: World) -> None:
+        """A call without a cache is not served by a run that was over before it was made."""
+        if self.scenario.cached or "stale" in world.excused:
+            return
+        for index, caller in enumerate(world.callers):
+            if caller.id is None:
+                continue
+            state, value = final(world, caller.id) or ("", "")
+            if state == "SUCCESS" and value in caller.past:
+                raise Violation(f"caller {index} was served {value}, which was over when it called")
+
+    def over(self, world: World) -> World:
+        """Past every lease and every wait."""
+        claim = self.model.claims.all[world.claim]
+        holder = claim.holder
+        if holder is not None and world.now < holder.until:
+            return replace(world, now=holder.until)
+        return world
+
+    def settle(self, model: Model, world: World, lines: list[str], path: list[int]) -> World | None:
+        """Let everybody go on, without a fault, until nothing moves; None if that end is known."""
+        for _ in range(1000):
+            name = hash((world, model is self._last))
+            if name in self._served:
+                return None
+            path.append(name)
+            moved = self.go_on(model, world)
+            if moved is None:
+                return world
+            line, world = moved
+            lines.append(line)
+        raise Violation("it never comes to rest")
+
+    def go_on(self, model: Model, world: World) -> tuple[str, World] | None:
+        for index, caller in enumerate(world.callers):
+            if caller.state in ("new", "calls"):
+                return next(model.step_caller(world, index))
+        for index, slot in enumerate(world.slots):
+            if slot is not None:
+                return next(model.step_slot(world, index, slot))
+        if world.late:
+            return next(model.late(world))
+        return self.go_through_queue(model, world)
+
+    def go_through_queue(self, model: Model, world: World) -> tuple[str, World] | None:
+        """Deliver the first message that does not only wait; else let time pass."""
+        if not world.queue:
+            return None
+        for line, then in model.deliveries(world):
+            after = then
+            for _ in range(100):
+                slot = after.slots[0]
+                if slot is None:
+                    break
+                _, after = next(model.step_slot(after, 0, slot))
+            waits = len(after.queue) >= len(world.queue)
+            if not waits or (after.bodies, after.results) != (world.bodies, world.results):
+                return line, then
+        moments = model.moments(world)
+        if not moments:
+            raise Violation(f"{len(world.queue)} messages wait for ever")
+        return f"time passes to {moments[0]}", model.wait(world, moments[0])
+
+
+def trace_of(parents: dict[int, tuple[int, str]], world: World) -> list[str]:
+    lines = []
+    name = hash(world)
+    while parents[name][0]:
+        name, line = parents[name][0], parents[name][1]
+        lines.append(line)
+    return lines[::-1]
+
+
+assert READY

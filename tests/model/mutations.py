@@ -1,0 +1,272 @@
+"""Known bugs of such libraries, planted one at a time.
+
+Each changes the code that runs (not a copy of it) and is taken out again by `planted`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+from msgspec.structs import replace
+
+from jobtastic_ext import calls, claims, endings, protocol
+from jobtastic_ext.records import (
+    Answer,
+    Begin,
+    Claim,
+    ClaimCall,
+    Ending,
+    Finish,
+    Forget,
+    Holder,
+    Lapse,
+    Release,
+    Renew,
+)
+
+from .actors import forget_steps
+from .scenarios import CASTS, with_faults
+from .world import Model, Scenario, World
+
+Patches = list[Any]
+
+
+def rule(operation: type, changed: Callable[[Any, Claim, int], Any]) -> Patches:
+    return [mock.patch.dict(claims.STEPS, {operation: changed})]
+
+
+def no_second_check() -> Patches:
+    """Jobtastic: look whether somebody has the lock, then take it, without looking again."""
+    real_apply = Model.apply
+
+    def apply(
+        self: Model, world: World, name: str, operation: Any, slot: int | None
+    ) -> tuple[World, Answer]:
+        if isinstance(operation, ClaimCall) and operation.group == "blind":
+            fresh = replace(operation, group="")
+            holder = Holder(
+                state="queued", owner=fresh.task_id, gen=fresh.gen, until=world.now + fresh.hold
+            )
+            number = self.claims.number(Claim(holder=holder))
+            return replace(world, claim=number), Answer("claimed", fresh.task_id, fresh.gen)
+        if isinstance(operation, ClaimCall):
+            # Only a look: nothing is taken yet.
+            _, answer = real_apply(self, world, name, operation, slot)
+            return world, answer
+        return real_apply(self, world, name, operation, slot)
+
+    real_ask = protocol.ask
+
+    def ask(store: Any, results: Any, key: str, call: Any, is_cached: Any = None) -> Any:
+        settled = real_ask(store, results, key, call)
+        if settled.answer.word == "claimed":
+            store.apply(key, replace(call, group="blind"))
+        return settled
+
+    return [mock.patch.object(Model, "apply", apply), mock.patch.object(calls, "ask", ask)]
+
+
+def release_by_key() -> Patches:
+    """celery-once, celery-singleton: free the lock, whoever has it."""
+    return rule(Release, lambda op, claim, now: (replace(claim, holder=None), claims.OK))
+
+
+def finish_by_key() -> Patches:
+    real = claims.finish
+
+    def finish(op: Finish, claim: Claim, now: int) -> Any:
+        holder = claim.holder
+        if holder is not None and holder.state == "running":
+            op = replace(op, run=holder.run, task_id=holder.owner)
+        return real(op, claim, now)
+
+    return rule(Finish, finish)
+
+
+def renew_by_key() -> Patches:
+    def renew(op: Renew, claim: Claim, now: int) -> Any:
+        if claim.holder is None:
+            return claim, claims.LOST
+        holder = replace(claim.holder, until=now + op.lease)
+        return replace(claim, holder=holder), Answer("ok", op.run)
+
+    return rule(Renew, renew)
+
+
+def done_before_the_result_is_stored() -> Patches:
+    real = endings.Run.end
+
+    def end(self: Any) -> None:
+        real(self)
+        self.finish(failed=False)
+
+    return [mock.patch.object(endings.Run, "end", end)]
+
+
+def no_mark_of_the_ending() -> Patches:
+    return rule(Ending, lambda op, claim, now: (claim, claims.OK))
+
+
+def a_retry_joins_itself() -> Patches:
+    """celery-singleton: a retry is deduplicated like any other call, and never sent."""
+    real = calls.apply_async
+
+    def apply_async(
+        runtime: Any, publish: Any, task: Any, args: Any, kwargs: Any, options: Any
+    ) -> Any:
+        if options.pop("retries", 0):
+            options.pop("task_id", None)
+        return real(runtime, publish, task, args, kwargs, options)
+
+    return [mock.patch.object(calls, "apply_async", apply_async)]
+
+
+def takeover_without_comparing() -> Patches:
+    """Whoever comes takes the claim, dead or not."""
+    return [mock.patch.object(claims, "must_follow", return_value=False)]
+
+
+def a_second_delivery_runs() -> Patches:
+    real = claims.must_follow
+
+    def must_follow(op: Begin, holder: Holder, now: int) -> bool:
+        same = holder.state == "running" and holder.owner == op.task_id
+        return not same and real(op, holder, now)
+
+    return [mock.patch.object(claims, "must_follow", must_follow)]
+
+
+def a_lease_never_ends() -> Patches:
+    real = claims.must_follow
+
+    def must_follow(op: Begin, holder: Holder, now: int) -> bool:
+        return real(op, holder, min(now, holder.until - 1))
+
+    def is_held(holder: Holder | None, now: int) -> bool:
+        return holder is not None
+
+    return [
+        mock.patch.object(claims, "must_follow", must_follow),
+        mock.patch.object(claims, "is_held", is_held),
+    ]
+
+
+def no_takeover() -> Patches:
+    """After a death the next call runs, and those who had joined wait for ever."""
+
+    def take_over(op: ClaimCall, claim: Claim, holder: Holder, now: int) -> Any:
+        fresh = Holder(state="queued", owner=op.task_id, gen=op.gen, until=now + op.hold)
+        return replace(claim, holder=fresh), Answer("claimed", op.task_id, op.gen)
+
+    return [mock.patch.object(claims, "take_over", take_over)]
+
+
+def a_message_that_was_given_up_runs() -> Patches:
+    real = claims.release
+
+    def release(op: Release, claim: Claim, now: int) -> Any:
+        changed, answer = real(op, claim, now)
+        return replace(changed, given_up={}), answer
+
+    return rule(Release, release)
+
+
+def nobody_says_that_it_could_not_be_sent() -> Patches:
+    return [mock.patch.object(calls.Call, "fail", return_value=None)]
+
+
+def no_withdrawal() -> Patches:
+    return [mock.patch.object(calls.Call, "withdraw", return_value=None)]
+
+
+def a_late_lapse() -> Patches:
+    def lapse(op: Lapse, claim: Claim, now: int) -> Any:
+        holder = claim.holder
+        if holder is None or holder.owner != op.task_id or holder.state != "queued":
+            return claim, claims.LOST
+        return replace(claim, holder=replace(holder, until=now)), claims.OK
+
+    return rule(Lapse, lapse)
+
+
+def the_first_message_frees_the_takeover() -> Patches:
+    real = claims.release
+
+    def release(op: Release, claim: Claim, now: int) -> Any:
+        return real(replace(op, bare=True), claim, now)
+
+    return rule(Release, release)
+
+
+def forget_forgets_those_who_wait() -> Patches:
+    return rule(Forget, lambda op, claim, now: (Claim(given_up=claim.given_up), claims.OK))
+
+
+def what_did_not_begin_stays_joinable() -> Patches:
+    """A run that the store did not hear of leaves its queued claim behind."""
+    return [mock.patch.object(endings.Run, "_release_queued", return_value=None)]
+
+
+def orphans_are_not_served() -> Patches:
+    return [mock.patch.object(endings.Run, "pass_on", return_value=None)]
+
+
+def a_dead_child_keeps_its_claim_for_ever() -> Patches:
+    real_begin = claims.begin
+
+    def begin(op: Begin, claim: Claim, now: int) -> Any:
+        changed, answer = real_begin(op, claim, now)
+        if answer.word == "run" and changed.holder is not None:
+            changed = replace(changed, holder=replace(changed.holder, until=claims.FOREVER))
+        return changed, answer
+
+    def renew(op: Renew, claim: Claim, now: int) -> Any:
+        return claim, claims.LOST
+
+    return [mock.patch.dict(claims.STEPS, {Begin: begin, Renew: renew})]
+
+
+TWO, THREE = CASTS["two plain calls"], CASTS["three plain calls"]
+PINNED, RETRIED = CASTS["a plain and a pinned call"], CASTS["a task that is retried"]
+
+#: A bug, and the smallest of the explored scenarios in which it shows.
+MUTATIONS: dict[Callable[[], Patches], Scenario] = {
+    no_second_check: TWO,
+    release_by_key: with_faults(TWO, "wait", "publish"),
+    finish_by_key: with_faults(TWO, "lapse"),
+    renew_by_key: with_faults(TWO, "lapse"),
+    done_before_the_result_is_stored: with_faults(TWO, "crash"),
+    no_mark_of_the_ending: TWO,
+    a_retry_joins_itself: RETRIED,
+    takeover_without_comparing: PINNED,
+    a_second_delivery_runs: with_faults(TWO, "copy"),
+    a_lease_never_ends: with_faults(TWO, "crash"),
+    no_takeover: with_faults(TWO, "crash"),
+    a_message_that_was_given_up_runs: with_faults(TWO, "publish"),
+    nobody_says_that_it_could_not_be_sent: with_faults(TWO, "publish"),
+    no_withdrawal: with_faults(TWO, "publish"),
+    a_late_lapse: with_faults(THREE, "crash", "wait", "publish"),
+    the_first_message_frees_the_takeover: with_faults(TWO, "expire", "wait"),
+    forget_forgets_those_who_wait: with_faults(TWO, "forget", "crash"),
+    what_did_not_begin_stays_joinable: with_faults(TWO, "store"),
+    orphans_are_not_served: with_faults(PINNED, "crash"),
+    a_dead_child_keeps_its_claim_for_ever: with_faults(TWO, "crash"),
+}
+
+
+@contextmanager
+def planted(mutation: Callable[[], Patches]) -> Iterator[None]:
+    """Plant a bug for as long as the context lasts."""
+    patches = mutation()
+    forget_steps()
+    for patch in patches:
+        patch.start()
+    try:
+        yield
+    finally:
+        for patch in reversed(patches):
+            patch.stop()
+        forget_steps()

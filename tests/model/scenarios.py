@@ -1,0 +1,104 @@
+"""What is explored: by whom, with which task, and with which faults."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+from msgspec.structs import replace
+
+from .actors import Behaviour
+from .world import Budget, Scenario
+
+PLAIN = ()
+REFRESH = (("refresh", True),)
+
+
+def pinned(number: int) -> tuple[tuple[str, str], ...]:
+    """Options of a call that names its own id."""
+    return (("task_id", f"7{number}303030-2d2d-4d2d-ad2d-2d2d2d2d2d2d"),)
+
+
+def body(*attempts: str, **policy: object) -> Behaviour:
+    return Behaviour(body=attempts or ("value",), policy=tuple(policy.items()))
+
+
+#: Who calls what, without any fault.
+CASTS = {
+    "two plain calls": Scenario(callers=(PLAIN, PLAIN), budget=Budget()),
+    "three plain calls": Scenario(callers=(PLAIN, PLAIN, PLAIN), budget=Budget()),
+    "a plain and a pinned call": Scenario(callers=(PLAIN, pinned(1)), budget=Budget()),
+    "a plain and two pinned calls": Scenario(
+        callers=(PLAIN, pinned(1), pinned(2)), budget=Budget()
+    ),
+    "a plain call and a refresh": Scenario(callers=(PLAIN, REFRESH), budget=Budget()),
+    "a task that is retried": Scenario(
+        callers=(PLAIN, PLAIN), budget=Budget(), behaviour=body("retry", "value")
+    ),
+    "a task that fails": Scenario(callers=(PLAIN, PLAIN), budget=Budget(), behaviour=body("fail")),
+    "a task that is acknowledged late": Scenario(
+        callers=(PLAIN, PLAIN), budget=Budget(), acks_late=True
+    ),
+    "a task whose result is cached": Scenario(
+        callers=(PLAIN, PLAIN), budget=Budget(), cached=True, behaviour=body(cache_duration=3600)
+    ),
+    "a cache that is served while it is refreshed": Scenario(
+        callers=(PLAIN, PLAIN),
+        budget=Budget(),
+        cached=True,
+        behaviour=body(cache_duration=5, stale_while_revalidate=3600),
+    ),
+    "a task that takes turns": Scenario(
+        callers=(PLAIN, PLAIN),
+        budget=Budget(),
+        exclusive=True,
+        behaviour=body(on_duplicate="serialize"),
+    ),
+}
+
+#: A minute or two for each fault.
+LARGEST = "a plain and two pinned calls"
+
+#: Everything of a budget, but `copy`, which is by far the largest.
+SMALL = tuple(name for name in Budget.__struct_fields__ if name != "copy")
+
+#: Two faults together that are worth the time of every test run.
+PAIRS = (
+    ("crash", "lapse"),
+    ("crash", "wait"),
+    ("crash", "publish"),
+    ("crash", "store"),
+    ("wait", "publish"),
+    ("lapse", "publish"),
+    ("lapse", "store"),
+    ("expire", "wait"),
+    ("forget", "crash"),
+)
+
+
+def with_faults(scenario: Scenario, *faults: str) -> Scenario:
+    budget = scenario.budget
+    for name in faults:
+        budget = replace(budget, **{name: getattr(budget, name) + 1})
+    return replace(scenario, budget=budget)
+
+
+def small() -> Iterator[tuple[str, Scenario]]:
+    """The bounds of every test run: each fault in each cast, and pairs of faults."""
+    for name, cast in CASTS.items():
+        few = len(cast.callers) < 3
+        yield name, cast
+        if name == LARGEST:
+            continue
+        for fault in (*SMALL, "copy") if few else SMALL:
+            yield f"{name}, {fault}", with_faults(cast, fault)
+    for pair in PAIRS:
+        yield f"two plain calls, {', '.join(pair)}", with_faults(CASTS["two plain calls"], *pair)
+
+
+def large(faults: int = 2) -> Iterator[tuple[str, Scenario]]:
+    """Every cast with every combination of so many faults."""
+    names = Budget.__struct_fields__
+    for name, cast in CASTS.items():
+        for chosen in itertools.combinations_with_replacement(names, faults):
+            yield f"{name}, {', '.join(chosen)}", with_faults(cast, *chosen)

@@ -1,0 +1,32 @@
+"""The checker finds known bugs, planted one at a time: else it would prove nothing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from .explore import Explorer, Found
+from .mutations import MUTATIONS, planted
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    logger = logging.getLogger("jobtastic_ext")
+    logger.disabled = True
+    yield
+    logger.disabled = False
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)
+def test_a_planted_bug_is_found(mutation: Callable[[], list[Any]]) -> None:
+    with planted(mutation), pytest.raises(Found) as found:
+        Explorer(MUTATIONS[mutation]).explore()
+    assert found.value.trace
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)
+def test_without_the_bug_nothing_is_found(mutation: Callable[[], list[Any]]) -> None:
+    Explorer(MUTATIONS[mutation]).explore(worlds=2_000)

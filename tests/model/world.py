@@ -1,0 +1,565 @@
+"""The world around the actors: store, broker, result backend, time; and everything that can happen.
+
+A `World` is a frozen value.  `moves` yields every world that can follow it, each with a line that
+says what happened.  Invariants that concern one move are checked as it is made (`Violation`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from jobtastic_ext import claims
+from jobtastic_ext.records import (
+    FOREVER,
+    Answer,
+    Begin,
+    Claim,
+    ClaimCall,
+    Ending,
+    Finish,
+    Forget,
+    Holder,
+    Lapse,
+    Operation,
+    Release,
+    Renew,
+    Requeue,
+)
+
+from .actors import HERD, Behaviour, Effect, Finished, Message, Raised, next_step, worker_of
+
+START = 1_000_000
+
+#: The failure that a caller records when it cannot send a message.
+NOT_SENT = "down"
+
+READY = ("SUCCESS", "FAILURE", "REVOKED")
+
+
+class Violation(AssertionError):
+    """An invariant does not hold."""
+
+
+class Budget(Struct, frozen=True):
+    """How often each fault may still happen."""
+
+    #: A caller, a child of a worker, or a whole worker dies.
+    crash: int = 0
+    #: A store operation fails, before or after it was carried out.
+    store: int = 0
+    #: A store operation whose caller has given up is carried out later.
+    late: int = 0
+    #: A publish fails, though the message may be in the queue.
+    publish: int = 0
+    #: Time passes until something ends, without the workers that are alive renewing their leases.
+    lapse: int = 0
+    #: The same, with them renewing.
+    wait: int = 0
+    #: A millisecond passes.
+    tick: int = 0
+    #: A message is delivered a second time.
+    copy: int = 0
+    #: A message expires, or is revoked, before it begins.
+    expire: int = 0
+    #: Somebody calls `forget`.
+    forget: int = 0
+
+
+#: What is a fault, and not only the passing of time.
+FAULTS = ("crash", "store", "late", "publish", "lapse", "copy", "expire", "forget")
+
+
+class Scenario(Struct, frozen=True):
+    """Who calls, how often what may go wrong, and what the task is."""
+
+    callers: tuple[tuple[tuple[str, Any], ...], ...]
+    budget: Budget
+    workers: int = 2
+    behaviour: Behaviour = Behaviour()
+    acks_late: bool = False
+    #: Runs never overlap, and nothing is shared.
+    exclusive: bool = False
+    cached: bool = False
+
+
+class Caller(Struct, frozen=True):
+    state: str = "new"  # calls, done, dead
+    log: tuple[Any, ...] = ()
+    id: str | None = None
+    #: What anybody could have seen to be over before the call was made.
+    past: tuple[str, ...] = ()
+
+
+class Slot(Struct, frozen=True):
+    """One worker with one slot, and the message in it."""
+
+    message: Message
+    name: str
+    program: str = "deliver"
+    log: tuple[Any, ...] = ()
+
+
+class Run(Struct, frozen=True):
+    """A body that runs under a claim: what its worker believes."""
+
+    token: str
+    slot: int
+    until: int
+    herd: int
+    exclusive: bool
+    #: The body has ended; what follows is bookkeeping.
+    over: bool = False
+
+
+class World(Struct, frozen=True):
+    callers: tuple[Caller, ...]
+    slots: tuple[Slot | None, ...]
+    budget: Budget
+    claim: int = 0
+    now: int = START
+    results: tuple[tuple[str, tuple[str, Any]], ...] = ()
+    queue: tuple[Message, ...] = ()
+    runs: tuple[Run, ...] = ()
+    #: Operations that will be carried out although nobody waits for their answer.
+    late: tuple[tuple[Operation, str], ...] = ()
+    #: Runs so far that had a claim: their tokens tell them apart.
+    begun: int = 0
+    #: Bodies that have ended: their values tell them apart.
+    bodies: int = 0
+    #: Who made the takeover that stands.
+    taker: str = ""
+    clean: bool = True
+    #: What may happen after what has happened, as docs/reliability.md says: ``twice``, ``stale``,
+    #: ``lost``.
+    excused: tuple[str, ...] = ()
+
+
+class Claims:
+    """Claims by number, so that a world with one is quick to compare."""
+
+    def __init__(self) -> None:
+        self.all: list[Claim] = []
+        self._numbers: dict[bytes, int] = {}
+        self._steps: dict[Any, tuple[int, Answer]] = {}
+        self.number(claims.EMPTY)
+
+    def number(self, claim: Claim) -> int:
+        raw = msgspec.json.encode(claim, order="deterministic")
+        if raw not in self._numbers:
+            self._numbers[raw] = len(self.all)
+            self.all.append(claim)
+        return self._numbers[raw]
+
+    def step(self, operation: Operation, number: int, now: int) -> tuple[int, Answer]:
+        at = (operation, number, now)
+        found = self._steps.get(at)
+        if found is None:
+            old = self.all[number]
+            old = claims.prune(old, now) if now < claims.expiry(old) else claims.EMPTY
+            new, answer = claims.step(operation, old, now)
+            if now >= claims.expiry(new):
+                new = claims.EMPTY
+            found = self._steps[at] = self.number(new), answer
+        return found
+
+
+Moves = Iterator[tuple[str, World]]
+
+
+class Model:
+    """All that can happen in one scenario."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.claims = Claims()
+
+    def start(self) -> World:
+        return World(
+            callers=tuple(Caller() for _ in self.scenario.callers),
+            slots=(None,) * self.scenario.workers,
+            budget=self.scenario.budget,
+        )
+
+    def moves(self, world: World) -> Moves:
+        """Yield everything that can happen next."""
+        for index, caller in enumerate(world.callers):
+            if caller.state == "new" and self._is_later_twin(world, index):
+                continue
+            if caller.state in ("new", "calls"):
+                yield from self.step_caller(world, index)
+        for index, slot in enumerate(world.slots):
+            if slot is not None:
+                yield from self.step_slot(world, index, slot)
+        yield from self.deliveries(world)
+        yield from self.passing(world)
+        yield from self.late(world)
+        if world.budget.forget:
+            paid = spend(world, "forget")
+            number, _ = self.claims.step(claims_forget, world.claim, world.now)
+            yield "somebody calls forget()", excuse(replace(paid, claim=number), "twice", "stale")
+
+    def _is_later_twin(self, world: World, index: int) -> bool:
+        """Callers alike that have not begun are interchangeable: only the first may begin."""
+        options = self.scenario.callers
+        return any(
+            world.callers[n].state == "new" and options[n] == options[index] for n in range(index)
+        )
+
+    # Callers
+
+    def step_caller(self, world: World, index: int) -> Moves:
+        caller = world.callers[index]
+        name, options = f"c{index}", self.scenario.callers[index]
+        if caller.state == "new":
+            past = self.past(world, pinned=bool(options))
+            caller = replace(caller, state="calls", past=tuple(sorted(set(past))))
+        step = next_step("call", name, caller.log, self.scenario.behaviour, options)
+        assert isinstance(step, Effect)
+        if world.budget.crash and world.callers[index].state == "calls":
+            dead = put(spend(world, "crash"), "callers", index, Caller(state="dead"))
+            if step.kind == "write":
+                dead = excuse(dead, "lost")  # it let go, and had yet to say that it failed
+            yield f"caller {index} crashes", dead
+        for label, changed, answer in self.perform(world, name, step, None):
+            log = (*caller.log, answer)
+            then = next_step("call", name, log, self.scenario.behaviour, options)
+            if isinstance(then, Finished):
+                new = Caller(state="done", id=then.value, past=caller.past)
+                label += f"; is given {nice(then.value)}"
+            else:
+                new = replace(caller, log=log)
+            yield f"caller {index}: {label}", put(changed, "callers", index, new)
+
+    def past(self, world: World, pinned: bool) -> tuple[str, ...]:
+        """The values that can be read already, of runs whose claims know that they are over.
+
+        A pinned call does not look whether a run that ends, or was taken for dead, has its result.
+        """
+        holder = self.claims.all[world.claim].holder
+        results = dict(world.results)
+        ending = None
+        if holder is not None and (holder.ending or (pinned and holder.taken)):
+            ending = results.get(holder.owner)
+        return tuple(
+            found[1] for found in results.values() if found[0] == "SUCCESS" and found != ending
+        )
+
+    # Workers
+
+    def step_slot(self, world: World, index: int, slot: Slot) -> Moves:
+        behaviour = self.scenario.behaviour
+        step = next_step(slot.program, slot.name, slot.log, behaviour, slot.message)
+        if isinstance(step, Finished):
+            yield f"worker {index}: had nothing to do", put(world, "slots", index, None)
+            return
+        if world.budget.crash:
+            yield from self.crash_slot(world, index, slot)
+        for label, changed, answer in self.perform(world, slot.name, step, index):
+            log = (*slot.log, answer)
+            then = next_step(slot.program, slot.name, log, behaviour, slot.message)
+            new = None if isinstance(then, Finished) else replace(slot, log=log)
+            if new is None:
+                label += "; is free again"
+                changed = without_runs(changed, index)
+            yield f"worker {index}: {label}", put(changed, "slots", index, new)
+
+    def crash_slot(self, world: World, index: int, slot: Slot) -> Moves:
+        paid = spend(without_runs(world, index), "crash")
+        whole = put(paid, "slots", index, None)
+        if not self.scenario.acks_late and self.is_unclaimed(slot.message):
+            whole = excuse(whole, f"lost {slot.message.id}")
+        if self.scenario.acks_late:
+            again = replace(slot.message, redelivered=True)
+            whole = replace(whole, queue=tuple(sorted((*whole.queue, again))))
+        yield f"worker {index} is killed", whole
+        if slot.program == "deliver":
+            losing = Slot(slot.message, slot.name, "lose")
+            yield f"the child of worker {index} is killed", put(paid, "slots", index, losing)
+
+    def is_unclaimed(self, message: Message) -> bool:
+        """Whether the store knows nothing of a message that waits: Celery alone may lose it."""
+        own = {dict(options).get("task_id") for options in self.scenario.callers}
+        return self.scenario.exclusive or message.id in own
+
+    def deliveries(self, world: World) -> Moves:
+        if None not in world.slots:
+            return
+        index = world.slots.index(None)
+        for message in dict.fromkeys(world.queue):
+            rest = list(world.queue)
+            rest.remove(message)
+            taken = replace(world, queue=tuple(rest))
+            slot = Slot(message, f"w{index}#{world.begun + world.bodies}")
+            line = f"worker {index} receives {nice(message)}"
+            yield line, put(taken, "slots", index, slot)
+            if world.budget.copy:
+                for flag in (True, False):
+                    again = replace(message, redelivered=flag)
+                    queue = tuple(sorted((*rest, again)))
+                    copied = spend(replace(world, queue=queue), "copy")
+                    # It may run again while its first result is what everybody sees.
+                    copied = excuse(copied, "stale")
+                    word = "redelivered" if flag else "plain"
+                    yield f"{line} of two ({word})", put(copied, "slots", index, slot)
+            if world.budget.expire and not message.retries:
+                expired = spend(taken, "expire")
+                gone = replace(slot, program="expire")
+                yield f"{line}, expired", put(expired, "slots", index, gone)
+
+    # Time
+
+    def passing(self, world: World) -> Moves:
+        if world.budget.tick:
+            yield "1 ms passes", spend(replace(world, now=world.now + 1), "tick")
+        for kind in ("lapse", "wait"):
+            if not getattr(world.budget, kind) or (kind == "lapse" and not world.runs):
+                continue
+            for moment in self.moments(world):
+                later = self.wait(world, moment) if kind == "wait" else replace(world, now=moment)
+                word = "without" if kind == "lapse" else "with"
+                line = f"time passes to {moment - START}, {word} renewals"
+                yield line, spend(later, kind)
+        for run in world.runs:
+            if world.now >= run.until:
+                yield f"worker {run.slot} renews late", self.renew(world, run)
+
+    def moments(self, world: World) -> list[int]:
+        """When something ends."""
+        claim = self.claims.all[world.claim]
+        ends = set(claim.given_up.values())
+        if claim.holder is not None:
+            ends |= {claim.holder.until, claim.holder.herd}
+        if claim.value is not None:
+            ends |= {claim.value.fresh, claim.value.stale}
+        return sorted(end for end in ends if world.now < end < FOREVER)
+
+    def wait(self, world: World, moment: int) -> World:
+        """Let time pass, while those who are alive renew their leases."""
+        while True:
+            ends = [run.until for run in world.runs if world.now < run.until <= moment]
+            if not ends:
+                return replace(world, now=moment)
+            world = replace(world, now=min(ends) - 1)
+            for run in world.runs:
+                if run.until <= world.now + 1:
+                    world = self.renew(world, run)
+
+    def renew(self, world: World, run: Run) -> World:
+        slot = world.slots[run.slot]
+        assert slot is not None
+        behaviour, name = self.scenario.behaviour, slot.name
+        step = next_step("renew", name, (), behaviour, slot.message)
+        assert isinstance(step, Effect)
+        changed, answer = self.apply(world, name, step.what, run.slot)
+        if answer.word == "lost":
+            # It has its lease no more; that it runs on is its own affair.
+            return replace(changed, runs=tuple(r for r in changed.runs if r.token != run.token))
+        return changed
+
+    # Effects
+
+    def perform(
+        self, world: World, name: str, effect: Effect, slot: int | None
+    ) -> Iterator[tuple[str, World, Any]]:
+        """Yield what an effect can come to: a line, the world after it, and its answer."""
+        if effect.kind == "store":
+            yield from self.perform_store(world, name, effect.what, slot)
+        elif effect.kind == "read":
+            found = dict(world.results).get(effect.what, ("PENDING", None))
+            yield f"reads {nice(effect.what)}: {found[0]}", world, found
+        elif effect.kind == "write":
+            task_id, state, value = effect.what
+            results = dict(world.results)
+            world = self.celerys_own(world, name, task_id, state)
+            if results.get(task_id, ("",))[0] != "SUCCESS":
+                results[task_id] = (state, value)
+            line = f"stores {state} of {nice(task_id)}"
+            yield line, replace(world, results=tuple(sorted(results.items()))), None
+        elif effect.kind == "publish":
+            sent = replace(world, queue=tuple(sorted((*world.queue, effect.what))))
+            line = f"publishes {nice(effect.what)}"
+            yield line, sent, None
+            if world.budget.publish:
+                if slot is not None:
+                    world, sent = excuse(world, "twice"), excuse(sent, "twice")  # it runs unshared
+                yield f"{line}: error, not sent", spend(world, "publish"), Raised()
+                yield f"{line}: error, sent", spend(sent, "publish"), Raised()
+        else:
+            value = f"value {world.bodies}"
+            ended = tuple(
+                replace(run, over=True) if run.slot == slot else run for run in world.runs
+            )
+            changed = replace(world, runs=ended, bodies=world.bodies + 1)
+            yield f"body ends: {value}", changed, value
+
+    def celerys_own(self, world: World, name: str, task_id: str, state: str) -> World:
+        """Excuse what comes of the way in which Celery stores states."""
+        old = final(world, task_id)
+        # The mark by which such a message is dropped does not last for ever.
+        is_told = old == ("FAILURE", NOT_SENT) and world.now < START + HERD
+        if state == "SUCCESS" and is_told and not {"twice", "stale"} & {*world.excused}:
+            raise Violation(f"{nice(task_id)} runs, and its caller was told that it was not sent")
+        if state == "RETRY" and old is not None and old[0] != "SUCCESS":
+            # The retry was sent, and ended, before the one that sent it stored its own state.
+            world = excuse(world, f"lost {task_id}")
+        holder = self.claims.all[world.claim].holder
+        running = holder is not None and holder.state == "running" and holder.owner == task_id
+        if state == "SUCCESS" and running and not holder.run.startswith(worker_of(name)):
+            # A run that counted as dead: its result is what everybody sees, for good.
+            world = excuse(world, "stale")
+        return world
+
+    def perform_store(
+        self, world: World, name: str, operation: Operation, slot: int | None
+    ) -> Iterator[tuple[str, World, Any]]:
+        line = nice(operation)
+        done, answer = self.apply(world, name, operation, slot)
+        yield f"{line}: {answer.word} {nice(answer.id)}", done, answer
+        if world.budget.store:
+            failed = unanswered(spend(world, "store"), operation)
+            yield f"{line}: error, not carried out", failed, Raised()
+            done, _ = self.apply(unanswered(world, operation), name, operation, None)
+            yield f"{line}: error, carried out", spend(done, "store"), Raised()
+        if world.budget.late:
+            pending = unanswered(spend(world, "late"), operation, late=True)
+            late = (*world.late, (operation, name))
+            yield f"{line}: error, carried out later", replace(pending, late=late), Raised()
+
+    def late(self, world: World) -> Moves:
+        for place, (operation, name) in enumerate(world.late):
+            rest = world.late[:place] + world.late[place + 1 :]
+            done, answer = self.apply(replace(world, late=rest), name, operation, None)
+            yield f"carried out late: {nice(operation)}: {answer.word}", done
+
+    def apply(
+        self, world: World, name: str, operation: Operation, slot: int | None
+    ) -> tuple[World, Answer]:
+        number, answer = self.claims.step(operation, world.claim, world.now)
+        before, after = self.claims.all[world.claim], self.claims.all[number]
+        if before.holder is not None and before.holder != after.holder:
+            self.check_owner(world, name, operation, before.holder)
+        world = replace(world, claim=number)
+        if isinstance(operation, ClaimCall) and answer.word == "takeover":
+            world = replace(world, taker=name)
+        if isinstance(operation, Begin) and answer.word == "run":
+            if "twice" not in world.excused:
+                self.check_alone(world, operation)
+            if (final(world, operation.task_id) or ("",))[0] == "SUCCESS":
+                world = excuse(world, "stale")  # the first result is what everybody sees
+            if slot is not None:
+                run = Run(
+                    token=operation.run,
+                    slot=slot,
+                    until=world.now + operation.lease,
+                    herd=world.now + operation.herd,
+                    exclusive=operation.exclusive,
+                )
+                runs = (*world.runs, run)
+                world = replace(world, runs=runs, begun=world.begun + 1)
+        if isinstance(operation, Renew) and answer.word == "ok":
+            runs = tuple(
+                replace(run, until=world.now + operation.lease) if run.token == answer.id else run
+                for run in world.runs
+            )
+            world = replace(world, runs=runs)
+        return world, answer
+
+    # Invariants of one move
+
+    def check_alone(self, world: World, operation: Begin) -> None:
+        """No two runs hold a live lease at once."""
+        for run in world.runs:
+            past_herd = world.now >= run.herd and not run.exclusive
+            if world.now < run.until and not past_herd and not run.over:
+                raise Violation(f"{operation.run} runs beside {run.token}, whose lease is alive")
+
+    def check_owner(self, world: World, name: str, operation: Operation, holder: Holder) -> None:
+        """Nobody frees or finishes another's claim."""
+        if isinstance(operation, Ending | Finish | Requeue | Renew) or (
+            isinstance(operation, Release)
+            and holder.state == "running"
+            and holder.next != operation.task_id
+        ):
+            if not holder.run.startswith(worker_of(name)) or holder.owner != operation.task_id:
+                raise Violation(f"{name} changes the run {holder.run} of {nice(holder.owner)}")
+        elif isinstance(operation, Release) and holder.next != operation.task_id:
+            if holder.owner != operation.task_id:
+                raise Violation(f"{name} frees the claim of {nice(holder.owner)}")
+            if holder.taken and world.taker != name and not operation.bare:
+                raise Violation(f"{name} frees what {world.taker} has taken over")
+        elif isinstance(operation, Lapse) and world.taker != name:
+            raise Violation(f"{name} ends the takeover of {world.taker}")
+
+
+def put(world: World, where: str, index: int, what: Any) -> World:
+    row = list(getattr(world, where))
+    row[index] = what
+    return replace(world, **{where: tuple(row)})
+
+
+def spend(world: World, what: str) -> World:
+    budget = replace(world.budget, **{what: getattr(world.budget, what) - 1})
+    return replace(world, budget=budget, clean=world.clean and what not in FAULTS)
+
+
+def excuse(world: World, *what: str) -> World:
+    return replace(world, excused=tuple(sorted({*world.excused, *what})))
+
+
+def unanswered(world: World, operation: Operation, late: bool = False) -> World:
+    """The store did not answer this operation."""
+    if isinstance(operation, ClaimCall | Begin):
+        world = excuse(world, "twice", "lost")  # the call or the message is not shared
+        first = isinstance(operation, Begin) and not operation.attempt
+        return world if first and not late else excuse(world, "stale")
+    if isinstance(operation, Ending | Release):
+        return excuse(world, "stale")  # for as long as it takes to store the result
+    return world
+
+
+def without_runs(world: World, slot: int | None) -> World:
+    if not any(run.slot == slot for run in world.runs):
+        return world
+    return replace(world, runs=tuple(run for run in world.runs if run.slot != slot))
+
+
+def final(world: World, task_id: str) -> tuple[str, Any] | None:
+    found = dict(world.results).get(task_id)
+    return found if found is not None and found[0] in READY else None
+
+
+def promised(world: World) -> Iterable[str]:
+    """Ids that callers were given."""
+    return {caller.id for caller in world.callers if caller.id is not None}
+
+
+claims_forget = Forget()
+
+
+def nice(what: Any) -> str:
+    """Short words for a trace."""
+    if what is None:
+        return "an error"
+    if isinstance(what, Message):
+        header = dict(what.header)
+        words = [nice(what.id), f"gen {nice(header.get('gen', ''))}"]
+        words += [word for word in ("bare", "copy", "refresh") if header.get(word)]
+        words += [f"retry {what.retries}"] if what.retries else []
+        words += ["redelivered"] if what.redelivered else []
+        return f"<{', '.join(words)}>"
+    if isinstance(what, Struct):
+        fields = {f: getattr(what, f) for f in what.__struct_fields__}
+        shown = [f"{f}={nice(v)}" for f, v in fields.items() if v not in ("", 0, False)]
+        return f"{type(what).__name__}({', '.join(shown)})"
+    if isinstance(what, str) and len(what) == 36 and what.count("-") == 4:
+        return bytes.fromhex(what.replace("-", "")).decode("latin-1")[:2]
+    if isinstance(what, str) and len(what) == 16:
+        return bytes.fromhex(what).decode("latin-1").partition("-")[0]
+    if isinstance(what, str) and what[2:3] == "." and len(what) == 15:
+        return what[:3] + bytes.fromhex(what[3:]).decode("latin-1").partition("-")[0]
+    return str(what)

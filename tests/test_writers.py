@@ -1,0 +1,111 @@
+"""Writes to a result backend that Celery drives: bounded, dropped while it is down, repaired."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from jobtastic_ext.writers import BackendSender, BackendWriter
+
+TIMEOUT = 0.2
+
+
+class Backend:
+    """Keeps what it is given, after it was let go on."""
+
+    def __init__(self) -> None:
+        self.state: tuple[Any, str] | None = None
+        self.stored: list[str] = []
+        self.free = threading.Event()
+        self.free.set()
+        self.error: Exception | None = None
+
+    def store_result(self, task_id: str, result: Any, state: str, request: Any = None) -> None:
+        self.free.wait(20)
+        if self.error is not None:
+            raise self.error
+        self.state = result, state
+        self.stored.append(state)
+
+
+class Request:
+    id = "1"
+
+
+class FakeTask:
+    def __init__(self) -> None:
+        self.backend = Backend()
+
+
+def sender(writer: BackendWriter) -> tuple[Backend, BackendSender]:
+    task = FakeTask()
+    send = writer.sender(task, Request())  # type: ignore[arg-type]
+    assert isinstance(send, BackendSender)
+    return task.backend, send
+
+
+def until(holds: Any) -> None:
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_it_is_written_when_the_call_returns() -> None:
+    backend, send = sender(BackendWriter(TIMEOUT))
+    assert send({"n": 1})
+    assert backend.state == ({"n": 1}, "PROGRESS")
+
+
+def test_a_silent_backend_costs_the_timeout_once(caplog: pytest.LogCaptureFixture) -> None:
+    writer = BackendWriter(TIMEOUT)
+    backend, send = sender(writer)
+    backend.free.clear()
+    waits = []
+    with caplog.at_level(logging.INFO, logger="jobtastic_ext"):
+        for n in range(50):
+            began = time.monotonic()
+            assert send({"n": n})
+            waits.append(time.monotonic() - began)
+        assert sum(wait > TIMEOUT / 2 for wait in waits) == 1
+        assert max(waits) < TIMEOUT + 1
+        backend.free.set()
+        until(lambda: "answers again" in caplog.text)
+    send({"n": "last"})
+    until(lambda: backend.state == ({"n": "last"}, "PROGRESS"))
+    assert [r.levelno for r in caplog.records] == [logging.WARNING, logging.INFO]
+
+
+def test_a_backend_that_fails_is_tried_again_and_nobody_waits(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    backend, send = sender(BackendWriter(TIMEOUT))
+    backend.error = OSError("no")
+    with caplog.at_level(logging.INFO, logger="jobtastic_ext"):
+        for n in range(50):
+            send({"n": n})
+        backend.error = None
+        until(lambda: send({"n": "x"}) and backend.state is not None)
+    assert [r.levelno for r in caplog.records] == [logging.WARNING, logging.INFO]
+
+
+def test_a_write_that_is_late_puts_the_final_result_back() -> None:
+    backend, send = sender(BackendWriter(TIMEOUT))
+    backend.free.clear()
+    send({"n": 1})
+    backend.state = "value", "SUCCESS"  # by Celery, over another connection
+    send.settle("value", "SUCCESS")
+    backend.free.set()
+    until(lambda: backend.stored)
+    until(lambda: backend.state == ("value", "SUCCESS"))
+
+
+def test_a_write_in_time_leaves_the_final_result_alone() -> None:
+    backend, send = sender(BackendWriter(TIMEOUT))
+    send({"n": 1})
+    send.settle("value", "SUCCESS")
+    assert backend.stored == ["PROGRESS"]
