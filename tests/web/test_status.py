@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
+from jobtastic_ext import JobtasticStep
 from jobtastic_ext.errors import ConfigurationError, InvalidTaskId, ResultsUnavailable
 from jobtastic_ext.records import Begin, Release
 from jobtastic_ext.runtime import runtime_of
@@ -64,6 +65,26 @@ def test_states_of_a_task_that_goes_on(project: Project) -> None:
     assert (own["status"], own["result"]) == ("UPLOADING", {"file": "a", "key": "mine"})
     retry = status(project, store(project, "RETRY", ValueError("later")))
     assert (retry["status"], retry["result"], retry["exc"]) == ("RETRY", "later", "ValueError")
+
+
+def test_the_place_in_the_queue(start_project: Any, unique: str) -> None:
+    project: Project = start_project()  # without a worker
+    results = [project.task("plain").delay(f"{unique}{n}") for n in range(4)]
+    assert [status(project, one.id)["queue"] for one in results] == [{"ahead": n} for n in range(4)]
+    assert "queue" not in status(project, str(uuid.uuid4()))
+
+
+def test_a_web_process_without_the_policy(project: Project, caplog: Any) -> None:
+    """It tells of tasks all the same, and says once what it does not know."""
+    app = Celery("web", set_as_current=False)
+    app.conf.update({**project.conf, "jobtastic_policy": "/nowhere/jobtastic.yaml"})
+    app.steps["worker"].add(JobtasticStep)
+    task_id, key = str(uuid.uuid4()), f"{project.conf['jobtastic_key_prefix']}:web:x"
+    report_of(project, task_id, key)
+    for _ in range(3):
+        assert task_status(app, task_id)["task"]["status"] == "PROGRESS"
+        assert task_status(app, str(uuid.uuid4()))["task"]["status"] == "PENDING"
+    assert caplog.text.count("/nowhere/jobtastic.yaml") == 1
 
 
 def test_states_of_a_task_that_has_ended(project: Project) -> None:
@@ -268,6 +289,21 @@ def test_a_backend_that_is_down_answers_in_time(kind: str, caplog: Any) -> None:
     assert max(waits) < 2, waits
     assert sorted(waits)[15] < 0.1, waits  # most are refused at once
     assert caplog.text.count("does not answer status requests") == 1
+
+
+def test_a_silent_broker_holds_up_no_status(project: Project) -> None:
+    """Only the place in the queue is asked of it."""
+    with SilentServer() as silent:
+        app = Celery("held", set_as_current=False)
+        app.conf.update({**project.conf, "broker_url": silent.url()})
+        app.steps["worker"].add(JobtasticStep)
+        waits = []
+        for _ in range(12):
+            began = time.monotonic()
+            assert task_status(app, str(uuid.uuid4()))["task"]["status"] == "PENDING"
+            waits.append(time.monotonic() - began)
+    assert max(waits) < 2, waits
+    assert sorted(waits)[6] < 0.1, waits
 
 
 def test_a_backend_that_comes_back_is_found(project: Project, redis_server: Any) -> None:
