@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "jobtastic_ext"
-EXAMPLES = sorted((ROOT / "config_examples").glob("*.y*ml"))
+EXAMPLES = sorted((ROOT / "config_examples").rglob("*.y*ml"))
 
 #: Files of the package that are not Python, which a wheel easily forgets.
 DATA = {
@@ -91,7 +91,7 @@ def test_the_readme_is_the_long_description(metadata: Message) -> None:
     assert readme.read_text("utf-8").strip() in str(metadata.get_payload())
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_config_examples_load(path: Path) -> None:
     from jobtastic_ext.policy import load_policy
 

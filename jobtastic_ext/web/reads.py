@@ -47,6 +47,7 @@ class Reads:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
+        self._said: set[str] = set()
         #: Neither threads nor sockets survive a fork.
         self._states: dict[int, State] = {}
 
@@ -81,6 +82,12 @@ class Reads:
             ) from error
         circuit.succeeded()
         return future.result()
+
+    def warn_once(self, message: str, error: Exception) -> None:
+        """Log what is wrong with the app, once in the life of the process."""
+        if message not in self._said:
+            self._said.add(message)
+            logger.warning(message, error)
 
     def payloads(self, ids: Sequence[str], timeout: float) -> list[Any]:
         """Return what is stored for each id: a payload, a decoded dict, or None if nothing is.

@@ -12,8 +12,9 @@ import msgspec
 from celery import Celery, states
 from celery.backends.base import Backend
 
-from ..errors import InvalidTaskId, StoreError
-from ..runtime import runtime_of
+from ..errors import ConfigurationError, InvalidTaskId, StoreError
+from ..runtime import Runtime, runtime_of
+from ..waiting import queue_of
 from .reads import reads_of
 
 __all__ = ("MOST_IDS", "Limits", "check_id", "encode", "payload_status", "statuses", "task_status")
@@ -67,7 +68,8 @@ def task_status(
     (with ``"exc"``, the exception's type), the report in ``PROGRESS`` and None before.  A value
     that cannot be JSON, or is longer than `max_result` bytes, is None, and ``"omitted"`` says why.
     A run whose worker died is a ``FAILURE`` with ``"lost": True`` once its lease is over.  As
-    far as it is known, ``"retry_after"`` says in how many seconds to ask again.
+    far as it is known, ``"retry_after"`` says in how many seconds to ask again, and
+    ``"queue"`` how many messages a task in ``PENDING`` waits for: ``{"ahead": 3}``.
 
     Raises `InvalidTaskId`, `ResultsUnavailable` if the result backend did not answer within
     `timeout` seconds, and `ConfigurationError` if the app keeps no results.
@@ -143,6 +145,10 @@ def payload_status(
                 return {**task, "exc": "WorkerLostError", "lost": True}
             result = {name: value for name, value in result.items() if name != "key"}
         task = {"id": task_id, "status": status, **value_of(result, limits)}
+    if payload is None and known_runtime(app) is not None:
+        place = queue_of(app, task_id)
+        if place is not None:
+            task["queue"] = place
     wait = retry_after(result) if status == "PROGRESS" else None
     if wait is not None:
         task["retry_after"] = wait
@@ -190,12 +196,26 @@ def plain_message(said: Any) -> str:
     return "" if said is None else str(said)
 
 
+def known_runtime(app: Celery) -> Runtime | None:
+    """Return the app's runtime; None without one, or while its settings or its policy are wrong.
+
+    That a status is told of needs neither: where the policy is missing, lost runs are not seen.
+    """
+    try:
+        return runtime_of(app)
+    except ConfigurationError as error:
+        reads_of(app).warn_once(
+            "what a status view would know by the policy is left out: %s", error
+        )
+        return None
+
+
 def call_key(app: Celery, result: object) -> str | None:
     """Return the key of the call, if this is a report of ours and not of the task's own making."""
     key = result.get("key") if isinstance(result, Mapping) else None
     if not isinstance(key, str):
         return None
-    runtime = runtime_of(app)
+    runtime = known_runtime(app)
     if runtime is None or not key.startswith(f"{runtime.settings.key_prefix}:"):
         return None
     return key
@@ -203,7 +223,7 @@ def call_key(app: Celery, result: object) -> str | None:
 
 def is_lost(app: Celery, task_id: str, key: str) -> bool:
     """Whether the run has lost its worker: its lease is over, and nobody has taken its place."""
-    runtime = runtime_of(app)
+    runtime = known_runtime(app)
     if runtime is None:
         return False
     try:

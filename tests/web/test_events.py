@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import signal
 import threading
 import time
 import uuid
@@ -182,6 +184,42 @@ def test_a_subscription_that_is_cut_is_made_again(
         project.app.backend.store_result(task_id, 1, "SUCCESS")
         assert stream.ended.wait(9)
         assert stream.states()[-1] == "SUCCESS"
+
+
+def test_a_silent_connection_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that is gone without a word: nothing would ever be heard on it again."""
+    monkeypatch.setattr(subscription, "QUIET", 0.5)
+    monkeypatch.setattr(subscription, "DEAD", 1.5)
+    app = Celery("silent", set_as_current=False)
+    with EmbeddedServer() as server, redis.Redis.from_url(server.url(0)) as results:
+        app.conf.result_backend = server.url(0)
+        with site("asgi", app) as pages, Stream(pages, "a") as stream:
+            wait_until(lambda: channels(results, "a") == [1])
+            (before,) = results.client_list(_type="pubsub")
+            time.sleep(3)
+            (still,) = results.client_list(_type="pubsub")
+            assert still["id"] == before["id"]  # it answers when it is asked
+            os.kill(server.pid, signal.SIGSTOP)
+            time.sleep(3)
+            os.kill(server.pid, signal.SIGCONT)
+            wait_until(
+                lambda: [c["id"] for c in results.client_list(_type="pubsub")] > [before["id"]]
+            )
+            wait_until(lambda: channels(results, "a") == [1])
+            app.backend.store_result("a", 1, "SUCCESS")
+            assert stream.ended.wait(9)
+            assert stream.states() == ["PENDING", "SUCCESS"]
+
+
+def test_a_server_that_shuts_down_with_open_streams(project: Project) -> None:
+    """With uvicorn's `timeout_graceful_shutdown`, which is 2 s here."""
+    with site("asgi", project.app) as pages:
+        stream = Stream(pages, "open")
+        wait_until(lambda: stream.states() == ["PENDING"])
+        began = time.monotonic()
+    assert time.monotonic() - began < 10
+    assert stream.ended.wait(5)
+    stream.close()
 
 
 def test_a_large_result_is_not_sent(pages: Site, project: Project) -> None:

@@ -6,6 +6,8 @@ import datetime
 import decimal
 import json
 import logging
+import subprocess
+import sys
 import time
 import uuid
 from typing import Any
@@ -13,12 +15,13 @@ from typing import Any
 import pytest
 from celery import Celery
 
+from jobtastic_ext import JobtasticStep
 from jobtastic_ext.errors import ConfigurationError, InvalidTaskId, ResultsUnavailable
 from jobtastic_ext.records import Begin, Release
 from jobtastic_ext.runtime import runtime_of
 from jobtastic_ext.web import task_status
 from jobtastic_ext.web.status import LONGEST_MESSAGE, retry_after
-from tests.integration.conftest import Project
+from tests.integration.conftest import Project, wait_until
 from tests.servers import SilentServer, free_port
 
 
@@ -62,6 +65,26 @@ def test_states_of_a_task_that_goes_on(project: Project) -> None:
     assert (own["status"], own["result"]) == ("UPLOADING", {"file": "a", "key": "mine"})
     retry = status(project, store(project, "RETRY", ValueError("later")))
     assert (retry["status"], retry["result"], retry["exc"]) == ("RETRY", "later", "ValueError")
+
+
+def test_the_place_in_the_queue(start_project: Any, unique: str) -> None:
+    project: Project = start_project()  # without a worker
+    results = [project.task("plain").delay(f"{unique}{n}") for n in range(4)]
+    assert [status(project, one.id)["queue"] for one in results] == [{"ahead": n} for n in range(4)]
+    assert "queue" not in status(project, str(uuid.uuid4()))
+
+
+def test_a_web_process_without_the_policy(project: Project, caplog: Any) -> None:
+    """It tells of tasks all the same, and says once what it does not know."""
+    app = Celery("web", set_as_current=False)
+    app.conf.update({**project.conf, "jobtastic_policy": "/nowhere/jobtastic.yaml"})
+    app.steps["worker"].add(JobtasticStep)
+    task_id, key = str(uuid.uuid4()), f"{project.conf['jobtastic_key_prefix']}:web:x"
+    report_of(project, task_id, key)
+    for _ in range(3):
+        assert task_status(app, task_id)["task"]["status"] == "PROGRESS"
+        assert task_status(app, str(uuid.uuid4()))["task"]["status"] == "PENDING"
+    assert caplog.text.count("/nowhere/jobtastic.yaml") == 1
 
 
 def test_states_of_a_task_that_has_ended(project: Project) -> None:
@@ -222,6 +245,24 @@ def test_a_run_is_not_lost_while_somebody_else_sees_to_it(project: Project) -> N
     assert status(project, task_id)["status"] == "PROGRESS"
 
 
+def test_a_worker_that_is_killed(start_project: Any, unique: str) -> None:
+    """Its run is lost once the lease (2 s) is over; the next call runs under the same id."""
+    project: Project = start_project()
+    worker = project.worker(concurrency=1)
+    work = project.task("progress")
+    result = work.delay(100, pause=0.05)
+    wait_until(lambda: status(project, result.id)["status"] == "PROGRESS")
+    worker.kill()
+    assert status(project, result.id)["status"] == "PROGRESS"  # nobody can know yet
+    wait_until(lambda: status(project, result.id).get("lost"), 10)
+    assert status(project, result.id)["status"] == "FAILURE"
+    again = work.delay(100, pause=0.05)
+    assert again.id == result.id
+    assert status(project, result.id)["status"] != "FAILURE"
+    project.worker(concurrency=1)
+    wait_until(lambda: status(project, result.id)["status"] == "SUCCESS", 40)
+
+
 def test_the_key_of_a_report_is_believed_only_under_our_prefix(project: Project) -> None:
     report = {"progress_percent": 50.0, "key": "celery-task-meta-secret"}
     task_id = store(project, "PROGRESS", report)
@@ -248,6 +289,21 @@ def test_a_backend_that_is_down_answers_in_time(kind: str, caplog: Any) -> None:
     assert max(waits) < 2, waits
     assert sorted(waits)[15] < 0.1, waits  # most are refused at once
     assert caplog.text.count("does not answer status requests") == 1
+
+
+def test_a_silent_broker_holds_up_no_status(project: Project) -> None:
+    """Only the place in the queue is asked of it."""
+    with SilentServer() as silent:
+        app = Celery("held", set_as_current=False)
+        app.conf.update({**project.conf, "broker_url": silent.url()})
+        app.steps["worker"].add(JobtasticStep)
+        waits = []
+        for _ in range(12):
+            began = time.monotonic()
+            assert task_status(app, str(uuid.uuid4()))["task"]["status"] == "PENDING"
+            waits.append(time.monotonic() - began)
+    assert max(waits) < 2, waits
+    assert sorted(waits)[6] < 0.1, waits
 
 
 def test_a_backend_that_comes_back_is_found(project: Project, redis_server: Any) -> None:
@@ -295,6 +351,32 @@ def test_other_backends(scheme: str, tmp_path: Any) -> None:
     assert task_status(app, ids[0])["task"]["result"] == [1]
     assert task_status(app, ids[1])["task"]["exc"] == "ValueError"
     assert task_status(app, ids[2])["task"]["status"] == "PENDING"
+
+
+def test_a_process_that_forks(project: Project, tmp_path: Any) -> None:
+    """A server that loads the app and asks something before it forks its workers."""
+    script = tmp_path / "forks.py"
+    script.write_text(
+        FORKS.format(url=project.conf["result_backend"], task=store(project, "SUCCESS", 7))
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["7"] * 4, done.stderr
+
+
+FORKS = """
+import os
+from celery import Celery
+from jobtastic_ext.web import task_status
+
+app = Celery("forks", backend="{url}")
+print(task_status(app, "{task}")["task"]["result"], flush=True)
+for _ in range(3):
+    if not os.fork():
+        print(task_status(app, "{task}")["task"]["result"], flush=True)
+        os._exit(0)
+for _ in range(3):
+    os.wait()
+"""
 
 
 def test_reads_of_the_backend(project: Project, redis_server: Any) -> None:
