@@ -167,36 +167,43 @@ def guesses(history: History, reports: Sequence[Sample], now: float) -> list[Gue
     """Let each past run guess."""
     runs, learnt = courses(history.packed), lessons(history.packed)
     since, fraction = reports[-1]
-    step = fraction - reports[-2][1] if len(reports) > 1 else FIRST_STEP
-    stays = [min(1.0, run.left(min(1.0, fraction + step))) for run in runs]
-    if fraction > 0 and len(reports) > 1:
-        weights, factors, starts, spread = aligned(runs, learnt, reports)
-    else:
-        weights, factors, starts = list(learnt.weights), [1.0] * len(runs), [0.0] * len(runs)
-        spread = 0.0
     waited = now - since
+    step = fraction - reports[-2][1] if len(reports) > 1 else FIRST_STEP
+    starts = [run.reached(fraction) for run in runs]
+    stays = [run.left(min(1.0, fraction + step)) for run in runs]
+    begun = fraction > 0 and len(reports) > 1
+    if begun:
+        # That the work goes on in a straight line is doubted once the next report is overdue.
+        due = since * step / fraction
+        belief = likelihood(waited - due, due, now)
+        weights, factors, spread = aligned(runs, learnt, reports, starts, belief)
+    else:
+        weights, factors, spread = list(learnt.weights), [1.0] * len(runs), 0.0
     found = [
         guess(run.seconds * factor, start, stay, waited, weight)
         for run, factor, start, stay, weight in zip(
             runs, factors, starts, stays, weights, strict=True
         )
     ]
-    own = widen(found, runs, spread, fraction > 0)
+    own = widen(found, runs, spread, begun)
     for each in found:
         each.spread = math.hypot(own, each.spread)
     return found
 
 
 def aligned(
-    runs: Sequence[Course], learnt: Lessons, reports: Sequence[Sample]
-) -> tuple[list[float], list[float], list[float], float]:
-    """Return each run's weight, the factor on its times, its share of time so far; the spread."""
+    runs: Sequence[Course],
+    learnt: Lessons,
+    reports: Sequence[Sample],
+    starts: Sequence[float],
+    belief: float,
+) -> tuple[list[float], list[float], float]:
+    """Return each run's weight and the factor on its times; the spread that was learnt."""
     since, fraction = reports[-1]
     start = bisect_left([f for _, f in reports], max(0.0, fraction - STRETCH))
     then, before = reports[min(start, len(reports) - 2)]
     present = Present(fraction, since, before, since - then)
     seen = compare(present, runs, learnt.weights)
-    starts = [run.reached(fraction) for run in runs]
     total = sum(seen.weights)
     share = sum(w * s for w, s in zip(seen.weights, starts, strict=True)) / total
     gains = learnt.gains(share, seen)
@@ -206,11 +213,17 @@ def aligned(
                 gains.pace * (seen.pace + seen.mean.pace - m.pace)
                 + gains.recent * (seen.recent + seen.mean.recent - m.recent)
             )
-            + gains.straight * seen.straight
+            + gains.straight * belief * seen.straight
         )
         for m in seen.marks
     ]
-    return seen.weights, factors, starts, gains.spread
+    return seen.weights, factors, gains.spread
+
+
+def likelihood(excess: float, stay: float, length: float) -> float:
+    """Return how likely (1 to 0) a stay is exceeded by so many seconds, in so long a run."""
+    patience = PATIENCE * stay + PATIENCE_RUN * length
+    return math.exp(-excess / (patience + 1e-9)) if excess > 0 else 1.0
 
 
 def guess(length: float, start: float, stay: float, waited: float, weight: float) -> Guess:
@@ -218,10 +231,9 @@ def guess(length: float, start: float, stay: float, waited: float, weight: float
     excess = waited - (stay - start) * length
     if excess <= 0:
         return Guess(max(0.0, (1 - start) * length - waited), weight)
-    patience = PATIENCE * (stay - start) * length + PATIENCE_RUN * length
     seconds = (1 - stay) * length + OVERSTAY * excess
-    unlikely = max(0.02, math.exp(-excess / (patience + 1e-9)))
-    return Guess(seconds, weight * unlikely, OVERSTAY * excess / (seconds + 1e-9))
+    likely = max(0.02, likelihood(excess, (stay - start) * length, length))
+    return Guess(seconds, weight * likely, OVERSTAY * excess / (seconds + 1e-9))
 
 
 def widen(found: list[Guess], runs: Sequence[Course], spread: float, begun: bool) -> float:

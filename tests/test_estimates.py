@@ -190,6 +190,12 @@ def test_before_the_first_report_the_duration_is_what_it_was():
     assert estimate(history, [(2, 0)]).seconds == pytest.approx(58, rel=0.05)
 
 
+def test_what_one_run_took_is_no_certainty():
+    found = estimate(learnt((steady(60), 60)), [])
+    assert found.low < 50
+    assert found.high > 70
+
+
 # How it learns
 
 
@@ -215,6 +221,15 @@ def test_time_on_a_plateau_is_evidence():
     assert all(found.seconds >= 20 for found in longer)
     widths = [found.high - found.low for found in longer]
     assert widths == sorted(widths)
+
+
+def test_waiting_tells_which_kind_of_run_this_is():
+    """Every second run passes the middle at once, in 40 s altogether."""
+    history = learnt(*((stalled(100), 100.0), (steady(40), 40.0)) * 4)
+    half = [(n * 2.0, n / 20) for n in range(11)]
+    found = estimate(history, [*half, (45.0, 0.5)])
+    assert found.seconds == pytest.approx(55, rel=0.1)
+    assert found.low > 25
 
 
 def test_after_the_last_report_there_is_what_always_came_after_it():
@@ -252,6 +267,26 @@ def test_a_change_of_regime_is_followed_within_five_runs(factor, seed):
         total = changed * rng.lognormvariate(0, 0.15)
         history = history.record(steady(total), total)
         assert estimate(history, []).seconds == pytest.approx(changed, rel=0.3)
+
+
+def test_an_outlier_hides_no_change_of_regime():
+    totals = [60, 58, 900, 61, 63, 57, 60, 178, 185, 180, 176, 184]
+    history = learnt(*((steady(total), total) for total in totals))
+    assert estimate(history, []).seconds == pytest.approx(180, rel=0.1)
+
+
+def test_a_pace_never_seen_before_counts_though_small_differences_did_not():
+    """Past runs made up, in the last fifth of the work, for what they lost before it."""
+
+    def course(first: float, second: float) -> list[tuple[float, float]]:
+        return [(n * first / 10, 0.08 * n) for n in range(11)] + [
+            (first + n * second / 10, 0.8 + 0.02 * n) for n in range(1, 10)
+        ]
+
+    leads = (-8, 6, -3, 8, 3, -6)
+    history = learnt(*((course(30 + lead, 30 - lead), 60.0) for lead in leads))
+    assert estimate(history, course(36, 24)[:11]).seconds < 30
+    assert estimate(history, course(120, 120)[:11]).seconds > 70
 
 
 @pytest.mark.parametrize("outlier", [600.0, 2.0])
