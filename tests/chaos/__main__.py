@@ -81,7 +81,9 @@ class Chaos:
                 why = found.explain_unserved(task_id)
                 line = f"{kind} call {task_id} is not served"
                 if why is None:
-                    report.unserved.append(line)
+                    known = self.app.backend.get_task_meta(task_id)
+                    said = [*nemesis.said(task_id), *found.said(task_id), str(known)]
+                    report.unserved.append("\n      ".join([line, *said]))
                 else:
                     report.excused.append(f"{line}: {why}")
             report.longest_wait = self.longest_wait(found)
