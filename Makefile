@@ -2,6 +2,9 @@
 # make test    every test; servers that are not installed skip theirs, and fail it under CI=true
 # make lint    ruff, mypy, import-linter
 # make bench   what it costs, beside a bare apply_async
+# make model   explores more interleavings of the claim protocol: FAULTS=2 faults at once
+# make chaos   harms real workers and stores: SECONDS=120 SEED=1
+# make soak    ten minutes at full rate: does anything grow?
 # make clean   remove what the above made
 #
 # Needs python3 (3.10 or newer) and a package index.  PYTHON=… picks another interpreter.
@@ -11,8 +14,12 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/ready
 PYTEST_ARGS ?=
+SECONDS ?= 120
+SEED ?= 1
+FAULTS ?= 2
+SOAK ?= 600
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench model chaos soak clean
 
 demo: $(READY)
 	$(BIN)/python -m jobtastic_ext.demo
@@ -28,6 +35,15 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+
+model: $(READY)
+	$(BIN)/python -m tests.model --faults $(FAULTS)
+
+chaos: $(READY)
+	$(BIN)/python -W ignore -m tests.chaos --seconds $(SECONDS) --seed $(SEED)
+
+soak: $(READY)
+	$(BIN)/python -W ignore -m tests.soak --seconds $(SOAK)
 
 # Made anew only when what is installed may have changed.
 $(READY): setup.py pyproject.toml
