@@ -60,6 +60,8 @@ def store(
     If the backend is down, it is done later.  A value that cannot be stored is recorded as a
     failure, as a worker does.
     """
+    if not runtime.results.takes_outcomes:
+        return False
 
     def write() -> bool:
         try:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from celery.result import EagerResult
 
+from jobtastic_ext.runtime import runtime_of
 from tests.integration.conftest import Project, wait_until
 from tests.reports import Flaky
 from tests.servers import free_port
@@ -52,3 +53,17 @@ def test_a_task_that_raises_through_the_call_is_a_failure_for_who_polls(
     polled = project.app.AsyncResult(unique)
     assert polled.state == "FAILURE"
     assert "Flaky" in polled.traceback
+
+
+def test_a_result_backend_that_cannot_hold_the_outcome_is_no_outage(
+    start_project: Any, unique: str
+) -> None:
+    # rpc:// raises RuntimeError for a result without the message that asked for it.
+    project = start_project(
+        broker_url=f"redis://127.0.0.1:{free_port()}/0",
+        result_backend="rpc://",
+        jobtastic_policy={"tasks": {}},
+    )
+    assert project.task("plain").delay_or_fail(unique).state == "FAILURE"
+    assert project.task("plain").delay_or_eager(unique).result == unique
+    assert not runtime_of(project.app).results.is_down  # type: ignore[union-attr]
