@@ -225,9 +225,10 @@ class Broker:
             self._last_error = error
             self._forget_idle()
             self._circuit.failed(error)
-        if isinstance(error, OperationalError):
+        if isinstance(error, OperationalError) and str(error):
             return error
-        return OperationalError(f"the broker did not take the message: {error!r}")
+        why = error.__cause__ or error  # kombu's error for a refused message says nothing
+        return OperationalError(f"the broker did not take the message: {why!r}")
 
     def _probe(self) -> None:
         self._give_back(within(2 * self._timeout, self._open, self._give_back))

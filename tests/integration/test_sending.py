@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from celery.result import EagerResult
 from celery.signals import before_task_publish
+from kombu import Exchange, Queue
+from kombu.exceptions import OperationalError
 
 from jobtastic_ext.runtime import runtime_of
 from tests.integration.conftest import POLICY, Project
@@ -89,3 +91,23 @@ def test_a_restart_is_told_from_silence_within_an_except_block(
         except TimeoutError:
             result = work.delay(unique)
         assert result.state == "PENDING"
+
+
+def test_a_message_that_the_broker_refuses_says_so_and_is_no_outage(
+    start_project: Any, rabbitmq: Any, unique: str
+) -> None:
+    # Without confirms, as in bare Celery, the message of a full queue is lost without a word.
+    project = start_project(broker_url=rabbitmq.url)
+    full = Queue(
+        f"full-{unique}",
+        Exchange(f"full-{unique}"),
+        routing_key="full",
+        queue_arguments={"x-max-length": 1, "x-overflow": "reject-publish"},
+    )
+    work = project.task("work")
+    project.app.conf.task_queues = [full]
+    route = {"queue": full.name}
+    assert work.apply_async((f"{unique}-1",), **route).state == "PENDING"
+    with pytest.raises(OperationalError, match="MessageNacked"):
+        work.apply_async((f"{unique}-2",), **route)
+    assert not runtime_of(project.app).broker.is_down  # type: ignore[union-attr]
