@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from functools import cached_property
 from typing import Any, TypeVar
 
 from celery import Celery
+from celery._state import _task_stack
 from kombu.connection import Connection
 from kombu.exceptions import EncodeError, OperationalError
 
@@ -108,7 +111,7 @@ class Broker:
             raise OperationalError(
                 f"the broker is not answering ({self._last_error}); it is asked again shortly"
             )
-        line, is_new = self._take(), False
+        line, is_new, handled = self._take(), False, sys.exc_info()[1]
         while True:
             if line is None:
                 line, is_new = self._connect(until), True
@@ -119,7 +122,7 @@ class Broker:
                 raise
             except line.errors as error:
                 line.drop()
-                if not is_new and is_reset(error) and time.monotonic() < until:
+                if not is_new and is_reset(error, handled) and time.monotonic() < until:
                     self._forget_idle()  # the server was restarted: ask it anew, once
                     line = None
                     continue
@@ -139,7 +142,8 @@ class Broker:
     def _send(self, line: Line, send: Send[T], until: float) -> T:
         if transport_name(line.connection) in PROMPT:
             return send(line.producer)
-        return within(until - time.monotonic(), lambda: send(line.producer), lambda _: line.drop())
+        work = carried(self._app, lambda: send(line.producer))
+        return within(until - time.monotonic(), work, lambda _: line.drop())
 
     def _connect(self, until: float) -> Line:
         """Connect in a thread: to look a name up, or to shake hands, has no timeout of its own.
@@ -221,17 +225,45 @@ class Broker:
             self._last_error = error
             self._forget_idle()
             self.circuit.failed(error)
-        if isinstance(error, OperationalError):
+        if isinstance(error, OperationalError) and str(error):
             return error
-        return OperationalError(f"the broker did not take the message: {error!r}")
+        why = error.__cause__ or error  # kombu's error for a refused message says nothing
+        return OperationalError(f"the broker did not take the message: {why!r}")
 
     def _probe(self) -> None:
         self._give_back(within(2 * self._timeout, self._open, self._give_back))
 
 
-def is_reset(error: BaseException) -> bool:
-    """Whether the server has refused or closed a connection, rather than stayed silent."""
-    seen: set[int] = set()
+def carried(app: Celery, function: Callable[[], T]) -> Callable[[], T]:
+    """Return `function`, to be called in another thread as if in this one.
+
+    With its context variables, its running task (whose id the message names as its parent), and
+    its result backend: Celery would make a new one, with connections of its own, in each thread.
+    """
+    context, backend, task = copy_context(), app.backend, _task_stack.top
+    request = task.request_stack.top if task is not None else None
+
+    def call() -> T:
+        app._backend = backend
+        if task is None:
+            return context.run(function)
+        _task_stack.push(task)
+        task.request_stack.push(request)
+        try:
+            return context.run(function)
+        finally:
+            task.request_stack.pop()
+            _task_stack.pop()
+
+    return call
+
+
+def is_reset(error: BaseException, handled: BaseException | None = None) -> bool:
+    """Whether the server has refused or closed a connection, rather than stayed silent.
+
+    `handled` is what the caller was handling already: Python hangs it on every new error.
+    """
+    seen = {id(handled)}
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen:
         if isinstance(cause, TimeoutError) or "timeout" in type(cause).__name__.lower():

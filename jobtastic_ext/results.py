@@ -26,7 +26,7 @@ from .circuit import Circuit
 from .errors import ResultsUnavailable
 from .protocol import Outcome
 
-__all__ = ("ResultBackend", "unshareable")
+__all__ = ("ONE_VALUE", "ResultBackend", "unshareable")
 
 T = TypeVar("T")
 
@@ -67,6 +67,12 @@ class ResultBackend:
     @cached_property
     def _backend(self) -> Backend:
         return hasten(self._app._get_backend(), self._timeout)
+
+    @property
+    def takes_outcomes(self) -> bool:
+        """Whether others can read what is stored here for a task that no worker has run."""
+        # rpc:// answers the one message that a worker has in hand.
+        return type(self._backend).__name__ not in ("DisabledBackend", "RPCBackend")
 
     def ask(self, question: Callable[[Backend], T], what: str) -> T:
         """Return what `question(backend)` returns; `what` says in an error what was asked."""

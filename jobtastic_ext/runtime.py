@@ -41,6 +41,9 @@ ATTRIBUTE = "_jobtastic_runtime"
 #: Celery's own `apply_async`, taken before it is patched.
 publish = Task.apply_async
 
+#: Where servers that are not Redis listen when the URL does not say.
+PORTS = {"amqp": 5672, "pyamqp": 5672, "amqps": 5671, "memcached": 11211}
+
 _building = threading.RLock()
 
 
@@ -156,7 +159,8 @@ def server_of(url: str) -> tuple[str, str]:
     if "socket" in scheme or "sqlite" in scheme:
         return "file", place
     hosts = place.partition("/")[0].partition(";")[0].replace("localhost", "127.0.0.1")
-    return "host", hosts if ":" in hosts else f"{hosts}:6379"
+    port = PORTS.get(scheme.lower(), 6379)
+    return "host", hosts if ":" in hosts else f"{hosts}:{port}"
 
 
 def runtime_of(app: Celery) -> Runtime | None:
