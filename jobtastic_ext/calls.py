@@ -23,7 +23,7 @@ from .errors import (
 )
 from .messages import HEADER, Header, expires_in, plain_arguments, retry_options
 from .plans import Plan
-from .protocol import Outcome, Settled, ask
+from .protocol import Outcome, Settled, ask, is_claimed
 from .records import Answer, ClaimCall, Forget
 from .runtime import Runtime, runtime_of
 from .sending import Publish, Sending
@@ -215,6 +215,7 @@ class Call:
             since=answer.at,
             refresh=self.refresh,
             bare=bare,
+            guarded=self.sending.mode != "raise" and not is_claimed(answer),
         )
         changes: dict[str, Any] = {
             "task_id": task_id,

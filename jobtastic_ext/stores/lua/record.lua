@@ -26,7 +26,7 @@ local VALUE_DEFAULTS = {
   group = '', failed = false, bare = false, attempt = 0, ended = 0, fresh = 0, stale = 0, kept = 0,
 }
 local OPERATION_DEFAULTS = {
-  gen = '', group = '', gone = '', run = '', attempt = 0, give_up = 0, pinned = false,
+  gen = '', group = '', gone = '', run = '', attempt = 0, give_up = 0, arrival = 0, pinned = false,
   refresh = false, brief = false, exclusive = false, failed = false, unclaimed = false,
   since = 0, after = '', bare = false, redelivered = false, unserved = false,
 }
@@ -87,11 +87,11 @@ local function is_unsent(holder)
   return mine and not holder.taken and holder.attempt == 0
 end
 
--- The claim's messages that are dropped, and that one among them.
-local function give_up(claim, gen)
+-- What is known of messages, and that of one more.
+local function marked(claim, message, length)
   local given_up = {}
   for name, ends in pairs(claim.given_up) do given_up[name] = ends end
-  given_up[gen .. ':' .. op.task_id] = later(op.give_up)
+  given_up[message] = later(length)
   return given_up
 end
 
