@@ -24,10 +24,10 @@ from .sending import Sending
 __all__ = ("failed_result", "run_claimed", "run_token", "run_unclaimed")
 
 #: Options of `apply_async` that mean something to `Task.apply`.
-EAGER_OPTIONS = ("link", "link_error", "priority", "exchange", "routing_key", "throw")
+EAGER_OPTIONS = ("priority", "exchange", "routing_key", "throw")
 
 #: Least seconds that a failure is given to reach the result backend before the caller goes on.
-LEAST_WAIT = 0.25
+LEAST_WAIT = 0.2
 
 #: Seconds for which it is worth while to tell the result backend of a call that is over.
 RESULT_WORTH = 3600.0

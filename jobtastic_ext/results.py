@@ -97,8 +97,12 @@ class ResultBackend:
         self._bounded(lambda: self._backend._get_task_meta_for("jobtastic-probe"))
 
     def close(self) -> None:
-        """Stop asking whether the backend is back."""
+        """Stop asking whether the backend is back, and close what is open."""
         self.circuit.close()
+        backend = self.__dict__.pop("_backend", None)
+        client: Any = backend.__dict__.get("client") if backend is not None else None
+        if hasattr(client, "connection_pool"):
+            client.connection_pool.disconnect()
 
     def outcome(self, task_id: str) -> Outcome | None:
         """Return how the task ended; None while it has not, or if the result is gone."""

@@ -68,7 +68,7 @@ class Runtime:
         self.results = ResultBackend(app, min(settings.store_timeout, settings.publish_timeout / 2))
         #: What the store leaves of a call's deadline, but some of it in any case.
         left = settings.publish_timeout - settings.store_timeout
-        self.broker = Broker(app, max(left, settings.publish_timeout / 4))
+        self.broker = Broker(app, max(left, settings.publish_timeout / 4), settings.publish_timeout)
         #: The store without its circuit breaker.
         self.direct_store = store = open_store(
             self.settings.store,

@@ -172,7 +172,7 @@ class ModelBroker:
 
     kind = "redis"
 
-    def publish(self, send: Callable[[Any], Any], until: float) -> Any:
+    def publish(self, send: Callable[[Any], Any], until: float, *, certain: bool) -> Any:
         return send(None)
 
 
