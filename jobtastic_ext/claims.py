@@ -241,7 +241,7 @@ def begin(op: Begin, claim: Claim, now: int) -> Outcome:
         if not unsent or f"+{message}" in claim.given_up:
             return claim, LOST
         claim = marked(claim, message, later(now, op.give_up))
-    elif message in claim.given_up:
+    elif message in claim.given_up and not op.bare:  # nobody gives up the copy of a takeover
         return claim, Answer("dropped", op.task_id, op.gen)
     elif op.arrival:
         claim = marked(claim, f"+{message}", later(now, op.arrival))
@@ -379,10 +379,12 @@ def release(op: Release, claim: Claim, now: int) -> Outcome:
     holder, value = claim.holder, claim.value
     message = f"{op.gen}:{op.task_id}"
     if op.unclaimed:
-        runs = holder is not None and holder.state == "running" and holder.owner == op.task_id
+        # It runs, or another caller has sent it again, by which the mark would be meant as well.
+        mine = holder is not None and holder.owner == op.task_id
+        runs = mine and holder is not None and (holder.state == "running" or holder.taken)
         has_run = value is not None and (value.owner, value.gen) == (op.task_id, op.gen)
         if runs or has_run or f"+{message}" in claim.given_up:
-            return claim, LOST  # it has arrived
+            return claim, LOST
         return marked(claim, message, later(now, op.give_up)), OK
     if holder is None or (op.give_up and not is_unsent(holder, op)):
         return claim, LOST

@@ -573,6 +573,19 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
         (2, release("a", give_up=60, gen="ga", unclaimed=True), "lost"),
         (61, release("a", give_up=60, gen="ga", unclaimed=True), "ok"),
     ],
+    "given up: not what another caller has sent again under the same id": [
+        (0, call("a"), "claimed a ga"),
+        (600, call("b"), "takeover a ga"),
+        (601, release("a", give_up=60, gen="ga", unclaimed=True), "lost"),
+        (602, begin("a", "ga", bare=True), "run  ga"),
+    ],
+    "given up: what is sent again for others is another message": [
+        (0, release("a", give_up=3600, gen="ga", unclaimed=True), "ok"),
+        (1, call("a"), "claimed a ga"),  # carried out late
+        (601, call("b"), "takeover a ga"),
+        (602, begin("a", "ga"), "dropped a ga"),
+        (603, begin("a", "ga", bare=True), "run  ga"),
+    ],
     "given up: a message that held no claim": [
         *RAN,
         (2, release("b", give_up=60, gen="gb", unclaimed=True), "ok"),

@@ -157,6 +157,8 @@ class ModelBackend:
 class ModelResults(ResultBackend):
     """The package's own, asking at once instead of within a bound of time."""
 
+    takes_outcomes = True
+
     def __init__(self, app: Any) -> None:
         super().__init__(app, timeout=1.0)
 

@@ -441,7 +441,8 @@ class Model:
     ) -> tuple[World, Answer]:
         number, answer = self.claims.step(operation, world.claim, world.now)
         before, after = self.claims.all[world.claim], self.claims.all[number]
-        if before.holder is not None and before.holder != after.holder:
+        kept = world.now < claims.expiry(before)  # else the store has dropped it before
+        if kept and before.holder is not None and before.holder != after.holder:
             self.check_owner(world, name, operation, before.holder)
         world = replace(world, claim=number)
         if isinstance(operation, ClaimCall) and answer.word == "takeover":

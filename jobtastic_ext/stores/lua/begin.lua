@@ -9,7 +9,7 @@ if op.give_up ~= 0 then
   local unsent = op.unclaimed or is_unsent(claim.holder)
   if not unsent or claim.given_up['+' .. message] then return answer(claim, 'lost') end
   claim = Claim(claim.holder, claim.value, marked(claim, message, op.give_up))
-elseif claim.given_up[message] then
+elseif claim.given_up[message] and not op.bare then
   return answer(claim, 'dropped', op.task_id, op.gen)
 elseif op.arrival ~= 0 then
   claim = Claim(claim.holder, claim.value, marked(claim, '+' .. message, op.arrival))

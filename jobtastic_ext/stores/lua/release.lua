@@ -4,7 +4,8 @@
 
 local holder, value = claim.holder, claim.value
 if op.unclaimed then
-  local runs = holder and holder.state == 'running' and holder.owner == op.task_id
+  -- It runs, or another caller has sent it again, by which the mark would be meant as well.
+  local runs = holder and holder.owner == op.task_id and (holder.state == 'running' or holder.taken)
   local has_run = value and value.owner == op.task_id and value.gen == op.gen
   local message = op.gen .. ':' .. op.task_id
   if runs or has_run or claim.given_up['+' .. message] then return answer(claim, 'lost') end
