@@ -11,6 +11,7 @@ from .errors import (
     DuplicateCall,
     JobtasticError,
     PolicyError,
+    ResultsUnavailable,
     StoreError,
     StoreUnavailable,
 )
@@ -27,6 +28,7 @@ __all__ = (
     "JobtasticStep",
     "Overview",
     "PolicyError",
+    "ResultsUnavailable",
     "StoreError",
     "StoreUnavailable",
     "install",

@@ -180,8 +180,8 @@ def open_run(runtime: Runtime, task: Task, request: Context) -> Progress:
     send = None if ignored else runtime.writer.sender(task, request)
     run = Progress(task, send, name=f"{task.name}[{request.id}]", urgent=URGENT)
     request.__dict__[ATTRIBUTE] = run
-    if send is not None and runtime.writer.atomic:
-        runtime.ticker.add(run)
+    if runtime.writer.atomic:
+        run.watch = runtime.ticker.add
     return run
 
 
@@ -243,8 +243,8 @@ def show(
     run.history, run.reports = learned.history, learned.reports
     if key:
         run.extras["key"] = key
+    run.watch = runtime.ticker.add  # the end of the body is seen, so nothing is written after it
     run.begin()
-    runtime.ticker.add(run)
 
 
 def stop(request: Context) -> None:

@@ -101,9 +101,10 @@ class RedisSender:
     """Writes the states of one run."""
 
     def __init__(self, writer: RedisWriter, task: Task, request: Context) -> None:
-        self._writer, self._request = writer, request
-        self._backend = task.backend
-        self._key = in_bytes(self._backend.get_key_for_task(request.id))
+        self._writer, self._task, self._request = writer, task, request
+        # Of the thread that writes first; both are asked for only by a task that reports.
+        self._backend: Any = None
+        self._key = b""
         #: What was written last, as bytes.
         self._known = b""
 
@@ -111,6 +112,9 @@ class RedisSender:
         circuit = self._writer.circuit
         if circuit.is_open:
             return True
+        if self._backend is None:
+            self._backend = self._task.backend
+            self._key = in_bytes(self._backend.get_key_for_task(self._request.id))
         meta = self._backend._get_result_meta(state, PROGRESS, None, self._request)
         meta["task_id"] = self._request.id
         value = in_bytes(self._backend.encode(meta))

@@ -90,6 +90,7 @@ class Progress:
         "send",
         "stack",
         "task",
+        "watch",
     )
 
     def __init__(
@@ -128,6 +129,8 @@ class Progress:
         self.learns: tuple[str, ...] = ()
         #: Counts fell: only the duration is worth learning.
         self.irregular = False
+        #: Told of the run once it shows something, so that somebody calls `tick`.
+        self.watch: Callable[[Progress], object] | None = None
         #: What every state says besides.
         self.extras: dict[str, Any] = {}
         self.send = send
@@ -274,6 +277,9 @@ class Progress:
 
     def _write(self, now: float) -> None:
         assert self.send is not None
+        if self.watch is not None:
+            self.watch(self)
+            self.watch = None
         self._shown = self._mark()
         if not self.send(self.state(now)):
             self.closed = True

@@ -83,22 +83,3 @@ def test_a_backend_that_goes_and_comes_back(
     assert run["slow"] <= 1
     assert run["calls"] > 1_000
     assert worker.output().count("the result backend does not answer") == 1
-
-
-def test_a_write_that_comes_late_does_not_replace_the_result(
-    start_steps: Any, unique: str, backend: EmbeddedServer
-) -> None:
-    # What a stopped server finds in its sockets it carries out when it goes on.
-    steps: Steps = start_steps(result_backend=backend.url(0))
-    steps.worker(concurrency=1)
-    result = steps.task("steady").delay(unique, 2)
-    wait_until(lambda: result.state == "PROGRESS" and result.info.get("completed", 0) > 100)
-    os.kill(backend.pid, signal.SIGSTOP)
-    try:
-        noted(steps, unique)
-        time.sleep(1)  # the result is on its way, behind the report
-    finally:
-        os.kill(backend.pid, signal.SIGCONT)
-    wait_until(lambda: result.state == "SUCCESS")
-    time.sleep(1)
-    assert result.state == "SUCCESS"
