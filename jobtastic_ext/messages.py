@@ -15,6 +15,7 @@ from .plans import Plan
 __all__ = (
     "HEADER",
     "RUN",
+    "UNRUN",
     "Header",
     "expires_in",
     "plain_arguments",
@@ -29,6 +30,9 @@ HEADER = "jobtastic"
 
 #: The attribute of a request that holds its run; see `runs`.
 RUN = "jobtastic_run"
+
+#: The attribute of a request whose body was left out: it waits for a run, or shares its outcome.
+UNRUN = "jobtastic_unrun"
 
 
 class Header(Struct, frozen=True, kw_only=True):

@@ -20,7 +20,7 @@ from msgspec.structs import asdict, replace
 from .calls import log_decision
 from .endings import Run
 from .errors import ArgumentNotEncodable, DuplicateCall, StoreError
-from .messages import HEADER, RUN, Header, read_header, traced
+from .messages import HEADER, RUN, UNRUN, Header, read_header, traced
 from .plans import Plan
 from .protocol import Settled, start
 from .records import Answer, Begin
@@ -150,6 +150,8 @@ class Message:
         if self.plan.policy.shadow:
             self.log(f"would be {answer.word}", f"task {answer.id}")
             return body(*self.args, **self.kwargs)
+        if answer.word != "follow":
+            setattr(self.request, UNRUN, True)
         if answer.word == "dropped":
             self.log("dropped", "its sender gave up, or it is a late copy")
             raise Ignore
@@ -180,6 +182,7 @@ class Message:
         other, own = answer.id, answer.id == self.request.id
         displaced = self.header.gen == answer.gen  # it had the claim, and another one ran first
         if self.plan.policy.on_duplicate == "raise" and not own and not displaced:
+            setattr(self.request, UNRUN, True)
             self.log("refused", f"task {other} is running")
             raise DuplicateCall(self.task.name, other)
         looks = self.header.looks
@@ -197,6 +200,7 @@ class Message:
         except Exception as error:  # noqa: BLE001 - better twice than never
             self.log("runs", f"it could not be put back: {error!r}", logging.WARNING)
             return body(*self.args, **self.kwargs)
+        setattr(self.request, UNRUN, True)
         self.log("waits", f"task {other} is running", logging.INFO if not looks else logging.DEBUG)
         raise Ignore
 

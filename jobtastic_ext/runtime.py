@@ -16,6 +16,7 @@ from kombu.utils import symbol_by_name
 from . import signals
 from .breaker import GuardedStore
 from .errors import Problem, StoreError
+from .features.memleak import MemoryWatch
 from .plans import Plan, make_plan, policy_of, problems_of
 from .policy import PolicySet, TaskPolicy, load_policy
 from .policy_nodes import did_you_mean
@@ -61,6 +62,8 @@ class Runtime:
         )
         self.store = GuardedStore(store, "the store of claims", self._store_failed)
         self.wrapped: dict[str, Any] = {}
+        #: Of a worker whose policy asks for it.
+        self.memory: MemoryWatch | None = None
         self._plans: dict[str, Plan | None] = {}
 
     def plan(self, task: Task) -> Plan | None:
@@ -113,8 +116,6 @@ class Runtime:
 def idle_fields(policy: TaskPolicy) -> list[str]:
     """Return the fields that are set, but that nothing acts upon yet."""
     idle = []
-    if policy.memleak_threshold is not None:
-        idle.append("memleak_threshold")
     if policy.on_broker_error != "raise":
         idle.append("on_broker_error")
     return idle
