@@ -23,6 +23,9 @@ __all__ = ("IsolatedLedger", "Ledger", "SharedLedger", "confirm")
 #: Share of the growth that a garbage collection frees, above which it was no leak.
 GARBAGE = 0.5
 
+#: Runs without a reading that count as runs of the window at once.
+MOST_UNREAD = 100
+
 #: Names that are kept of those that share a process.
 NAMES = 100
 
@@ -91,10 +94,20 @@ class IsolatedLedger:
         self._last: tuple[str | None, Level, Level] | None = None
         self._base: Level | None = None
         self._gap = True
+        #: Runs of the same task that followed the last one without a reading.
+        self._unread_runs = 0
 
-    def skip(self) -> None:
-        """Something ran that is not read: what it retained is nobody's."""
-        self._gap = True
+    def skip(self, name: str | None = None) -> None:
+        """A run begins that is not read.
+
+        What it retains is known with the next reading if the last run was of the same task
+        (`name`); else it is nobody's.
+        """
+        if name is not None and self._last is not None and self._last[0] == name and not self._gap:
+            self._last = (name, self._last[1], UNREAD)
+            self._unread_runs += 1
+        else:
+            self._gap = True
 
     def begin(self, reading: Reading) -> None:
         """A run begins, so what the last one retained is known."""
@@ -108,10 +121,12 @@ class IsolatedLedger:
                 total = self._totals.get(name, (0.0, 0.0))
                 total = (total[0] + after[0] - before[0], total[1] + after[1] - before[1])
                 self._totals[name] = total
-                self._trend(name).add(total)
+                trend = self._trend(name)
+                for _ in range(1 + min(self._unread_runs, MOST_UNREAD)):
+                    trend.add(total)
             if not self._gap:
                 base = after
-        self._last, self._gap, self._base = None, False, base
+        self._last, self._gap, self._base, self._unread_runs = None, False, base, 0
 
     def end(self, name: str, reading: Reading | None, counts: bool) -> None:
         """The run is over.  Without a reading its end is first known when the next one begins."""
@@ -143,7 +158,7 @@ class SharedLedger:
         self._retained = Retained(meter.counts_in_use)
         self._names: set[str] = set()
 
-    def skip(self) -> None:
+    def skip(self, name: str | None = None) -> None:
         """Its memory is in the level, as everything is."""
 
     def begin(self, reading: Reading) -> None:

@@ -130,15 +130,14 @@ class MemoryWatch:
                 request.__dict__[MARK] = Begun(NOTHING, 0.0, 0, others, state.serial)
                 return
             task = self._task(state, name, watched)
-            began = time.perf_counter()
+            began = time.thread_time()
             reading = self._meter.read(state.budget.allows())
             if reading.in_use is not None or not self._meter.counts_in_use:
                 state.ledger.begin(reading)
             else:
-                state.ledger.skip()
-            now = time.perf_counter()
+                state.ledger.skip(name)
             state.budget.spent(began)
-            begun = Begun(reading, now, len(sys.modules), others, state.serial)
+            begun = Begun(reading, time.perf_counter(), len(sys.modules), others, state.serial)
             request.__dict__[MARK] = begun
             if watched.trace:
                 begun.traced = self._start_tracing(state, task, name)
@@ -155,12 +154,12 @@ class MemoryWatch:
         watched = self.tasks.get(name)
         if watched is None:
             return
-        at = time.perf_counter()
+        ran_for, began = time.perf_counter() - begun.at, time.thread_time()
         reading = self._meter.read(begun.reading.in_use is not None)
         overhead = tracing_mb() if begun.traced else 0.0
         with state.lock:
-            state.budget.ran(at - begun.at)
-            state.budget.spent(at)
+            state.budget.ran(ran_for)
+            state.budget.spent(began)
             unread = begun.traced or (self._meter.counts_in_use and reading.in_use is None)
             state.ledger.end(name, None if unread else reading, ran and watched.trend)
         if begun.traced and self.pool is not None:
