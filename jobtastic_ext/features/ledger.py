@@ -192,7 +192,7 @@ def level_of(reading: Reading) -> Level:
 
 
 def confirm(suspicion: Suspicion, meter: Meter) -> Growth | None:
-    """Return the growth if it outlives a garbage collection; else it was no leak, and None."""
+    """Return the growth that outlives a garbage collection; None if little does: no leak."""
     growth, kind = suspicion.growth, suspicion.kind
     before = meter.read()
     if gc.isenabled():
@@ -208,4 +208,5 @@ def confirm(suspicion: Suspicion, meter: Meter) -> Growth | None:
         suspicion.trend.distrust()
         return None
     suspicion.trend.report(growth)
-    return growth
+    kept = 1 - max(freed, 0.0) / growth.total
+    return Growth(growth.per_run * kept, growth.runs, growth.total * kept)
