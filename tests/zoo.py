@@ -19,6 +19,7 @@ from celery.signals import task_postrun, task_prerun
 
 from jobtastic_ext import JobtasticStep
 from jobtastic_ext.signals import memory_leak_detected
+from tests import reports
 
 #: Takes some 30 MB.
 LARGE_LIBRARY = "mypy.build"
@@ -26,7 +27,7 @@ LARGE_LIBRARY = "mypy.build"
 #: MB of the plain threshold that the watch is held against.
 PLAIN = 1.0
 
-CLEAN = ("clean", "frees", "imports", "cache", "fragments")
+CLEAN = ("clean", "raises", "frees", "imports", "cache", "fragments")
 LEAKS = ("once", "mega", "slow", "tenth", "failing")
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -58,6 +59,16 @@ def ordinary_work(n: int) -> int:
 
 def clean(n: int) -> int:
     return ordinary_work(n)
+
+
+def raises(n: int) -> None:
+    """Its frames and its exception hold each other until the garbage collector comes."""
+    rows = [{"id": i} for i in range(500)]
+    try:
+        raise Broken(n)
+    except Broken as error:
+        rows.append({"error": error})
+        raise
 
 
 def frees(n: int) -> int:
@@ -107,7 +118,7 @@ def failing(n: int) -> None:
         raise Broken(n)
 
 
-BODIES = (clean, frees, imports, cache, fragments, once, mega, slow, tenth, failing)
+BODIES = (clean, raises, frees, imports, cache, fragments, once, mega, slow, tenth, failing)
 
 
 def create(conf: dict[str, Any]) -> Celery:
@@ -147,6 +158,9 @@ def connect(app: Celery) -> None:
     task_postrun.connect(end, weak=False)
     memory_leak_detected.connect(detected, weak=False)
 
+
+#: Imported in a worker, it ends the worker with the process that started it.
+GUARD = reports.end_with
 
 if "JOBTASTIC_TEST_CONF" in os.environ:
     app = create(json.loads(os.environ["JOBTASTIC_TEST_CONF"]))

@@ -3,8 +3,8 @@
 In a process that runs one task at a time, what is retained by a run is the difference between two
 levels: the lower of the reading at its end (when its result still exists) and that at the begin
 of the next run (when the next arguments do), and the same before it.  So neither arguments nor
-results count, and each MB is put down to one run.  Where several tasks share a process, there is
-only its level, and the names of those that ran.
+results count, and each MB is put down to one run; garbage is set aside (`garbage`).  Where
+several tasks share a process, there is only its level, and the names of those that ran.
 """
 
 from __future__ import annotations
@@ -12,16 +12,15 @@ from __future__ import annotations
 import enum
 import gc
 import math
+from typing import NamedTuple
 
 from msgspec import Struct
 
 from ..leaktrend import Growth, Trend
 from ..memory import Meter, Reading, give_back
+from .garbage import LEAST_SHARE, WORTH, Check, Garbage, amount
 
-__all__ = ("IsolatedLedger", "Ledger", "SharedLedger", "confirm")
-
-#: Share of the growth that a garbage collection frees, above which it was no leak.
-GARBAGE = 0.5
+__all__ = ("IsolatedLedger", "Ledger", "SharedLedger")
 
 #: Runs without a reading that count as runs of the window at once.
 MOST_UNREAD = 100
@@ -44,10 +43,17 @@ UNREAD: Level = (math.inf, math.inf)
 
 
 class Suspicion(Struct, frozen=True):
-    """Growth that looks like a leak, in one of two kinds of memory."""
+    """Growth that looks like a leak, in one kind of memory."""
 
     growth: Growth
     trend: Trend
+    kind: Kind
+
+
+class Leak(NamedTuple):
+    """Growth that is a leak, in one kind of memory."""
+
+    growth: Growth
     kind: Kind
 
 
@@ -88,6 +94,8 @@ class IsolatedLedger:
 
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
+        self._garbage = Garbage(meter)
+        self._garbage.watch()
         self._totals: dict[str, Level] = {}
         self._trends: dict[str, Retained] = {}
         #: The last run: its task, and the levels at its begin and end.
@@ -96,6 +104,12 @@ class IsolatedLedger:
         self._gap = True
         #: Runs of the same task that followed the last one without a reading.
         self._unread_runs = 0
+        self._checks: dict[str, Check] = {}
+        #: The check that the last run was for, and what was in use before that run.
+        self._checked: tuple[Check, float] | None = None
+
+    def close(self) -> None:
+        self._garbage.close()
 
     def skip(self, name: str | None = None) -> None:
         """A run begins that is not read.
@@ -103,46 +117,89 @@ class IsolatedLedger:
         What it retains is known with the next reading if the last run was of the same task
         (`name`); else it is nobody's.
         """
+        self._checked = None
         if name is not None and self._last is not None and self._last[0] == name and not self._gap:
             self._last = (name, self._last[1], UNREAD)
             self._unread_runs += 1
         else:
             self._gap = True
 
-    def begin(self, reading: Reading) -> None:
+    def begin(self, name: str, reading: Reading) -> None:
         """A run begins, so what the last one retained is known."""
-        now = level_of(reading)
-        base = now
-        if self._last is not None:
-            name, before, after = self._last
-            unread = after == UNREAD
-            after = (min(after[0], now[0]), min(after[1], now[1]))
-            if name is not None and not (unread and self._gap):
-                total = self._totals.get(name, (0.0, 0.0))
-                total = (total[0] + after[0] - before[0], total[1] + after[1] - before[1])
-                self._totals[name] = total
-                trend = self._trend(name)
-                for _ in range(1 + min(self._unread_runs, MOST_UNREAD)):
-                    trend.add(total)
-            if not self._gap:
-                base = after
-        self._last, self._gap, self._base, self._unread_runs = None, False, base, 0
+        now = self._level(reading)
+        self._base = self._settle(now)
+        self._last, self._gap, self._unread_runs = None, False, 0
+        if self._checked is not None or name in self._checks:
+            self._look(name, amount(reading))
 
     def end(self, name: str, reading: Reading | None, counts: bool) -> None:
         """The run is over.  Without a reading its end is first known when the next one begins."""
         if self._base is not None:
-            after = level_of(reading) if reading is not None else UNREAD
+            after = self._level(reading) if reading is not None else UNREAD
             self._last = (name if counts else None, self._base, after)
         self._base = None
 
-    def due(self, name: str) -> Suspicion | None:
-        return self._trend(name).due()
+    def leak(self, name: str) -> Leak | None:
+        """Return the leak of a task that is to be reported now."""
+        check = self._checks.get(name)
+        if check is not None:
+            return self._conclude(name, check) if check.done else None
+        suspicion = self._trend(name).due()
+        if suspicion is None:
+            return None
+        if suspicion.kind is Kind.OTHER:
+            return confirm(suspicion, self._meter)
+        self._garbage.collect()
+        if self._garbage.freed >= WORTH * suspicion.growth.total:
+            self._checks[name] = Check(suspicion.growth, suspicion.trend)
+            return None
+        suspicion.trend.report(suspicion.growth)
+        return Leak(suspicion.growth, suspicion.kind)
 
     def names(self, name: str) -> set[str]:
         return {name}
 
     def per_run(self, name: str) -> float:
         return self._trend(name).per_run()
+
+    def _settle(self, now: Level) -> Level:
+        """Put down what the last run retained; return the level that the next one starts from."""
+        if self._last is None:
+            return now
+        name, before, after = self._last
+        unread = after == UNREAD
+        after = (min(after[0], now[0]), min(after[1], now[1]))
+        if name is not None and not (unread and self._gap):
+            total = self._totals.get(name, (0.0, 0.0))
+            total = (total[0] + after[0] - before[0], total[1] + after[1] - before[1])
+            self._totals[name] = total
+            trend = self._trend(name)
+            for _ in range(1 + min(self._unread_runs, MOST_UNREAD)):
+                trend.add(total)
+        return now if self._gap else after
+
+    def _look(self, name: str, before: float) -> None:
+        """Collect garbage before and after a run that is looked at closely."""
+        self._garbage.collect()
+        clean = self._meter.read()
+        if self._checked is not None:
+            check, base = self._checked
+            check.retained.append(amount(clean) - base)
+            check.garbage.append(before - amount(clean))
+        check_now = self._checks.get(name)
+        looking = check_now is not None and not check_now.done
+        self._checked = (check_now, amount(clean)) if check_now and looking else None
+        self._base = self._level(clean)
+
+    def _conclude(self, name: str, check: Check) -> Leak | None:
+        del self._checks[name]
+        growth = check.verdict()
+        kind = Kind.IN_USE if self._meter.counts_in_use else Kind.PRIVATE
+        return Leak(growth, kind) if growth is not None else None
+
+    def _level(self, reading: Reading) -> Level:
+        used, other = level_of(reading)
+        return used + self._garbage.freed, other
 
     def _trend(self, name: str) -> Retained:
         trend = self._trends.get(name)
@@ -155,13 +212,17 @@ class SharedLedger:
     """Of a process in which several tasks run, at once or around the worker's own work."""
 
     def __init__(self, meter: Meter) -> None:
+        self._meter = meter
         self._retained = Retained(meter.counts_in_use)
         self._names: set[str] = set()
 
     def skip(self, name: str | None = None) -> None:
         """Its memory is in the level, as everything is."""
 
-    def begin(self, reading: Reading) -> None:
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def begin(self, name: str, reading: Reading) -> None:
         """What others do meanwhile cannot be told apart."""
 
     def end(self, name: str, reading: Reading | None, counts: bool) -> None:
@@ -171,8 +232,10 @@ class SharedLedger:
         if reading is not None:
             self._retained.add(level_of(reading))
 
-    def due(self, name: str) -> Suspicion | None:
-        return self._retained.due()
+    def leak(self, name: str) -> Leak | None:
+        """Return the leak of this process that is to be reported now."""
+        suspicion = self._retained.due()
+        return confirm(suspicion, self._meter) if suspicion is not None else None
 
     def names(self, name: str) -> set[str]:
         return self._names | {name}
@@ -191,22 +254,22 @@ def level_of(reading: Reading) -> Level:
     return reading.in_use, reading.private - reading.in_use
 
 
-def confirm(suspicion: Suspicion, meter: Meter) -> Growth | None:
+def confirm(suspicion: Suspicion, meter: Meter) -> Leak | None:
     """Return the growth that outlives a garbage collection; None if little does: no leak."""
-    growth, kind = suspicion.growth, suspicion.kind
+    growth = suspicion.growth
     before = meter.read()
     if gc.isenabled():
         gc.collect()
-    if kind is not Kind.IN_USE:
+    if suspicion.kind is not Kind.IN_USE:
         give_back()
     after = meter.read()
-    if kind is Kind.IN_USE:
-        freed = level_of(before)[0] - level_of(after)[0]
+    if suspicion.kind is Kind.IN_USE:
+        freed = amount(before) - amount(after)
     else:
         freed = before.private - after.private
-    if freed >= GARBAGE * growth.total:
+    kept = 1 - max(freed, 0.0) / growth.total
+    if kept < LEAST_SHARE:
         suspicion.trend.distrust()
         return None
     suspicion.trend.report(growth)
-    kept = 1 - max(freed, 0.0) / growth.total
-    return Growth(growth.per_run * kept, growth.runs, growth.total * kept)
+    return Leak(Growth(growth.per_run * kept, growth.runs, growth.total * kept), suspicion.kind)

@@ -20,7 +20,7 @@ from ..callsites import Site, add_sites, start_tracing, stop_tracing, top_sites,
 from ..leakboard import Board, Entry
 from ..memory import Budget, Meter, Reading, imported_mb
 from .leakreport import Told, tell_growth, tell_run, tell_sites
-from .ledger import IsolatedLedger, Ledger, SharedLedger, confirm
+from .ledger import IsolatedLedger, Ledger, SharedLedger
 
 __all__ = ("MARK", "MemoryWatch", "Watched")
 
@@ -132,11 +132,11 @@ class MemoryWatch:
             task = self._task(state, name, watched)
             began = time.thread_time()
             reading = self._meter.read(state.budget.allows())
+            state.budget.spent(began)
             if reading.in_use is not None or not self._meter.counts_in_use:
-                state.ledger.begin(reading)
+                state.ledger.begin(name, reading)
             else:
                 state.ledger.skip(name)
-            state.budget.spent(began)
             begun = Begun(reading, time.perf_counter(), len(sys.modules), others, state.serial)
             request.__dict__[MARK] = begun
             if watched.trace:
@@ -274,12 +274,12 @@ class MemoryWatch:
         self, told: Told, watched: Watched, known: TaskState, state: ProcessState, name: str
     ) -> bool:
         with state.lock:
-            suspicion = state.ledger.due(name)
-            growth = confirm(suspicion, self._meter) if suspicion is not None else None
-        if suspicion is None or growth is None:
+            leak = state.ledger.leak(name)
+        if leak is None:
             return False
+        growth, kind = leak
         sites = top_sites(known.sites.values(), watched.trace)
-        tell_growth(told, state.ledger.names(name), growth, suspicion.kind.value, sites)
+        tell_growth(told, state.ledger.names(name), growth, kind.value, sites)
         entry = known.entry
         entry.told_growth, entry.told_runs = growth.total, growth.runs
         entry.told_per_run = growth.per_run
