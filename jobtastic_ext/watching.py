@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from celery import states
 from celery.app.task import Context, Task
 
 from .features.memleak import MARK, MemoryWatch, Watched
@@ -96,7 +97,9 @@ def on_prerun(sender: Task, **_: Any) -> None:
             logger.exception("%s: its memory was not measured", sender.name)
 
 
-def on_memory_postrun(sender: Task, args: Any = (), kwargs: Any = None, **_: Any) -> None:
+def on_memory_postrun(
+    sender: Task, args: Any = (), kwargs: Any = None, state: str | None = None, **_: Any
+) -> None:
     watch = watch_of(sender)
     if watch is None:
         return
@@ -104,6 +107,14 @@ def on_memory_postrun(sender: Task, args: Any = (), kwargs: Any = None, **_: Any
     if MARK not in request.__dict__:
         return
     try:
-        watch.end(sender.name, sender, request, args, kwargs, not hasattr(request, UNRUN))
+        watch.end(
+            sender.name,
+            sender,
+            request,
+            args,
+            kwargs,
+            ran=not hasattr(request, UNRUN),
+            failed=state in (states.FAILURE, states.RETRY),
+        )
     except Exception:
         logger.exception("%s: its memory was not measured", sender.name)

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from ..leaktrend import Growth, Trend
 from ..memory import Meter, Reading, give_back
-from .garbage import LEAST_SHARE, WORTH, Check, Garbage, amount
+from .garbage import LEAST_SHARE, WORTH, Check, Garbage, Look, Point, amount
 
 __all__ = ("IsolatedLedger", "Ledger", "SharedLedger")
 
@@ -94,7 +94,7 @@ class IsolatedLedger:
 
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
-        self._garbage = Garbage(meter)
+        self._garbage = Garbage()
         self._garbage.watch()
         self._totals: dict[str, Level] = {}
         self._trends: dict[str, Retained] = {}
@@ -105,8 +105,11 @@ class IsolatedLedger:
         #: Runs of the same task that followed the last one without a reading.
         self._unread_runs = 0
         self._checks: dict[str, Check] = {}
-        #: The check that the last run was for, and what was in use before that run.
-        self._checked: tuple[Check, float] | None = None
+        #: The last run failed, and how many collections there were before it.
+        self._failed = False
+        self._collections = 0
+        #: The last runs that are looked at closely, each with the check that it is for.
+        self._looks: list[tuple[Check, Look]] = []
 
     def close(self) -> None:
         self._garbage.close()
@@ -117,7 +120,7 @@ class IsolatedLedger:
         What it retains is known with the next reading if the last run was of the same task
         (`name`); else it is nobody's.
         """
-        self._checked = None
+        self._looks.clear()
         if name is not None and self._last is not None and self._last[0] == name and not self._gap:
             self._last = (name, self._last[1], UNREAD)
             self._unread_runs += 1
@@ -126,16 +129,17 @@ class IsolatedLedger:
 
     def begin(self, name: str, reading: Reading) -> None:
         """A run begins, so what the last one retained is known."""
-        now = self._level(reading)
-        self._base = self._settle(now)
+        self._base = self._settle(level_of(reading))
         self._last, self._gap, self._unread_runs = None, False, 0
-        if self._checked is not None or name in self._checks:
+        if self._looks or name in self._checks:
             self._look(name, amount(reading))
+        self._failed, self._collections = False, self._garbage.collections
 
-    def end(self, name: str, reading: Reading | None, counts: bool) -> None:
+    def end(self, name: str, reading: Reading | None, counts: bool, failed: bool = False) -> None:
         """The run is over.  Without a reading its end is first known when the next one begins."""
+        self._failed = failed
         if self._base is not None:
-            after = self._level(reading) if reading is not None else UNREAD
+            after = level_of(reading) if reading is not None else UNREAD
             self._last = (name if counts else None, self._base, after)
         self._base = None
 
@@ -149,7 +153,9 @@ class IsolatedLedger:
             return None
         if suspicion.kind is Kind.OTHER:
             return confirm(suspicion, self._meter)
+        before = amount(self._meter.read())
         self._garbage.collect()
+        self._garbage.freed += max(before - amount(self._meter.read()), 0.0)
         if self._garbage.freed >= WORTH * suspicion.growth.total:
             self._checks[name] = Check(suspicion.growth, suspicion.trend)
             return None
@@ -171,7 +177,12 @@ class IsolatedLedger:
         after = (min(after[0], now[0]), min(after[1], now[1]))
         if name is not None and not (unread and self._gap):
             total = self._totals.get(name, (0.0, 0.0))
-            total = (total[0] + after[0] - before[0], total[1] + after[1] - before[1])
+            used = after[0] - before[0]
+            if used < 0 and self._garbage.collections != self._collections:
+                # Garbage, maybe of others, is no merit of this run.
+                self._garbage.freed -= used
+                used = 0.0
+            total = (total[0] + used, total[1] + after[1] - before[1])
             self._totals[name] = total
             trend = self._trend(name)
             for _ in range(1 + min(self._unread_runs, MOST_UNREAD)):
@@ -182,24 +193,22 @@ class IsolatedLedger:
         """Collect garbage before and after a run that is looked at closely."""
         self._garbage.collect()
         clean = self._meter.read()
-        if self._checked is not None:
-            check, base = self._checked
-            check.retained.append(amount(clean) - base)
-            check.garbage.append(before - amount(clean))
-        check_now = self._checks.get(name)
-        looking = check_now is not None and not check_now.done
-        self._checked = (check_now, amount(clean)) if check_now and looking else None
-        self._base = self._level(clean)
+        point = Point(amount(clean), self._failed)
+        self._looks = [
+            (check, look)
+            for check, look in self._looks
+            if check.see(look, before - look.before.used, point)
+        ]
+        check = self._checks.get(name)
+        if check is not None and not check.done:
+            self._looks.append((check, Look(point)))
+        self._base = level_of(clean)
 
     def _conclude(self, name: str, check: Check) -> Leak | None:
         del self._checks[name]
         growth = check.verdict()
         kind = Kind.IN_USE if self._meter.counts_in_use else Kind.PRIVATE
         return Leak(growth, kind) if growth is not None else None
-
-    def _level(self, reading: Reading) -> Level:
-        used, other = level_of(reading)
-        return used + self._garbage.freed, other
 
     def _trend(self, name: str) -> Retained:
         trend = self._trends.get(name)
@@ -225,7 +234,7 @@ class SharedLedger:
     def begin(self, name: str, reading: Reading) -> None:
         """What others do meanwhile cannot be told apart."""
 
-    def end(self, name: str, reading: Reading | None, counts: bool) -> None:
+    def end(self, name: str, reading: Reading | None, counts: bool, failed: bool = False) -> None:
         """A run is over."""
         if counts and len(self._names) < NAMES:
             self._names.add(name)

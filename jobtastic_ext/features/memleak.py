@@ -143,9 +143,21 @@ class MemoryWatch:
                 begun.traced = self._start_tracing(state, task, name)
 
     def end(
-        self, name: str, task: Any, request: Any, args: Any, kwargs: Any, ran: bool = True
+        self,
+        name: str,
+        task: Any,
+        request: Any,
+        args: Any,
+        kwargs: Any,
+        *,
+        ran: bool = True,
+        failed: bool = False,
     ) -> None:
-        """The run is over; `ran` is false if its body was left out, for a shared outcome."""
+        """The run is over.
+
+        `ran` is false if its body was left out, for a shared outcome; `failed` is true if it
+        ended with an error or is retried.
+        """
         begun: Begun | None = request.__dict__.pop(MARK, None)
         state = self._here()
         if begun is None:
@@ -161,7 +173,7 @@ class MemoryWatch:
             state.budget.ran(ran_for)
             state.budget.spent(began)
             unread = begun.traced or (self._meter.counts_in_use and reading.in_use is None)
-            state.ledger.end(name, None if unread else reading, ran and watched.trend)
+            state.ledger.end(name, None if unread else reading, ran and watched.trend, failed)
         if begun.traced and self.pool is not None:
             self._stop_tracing(state)
         if not ran:
