@@ -155,5 +155,7 @@ def close_runtime(app: Celery) -> None:
     delattr(app, ATTRIBUTE)
     if runtime.keeper is not None:
         runtime.keeper.stop()
+    if runtime.memory is not None:
+        runtime.memory.close()
     runtime.results.restore()
     runtime.store.close()

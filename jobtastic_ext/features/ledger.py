@@ -143,6 +143,10 @@ class IsolatedLedger:
             self._last = (name if counts else None, self._base, after)
         self._base = None
 
+    def looks_closely(self, name: str) -> bool:
+        """Whether this run has to be read, whatever it costs."""
+        return bool(self._looks) or name in self._checks
+
     def leak(self, name: str) -> Leak | None:
         """Return the leak of a task that is to be reported now."""
         check = self._checks.get(name)
@@ -240,6 +244,10 @@ class SharedLedger:
             self._names.add(name)
         if reading is not None:
             self._retained.add(level_of(reading))
+
+    def looks_closely(self, name: str) -> bool:
+        """Whether this run has to be read, whatever it costs: never here."""
+        return False
 
     def leak(self, name: str) -> Leak | None:
         """Return the leak of this process that is to be reported now."""

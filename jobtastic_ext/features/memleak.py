@@ -131,7 +131,7 @@ class MemoryWatch:
                 return
             task = self._task(state, name, watched)
             began = time.thread_time()
-            reading = self._meter.read(state.budget.allows())
+            reading = self._meter.read(state.budget.allows() or state.ledger.looks_closely(name))
             state.budget.spent(began)
             if reading.in_use is not None or not self._meter.counts_in_use:
                 state.ledger.begin(name, reading)
@@ -207,8 +207,15 @@ class MemoryWatch:
                 self._recycle(name)
         self.board.write(self._row(), watched.column, report)
 
+    def close(self) -> None:
+        """Let go of what is held in this process."""
+        self._state.ledger.close()
+        self._meter.close()
+        self.board.close()
+
     def _here(self) -> ProcessState:
         if self._state.pid != os.getpid():
+            self._state.ledger.close()  # a callback inherited from the parent
             self._state = ProcessState(self._meter, self.pool is not None)
         return self._state
 
