@@ -85,8 +85,8 @@ class Trend:
         return None
 
     def per_run(self) -> float:
-        """Return the MB that a run retains, judged by the longest window; 0 before there is one."""
-        window = max(self._windows, key=lambda w: len(w.blocks) * w.width)
+        """Return the MB that a run retains, judged by a long window if there is one; 0 at first."""
+        window = self._windows[1] if len(self._windows[1].blocks) > 2 else self._windows[0]
         runs = (len(window.blocks) - 1) * window.width
         return window.rise() / runs if runs > 0 else 0.0
 

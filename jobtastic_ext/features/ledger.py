@@ -20,7 +20,7 @@ from ..leaktrend import Growth, Trend
 from ..memory import Meter, Reading, give_back
 from .garbage import LEAST_SHARE, WORTH, Check, Garbage, Look, Point, amount
 
-__all__ = ("IsolatedLedger", "Ledger", "SharedLedger")
+__all__ = ("IsolatedLedger", "Leak", "Ledger", "SharedLedger")
 
 #: Runs without a reading that count as runs of the window at once.
 MOST_UNREAD = 100
@@ -114,18 +114,24 @@ class IsolatedLedger:
     def close(self) -> None:
         self._garbage.close()
 
-    def skip(self, name: str | None = None) -> None:
-        """A run begins that is not read.
+    def skip(self, name: str) -> None:
+        """A run of a watched task begins that is not read.
 
         What it retains is known with the next reading if the last run was of the same task
         (`name`); else it is nobody's.
         """
         self._looks.clear()
-        if name is not None and self._last is not None and self._last[0] == name and not self._gap:
+        if self._last is not None and self._last[0] == name and not self._gap:
             self._last = (name, self._last[1], UNREAD)
             self._unread_runs += 1
         else:
             self._gap = True
+
+    def pass_by(self, name: str) -> None:
+        """A run of a task begins that is not watched."""
+        if self._looks:
+            self.begin(name, self._meter.read())
+        self._gap, self._base = True, None
 
     def begin(self, name: str, reading: Reading) -> None:
         """A run begins, so what the last one retained is known."""
@@ -229,11 +235,14 @@ class SharedLedger:
         self._retained = Retained(meter.counts_in_use)
         self._names: set[str] = set()
 
-    def skip(self, name: str | None = None) -> None:
+    def skip(self, name: str) -> None:
         """Its memory is in the level, as everything is."""
 
     def close(self) -> None:
         """Nothing is held."""
+
+    def pass_by(self, name: str) -> None:
+        """A run of a task begins that is not watched."""
 
     def begin(self, name: str, reading: Reading) -> None:
         """What others do meanwhile cannot be told apart."""

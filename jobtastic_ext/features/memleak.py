@@ -20,7 +20,7 @@ from ..callsites import Site, add_sites, start_tracing, stop_tracing, top_sites,
 from ..leakboard import Board, Entry
 from ..memory import Budget, Meter, Reading, imported_mb
 from .leakreport import Told, tell_growth, tell_run, tell_sites
-from .ledger import IsolatedLedger, Ledger, SharedLedger
+from .ledger import IsolatedLedger, Leak, Ledger, SharedLedger
 
 __all__ = ("MARK", "MemoryWatch", "Watched")
 
@@ -122,7 +122,7 @@ class MemoryWatch:
             self._stop_tracing(state)
         watched = self.tasks.get(name)
         if watched is None and self.pool is None:
-            state.ledger.skip()
+            state.ledger.pass_by(name)
             return
         with state.lock:
             others = self._enter(state, name) if self.pool is not None else set()
@@ -130,7 +130,7 @@ class MemoryWatch:
                 request.__dict__[MARK] = Begun(NOTHING, 0.0, 0, others, state.serial)
                 return
             task = self._task(state, name, watched)
-            began = time.thread_time()
+            began = state.budget.start()
             reading = self._meter.read(state.budget.allows() or state.ledger.looks_closely(name))
             state.budget.spent(began)
             if reading.in_use is not None or not self._meter.counts_in_use:
@@ -166,40 +166,46 @@ class MemoryWatch:
         watched = self.tasks.get(name)
         if watched is None:
             return
-        ran_for, began = time.perf_counter() - begun.at, time.thread_time()
+        ran_for, began = time.perf_counter() - begun.at, state.budget.start()
         reading = self._meter.read(begun.reading.in_use is not None)
         overhead = tracing_mb() if begun.traced else 0.0
         with state.lock:
             state.budget.ran(ran_for)
             state.budget.spent(began)
             unread = begun.traced or (self._meter.counts_in_use and reading.in_use is None)
-            state.ledger.end(name, None if unread else reading, ran and watched.trend, failed)
+            # Tracing leaves traces of its own: such a run is no evidence.
+            counts = ran and watched.trend and not begun.traced
+            state.ledger.end(name, None if unread else reading, counts, failed)
         if begun.traced and self.pool is not None:
             self._stop_tracing(state)
         if not ran:
             return
         known = self._task(state, name, watched)
-        told = Told(
-            task=task,
-            task_id=str(request.id),
-            args=args,
-            kwargs=kwargs,
-            beginning_usage=begun.reading.resident,
-            ending_usage=reading.resident,
-            notes=self._notes(begun),
-        )
-        growth = told.growth - overhead
+        growth = reading.resident - begun.reading.resident - overhead
         report = known.entry
         known.runs += 1
         report.runs += 1
         report.growth += growth
         report.largest = max(report.largest, growth)
-        reported = growth > watched.threshold and self._judge_run(
-            told, watched, known, begun, reading, growth
-        )
-        if watched.trend:
-            reported = self._judge_trend(told, watched, known, state, name) or reported
+        with state.lock:
+            leak = state.ledger.leak(name) if watched.trend else None
             report.per_run = state.ledger.per_run(name)
+        reported = False
+        if growth > watched.threshold or leak is not None:
+            told = Told(
+                task=task,
+                task_id=str(request.id),
+                args=args,
+                kwargs=kwargs,
+                beginning_usage=begun.reading.resident,
+                ending_usage=reading.resident,
+                notes=self._notes(begun),
+            )
+            if growth > watched.threshold:
+                reported = self._judge_run(told, watched, known, begun, reading, growth)
+            if leak is not None:
+                self._tell_trend(told, watched, known, state.ledger.names(name), leak)
+                reported = True
         if reported:
             report.reports += 1
             report.told_at = time.time()
@@ -289,21 +295,16 @@ class MemoryWatch:
         self._arm(watched, known)
         return True
 
-    def _judge_trend(
-        self, told: Told, watched: Watched, known: TaskState, state: ProcessState, name: str
-    ) -> bool:
-        with state.lock:
-            leak = state.ledger.leak(name)
-        if leak is None:
-            return False
+    def _tell_trend(
+        self, told: Told, watched: Watched, known: TaskState, names: set[str], leak: Leak
+    ) -> None:
         growth, kind = leak
         sites = top_sites(known.sites.values(), watched.trace)
-        tell_growth(told, state.ledger.names(name), growth, kind.value, sites)
+        tell_growth(told, names, growth, kind.value, sites)
         entry = known.entry
         entry.told_growth, entry.told_runs = growth.total, growth.runs
         entry.told_per_run = growth.per_run
         self._arm(watched, known)
-        return True
 
     def _recycle(self, name: str) -> None:
         if self._replace is not None and self._replace():
