@@ -35,6 +35,9 @@ TRACED, FOLLOWED = 20, 20
 #: A task's first runs in a process, in which pages of libraries that come into use do not count.
 FIRST = 3
 
+#: The trend on the board is made new once in so many runs.
+REFRESH = 8
+
 #: Runs that are remembered as going on, in a process that runs several at once.
 ACTIVE = 10_000
 
@@ -189,7 +192,8 @@ class MemoryWatch:
         report.largest = max(report.largest, growth)
         with state.lock:
             leak = state.ledger.leak(name) if watched.trend else None
-            report.per_run = state.ledger.per_run(name)
+            if leak is not None or known.runs % REFRESH == 0:
+                report.per_run = state.ledger.per_run(name)
         reported = False
         if growth > watched.threshold or leak is not None:
             told = Told(
