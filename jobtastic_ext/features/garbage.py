@@ -31,7 +31,7 @@ LEAST_LOOKED_AT = 0.25
 WORTH = 0.1
 
 #: Runs that are looked at closely, and how many are tried for it.
-LOOKS, TRIES = 6, 40
+LOOKS, TRIES = 4, 40
 
 
 class Garbage:
