@@ -4,6 +4,8 @@ from . import (
     bench_calls,
     bench_estimates,
     bench_keys,
+    bench_leaks,
+    bench_memory,
     bench_outages,
     bench_progress,
     bench_web,
@@ -21,3 +23,7 @@ print("\nThe time remaining: how far estimates are off")
 bench_estimates.main()
 print("\nA report of progress\n")
 bench_progress.main()
+print("\nThe watch on memory, in microseconds\n")
+bench_memory.main()
+print("\nLeaks that are found")
+bench_leaks.main()

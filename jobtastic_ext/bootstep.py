@@ -7,13 +7,17 @@ from typing import Any
 
 from celery import bootsteps
 
-from . import wiring
+from . import control, wiring
 from .patch import install
 from .runs import wrap_tasks
 from .runtime import runtime_of
 from .tokens import new_worker_token
+from .watching import start_watch
 
 __all__ = ("JobtasticStep",)
+
+#: Imported for the command that it adds to ``celery inspect``.
+INSPECT = control.jobtastic_memory
 
 logger = logging.getLogger("jobtastic_ext")
 
@@ -39,3 +43,5 @@ class JobtasticStep(bootsteps.Step):  # type: ignore[misc]
         for warning in runtime.warnings():
             logger.warning("%s", warning)
         wrap_tasks(runtime)
+        if start_watch(runtime, parent):
+            wiring.connect(wiring.MEMORY)

@@ -16,6 +16,7 @@ __all__ = (
     "HEADER",
     "HERE",
     "RUN",
+    "UNRUN",
     "Header",
     "expires_in",
     "is_silent",
@@ -34,6 +35,9 @@ HERE = "jobtastic_here"
 
 #: The attribute of a request that holds its run; see `runs`.
 RUN = "jobtastic_run"
+
+#: The attribute of a request whose body was left out: it waits for a run, or shares its outcome.
+UNRUN = "jobtastic_unrun"
 
 
 class Header(Struct, frozen=True, kw_only=True):

@@ -35,6 +35,8 @@ from .yaml_nodes import read_file
 __all__ = ("Place", "PolicySet", "Significant", "TaskPolicy", "load_policy", "policy_schema")
 
 _MINIMAL = "`tasks: {reports.divide: {cache_duration: 1h}}`"
+#: What only refines the watch on memory that `memleak_threshold` switches on.
+_REFINES_MEMLEAK = ("memleak_trace", "memleak_action")
 #: What `on_duplicate: serialize` excludes, and how each is switched off.
 _SHARING = {
     "cache_duration": "-1",
@@ -181,6 +183,7 @@ def _read_policy(
         for pattern, task in tasks.items()
     }
     _check_stale_default(policies, tasks, defaults, report)
+    _check_memleak_default(policies, tasks, defaults, report)
     found = PolicySet(report.source, policies, tasks, defaults)
     for problem in further(found):
         report.keep(problem)
@@ -263,6 +266,10 @@ def _checked(policy: TaskPolicy, task: _Section, defaults: _Section, report: Rep
     if policy.on_duplicate == "serialize" and "on_duplicate" not in unread:
         for field in (name for name in _SHARING if name not in unread):
             _check_serialized(field, policy, task, defaults, report)
+    if policy.memleak_threshold is None and "memleak_threshold" not in unread:
+        for field in (name for name in _REFINES_MEMLEAK if name in task.values):
+            if task.values[field] not in (0, "log"):
+                _report_unwatched(field, task, report)
     if policy.cache_duration is None and policy.stale_while_revalidate:
         if "stale_while_revalidate" not in task.places:
             return replace(policy, stale_while_revalidate=0.0)
@@ -298,6 +305,28 @@ def _check_stale_default(
     unread = any("cache_duration" in section.unread for section in (defaults, *tasks.values()))
     if defaults.values.get("stale_while_revalidate") and not cached and not unread:
         _report_stale(defaults, report)
+
+
+def _check_memleak_default(
+    policies: Mapping[str, TaskPolicy],
+    tasks: Mapping[str, _Section],
+    defaults: _Section,
+    report: Report,
+) -> None:
+    """A task without a threshold may inherit the fields, but then some task must have one."""
+    watched = any(policy.memleak_threshold is not None for policy in policies.values())
+    if watched or any("memleak_threshold" in part.unread for part in (defaults, *tasks.values())):
+        return
+    for field in _REFINES_MEMLEAK:
+        if defaults.values.get(field, 0) not in (0, "log"):
+            _report_unwatched(field, defaults, report)
+
+
+def _report_unwatched(field: str, section: _Section, report: Report) -> None:
+    report.add(
+        section.places[field],
+        f"`{field}` needs `memleak_threshold`, which switches the watch on memory on",
+    )
 
 
 def _report_stale(section: _Section, report: Report) -> None:

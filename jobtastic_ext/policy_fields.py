@@ -13,15 +13,17 @@ from .policy_nodes import Node, Report
 from .policy_values import (
     DURATION,
     LONGEST,
+    MOST_SITES,
     Significant,
     one_of,
     read_cache_duration,
     read_failure_cache_duration,
     read_prefix,
     read_seconds,
-    read_shadow,
     read_significant,
+    read_switch,
     read_threshold,
+    read_trace,
 )
 
 __all__ = ("FIELDS", "Field", "Significant", "TaskPolicy", "policy_schema")
@@ -29,6 +31,7 @@ __all__ = ("FIELDS", "Field", "Significant", "TaskPolicy", "policy_schema")
 OnBrokerError = Literal["raise", "eager", "fail"]
 OnStoreError = Literal["run", "raise"]
 OnDuplicate = Literal["join", "serialize", "raise"]
+MemleakAction = Literal["log", "recycle"]
 
 
 class TaskPolicy(Struct, frozen=True, kw_only=True):
@@ -45,6 +48,11 @@ class TaskPolicy(Struct, frozen=True, kw_only=True):
     cache_prefix: str | None = None
     #: MB (1,000,000 bytes) of growth in one run; None: off.
     memleak_threshold: float | None = None
+    #: Watch for growth that persists over runs, too.  Means nothing without a threshold.
+    memleak_trend: bool = True
+    #: How many call sites a report names; 0: none, and no run is traced.
+    memleak_trace: int = 0
+    memleak_action: MemleakAction = "log"
     on_broker_error: OnBrokerError = "raise"
     on_store_error: OnStoreError = "run"
     on_duplicate: OnDuplicate = "join"
@@ -136,6 +144,24 @@ FIELDS: dict[str, Field] = {
             {"anyOf": [{"type": "number", "minimum": 0}, {"const": -1}]},
         ),
         Field(
+            "memleak_trend",
+            read_switch,
+            "Report growth that persists over runs, too, where a threshold is set.",
+            {"type": "boolean"},
+        ),
+        Field(
+            "memleak_trace",
+            read_trace,
+            "Trace one run in twenty, and name this many call sites that hold new memory; 0 = off.",
+            {"type": "integer", "minimum": 0, "maximum": MOST_SITES},
+        ),
+        Field(
+            "memleak_action",
+            one_of(get_args(MemleakAction)),
+            "What follows a report: nothing but the log line, or a new process after the run.",
+            {"enum": list(get_args(MemleakAction))},
+        ),
+        Field(
             "on_broker_error",
             one_of(get_args(OnBrokerError)),
             "What `delay()` and `apply_async()` do when the message cannot be sent.",
@@ -168,7 +194,7 @@ FIELDS: dict[str, Field] = {
         ),
         Field(
             "shadow",
-            read_shadow,
+            read_switch,
             "Observe only: decide, count and log, but always run.",
             {"type": "boolean"},
         ),

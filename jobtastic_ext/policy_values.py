@@ -14,24 +14,30 @@ from .policy_nodes import Node, Report, did_you_mean, quoted
 __all__ = (
     "DURATION",
     "LONGEST",
+    "MOST_SITES",
     "Significant",
     "one_of",
     "read_cache_duration",
     "read_failure_cache_duration",
     "read_prefix",
     "read_seconds",
-    "read_shadow",
     "read_significant",
+    "read_switch",
     "read_threshold",
+    "read_trace",
 )
 
 #: 100 years, in seconds.
 LONGEST = 100 * 365.25 * 86_400
 
+#: Call sites that one log line may name.
+MOST_SITES = 100
+
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 _A_DURATION = "a duration: seconds, or such as `90s`, `5m`, `1h`, `7d`, `forever`"
 _A_THRESHOLD = "a number of MB such as `50`, 0 for every growth, or -1 for off"
+_A_NUMBER_OF_SITES = f"a number of call sites from 0 (off) to {MOST_SITES}, such as `5`"
 _AN_ARGUMENT = "an argument's `name`, or `[name, converter]`"
 
 
@@ -138,7 +144,14 @@ def read_prefix(node: Node, report: Report) -> str | UnsetType:
     return UNSET
 
 
-def read_shadow(node: Node, report: Report) -> bool | UnsetType:
+def read_trace(node: Node, report: Report) -> int | UnsetType:
+    if node.kind == "number" and isinstance(node.value, int) and 0 <= node.value <= MOST_SITES:
+        return node.value
+    report.expected(node, _A_NUMBER_OF_SITES)
+    return UNSET
+
+
+def read_switch(node: Node, report: Report) -> bool | UnsetType:
     if node.kind == "bool":
         return bool(node.value)
     report.expected(node, "`true` or `false`")

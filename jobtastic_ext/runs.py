@@ -21,7 +21,7 @@ from . import reporting
 from .decisions import log_decision
 from .endings import Run
 from .errors import ArgumentNotEncodable, DuplicateCall, StoreError
-from .messages import HEADER, RUN, Header, read_header, traced
+from .messages import HEADER, RUN, UNRUN, Header, read_header, traced
 from .plans import Plan
 from .protocol import Settled, start
 from .records import Answer, Begin
@@ -169,6 +169,8 @@ class Message:
         if self.plan.policy.shadow:
             self.log(f"would be {answer.word}", f"task {answer.id}")
             return body(*self.args, **self.kwargs)
+        if answer.word != "follow":
+            setattr(self.request, UNRUN, True)
         if answer.word == "dropped":
             self.log("dropped", "its sender gave up, or it is a late copy")
             raise Ignore
@@ -206,6 +208,7 @@ class Message:
         other, own = answer.id, answer.id == self.request.id
         displaced = self.header.gen == answer.gen  # it had the claim, and another one ran first
         if self.plan.policy.on_duplicate == "raise" and not own and not displaced:
+            setattr(self.request, UNRUN, True)
             self.log("refused", f"task {other} is running")
             raise DuplicateCall(self.task.name, other)
         looks = self.header.looks
@@ -223,6 +226,7 @@ class Message:
         except Exception as error:  # noqa: BLE001 - better twice than never
             self.log("runs", f"it could not be put back: {error!r}", logging.WARNING)
             return self.run_unshared(message, body)
+        setattr(self.request, UNRUN, True)
         self.log("waits", f"task {other} is running", logging.INFO if not looks else logging.DEBUG)
         raise Ignore
 

@@ -18,10 +18,11 @@ from .aftermath import Aftermath
 from .breaker import GuardedStore
 from .broker import Broker
 from .errors import Problem, StoreError
+from .features.memleak import MemoryWatch
 from .features.ticker import Ticker
 from .histories import Histories
 from .plans import Plan, make_plan, policy_of, problems_of
-from .policy import PolicySet, TaskPolicy, load_policy
+from .policy import PolicySet, load_policy
 from .policy_nodes import did_you_mean
 from .results import ResultBackend
 from .settings import read_settings
@@ -81,6 +82,8 @@ class Runtime:
         self.histories = Histories(self.store, self.settings.key_prefix)
         self.ticker = Ticker()
         self.wrapped: dict[str, Any] = {}
+        #: Of a worker whose policy asks for it.
+        self.memory: MemoryWatch | None = None
         self._plans: dict[str, Plan | None] = {}
 
     def plan(self, task: Task) -> Plan | None:
@@ -117,23 +120,17 @@ class Runtime:
 
     def warnings(self) -> list[str]:
         """Return what is no mistake but will surprise, each with its place in the policy."""
-        used: dict[str, TaskPolicy] = {}
-        for name in self.app._tasks:
-            policy = policy_of(name, self.policies)
-            if policy is not None:
-                used[policy.pattern] = policy
-        said: list[tuple[str, str | None, str]] = [
-            (pattern, None, f"no task of this app fits `{pattern}`" + self._nearest(pattern))
+        policies = (policy_of(name, self.policies) for name in self.app._tasks)
+        used = {policy.pattern for policy in policies if policy is not None}
+        return [
+            str(self.policies.problem(pattern, None, self._unused(pattern)))
             for pattern in self.policies.patterns
             if pattern not in used
         ]
-        for pattern, policy in used.items():
-            for field in idle_fields(policy):
-                said.append((pattern, field, f"`{field}` has no effect in this version"))
-        return [str(self.policies.problem(*words)) for words in said]
 
-    def _nearest(self, pattern: str) -> str:
-        return did_you_mean(pattern, self.app._tasks)
+    def _unused(self, pattern: str) -> str:
+        nearest = did_you_mean(pattern, self.app._tasks)
+        return f"no task of this app fits `{pattern}`{nearest}"
 
     def _problems(self, policies: PolicySet) -> Iterator[Problem]:
         # Pending tasks are checked when they are first called: no app is finalized from here.
@@ -142,14 +139,6 @@ class Runtime:
 
     def _store_failed(self, key: str, error: StoreError) -> None:
         signals.store_failed.send(sender=self.app, key=key, exception=error)
-
-
-def idle_fields(policy: TaskPolicy) -> list[str]:
-    """Return the fields that are set, but that nothing acts upon yet."""
-    idle = []
-    if policy.memleak_threshold is not None:
-        idle.append("memleak_threshold")
-    return idle
 
 
 def server_of(url: str) -> tuple[str, str]:
@@ -206,6 +195,8 @@ def close_runtime(app: Celery) -> None:
     for name in ("writer", "queues"):
         if runtime.__dict__.get(name) is not None:
             runtime.__dict__[name].close()
+    if runtime.memory is not None:
+        runtime.memory.close()
     runtime.results.restore()
     runtime.results.close()
     runtime.owed_to_store.close()

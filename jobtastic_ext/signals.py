@@ -2,7 +2,6 @@
 
 All are `celery.utils.dispatch.Signal`.  A handler that raises is logged and changes nothing.
 The sender is the task; that of `store_failed`, which concerns every task, is the app.
-`memory_leak_detected` is not sent by this version.
 """
 
 from __future__ import annotations
@@ -35,8 +34,14 @@ broker_failed = Signal(name="broker_failed", providing_args={"task_id", "key", "
 #: The store of claims did not answer.  Provides `key`, `exception`.
 store_failed = Signal(name="store_failed", providing_args={"key", "exception"})
 
-#: A run grew its process.  Provides `task_id`, `growth`, `beginning_usage`, `ending_usage` (MB).
+#: A run grew its process (`kind` is ``"run"``), or memory grows from run to run (``"trend"``).
+#: Provides `task_id`, `growth`, `beginning_usage`, `ending_usage` (MB), `args`, `kwargs` and, as
+#: they may be shown, `argsrepr`, `kwargsrepr`; for a trend, `growth` is that of `runs` runs, and
+#: `per_run` is MB a run, else None.
 memory_leak_detected = Signal(
     name="memory_leak_detected",
-    providing_args={"task_id", "growth", "beginning_usage", "ending_usage", "args", "kwargs"},
+    providing_args={
+        *("task_id", "kind", "growth", "beginning_usage", "ending_usage", "per_run", "runs"),
+        *("args", "kwargs", "argsrepr", "kwargsrepr"),
+    },
 )

@@ -78,6 +78,9 @@ def test_a_task_without_fields_has_every_default(load: Load) -> None:
         cache_duration=None,
         cache_prefix=None,
         memleak_threshold=None,
+        memleak_trend=True,
+        memleak_trace=0,
+        memleak_action="log",
         on_broker_error="raise",
         on_store_error="run",
         on_duplicate="join",
@@ -97,6 +100,9 @@ tasks:
     cache_duration: 1h
     cache_prefix: division
     memleak_threshold: 50
+    memleak_trend: off
+    memleak_trace: 5
+    memleak_action: recycle
     on_broker_error: fail
     on_store_error: raise
     on_duplicate: raise
@@ -112,6 +118,9 @@ tasks:
         cache_duration=3600.0,
         cache_prefix="division",
         memleak_threshold=50.0,
+        memleak_trend=False,
+        memleak_trace=5,
+        memleak_action="recycle",
         on_broker_error="fail",
         on_store_error="raise",
         on_duplicate="raise",
@@ -164,6 +173,10 @@ def test_durations_become_seconds(load: Load, written: str, seconds: float) -> N
         ("memleak_threshold", "-1", None),
         ("memleak_threshold", "0", 0.0),
         ("memleak_threshold", "0.5", 0.5),
+        ("memleak_trend", "on", True),
+        ("memleak_trend", "off", False),
+        ("memleak_trace", "0", 0),
+        ("memleak_action", "log", "log"),
         ("significant_kwargs", "[]", ()),
         ("shadow", "false", False),
     ],
@@ -438,6 +451,26 @@ def test_thresholds_are_numbers_of_mb(load: Load, written: str) -> None:
     )
 
 
+@pytest.mark.parametrize("written", ["-1", "1.5", "101", "true", "many", "[]", "1:30", ".nan"])
+def test_traces_name_a_whole_number_of_call_sites(load: Load, written: str) -> None:
+    [mistake] = mistakes(load, one_task(f"memleak_threshold: 5\n    memleak_trace: {written}"))
+    assert mistake.startswith("p.yaml:4:20: found ")
+    assert mistake.endswith("expected a number of call sites from 0 (off) to 100, such as `5`")
+
+
+@pytest.mark.parametrize("field", ["memleak_trace: 3", "memleak_action: recycle"])
+def test_what_refines_the_watch_on_memory_needs_one(load: Load, field: str) -> None:
+    name = field.partition(":")[0]
+    expected = f"`{name}` needs `memleak_threshold`, which switches the watch on memory on"
+    assert mistakes(load, one_task(field)) == [f"p.yaml:3:5: {expected}"]
+    defaults = f"defaults:\n  {field}\ntasks:\n"
+    assert mistakes(load, f"{defaults}  a:\n  b:\n") == [f"p.yaml:2:3: {expected}"]
+    # Where some task is watched, the others may inherit it; a mistake is told only once.
+    assert load(f"{defaults}  a: {{memleak_threshold: 5}}\n  b:\n").for_task("b")
+    text = f"{defaults}  a: {{memleak_threshold: 5MB}}\n  b:\n"
+    assert len(mistakes(load, text)) == 1
+
+
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
@@ -487,8 +520,9 @@ def test_thresholds_are_numbers_of_mb(load: Load, written: str) -> None:
             "zzz: 1",
             "3:5: unknown field `zzz`, expected one of: significant_kwargs, "
             "herd_avoidance_timeout, cache_duration, cache_prefix, memleak_threshold, "
-            "on_broker_error, on_store_error, on_duplicate, stale_while_revalidate, "
-            "failure_cache_duration, shadow, estimate_by",
+            "memleak_trend, memleak_trace, memleak_action, on_broker_error, on_store_error, "
+            "on_duplicate, stale_while_revalidate, failure_cache_duration, shadow, "
+            "estimate_by",
         ),
         (
             "divide: {cache_duration: 1h}",
@@ -1089,6 +1123,9 @@ def test_the_schema_names_every_field_and_its_default() -> None:
         "cache_duration": -1,
         "cache_prefix": "none",
         "memleak_threshold": -1,
+        "memleak_trend": True,
+        "memleak_trace": 0,
+        "memleak_action": "log",
         "on_broker_error": "raise",
         "on_store_error": "run",
         "on_duplicate": "join",

@@ -35,8 +35,6 @@ def test_check_tells_what_is_fine_and_what_surprises(start_project: Any, tmp_pat
     assert done.stdout.splitlines() == [
         f"warning: {path}:5:3: no task of this app fits `reports.wrok`; "
         "did you mean `reports.work`?",
-        f"warning: {path}:4:5: `memleak_threshold` has no effect in this version",
-        f"warning: {path}:3:5: `on_broker_error` has no effect in this version",
         f"{path}: fine, for 1 of the app's tasks",
         "  reports.work",
     ]
