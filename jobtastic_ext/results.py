@@ -26,7 +26,7 @@ from .circuit import Circuit
 from .errors import ResultsUnavailable
 from .protocol import Outcome
 
-__all__ = ("ResultBackend", "unshareable")
+__all__ = ("ResultBackend", "hasten", "unshareable")
 
 T = TypeVar("T")
 
