@@ -4,6 +4,9 @@
 # make lint    ruff, mypy, import-linter
 # make client  join the modules of the browser client into the file that pages load (needs node)
 # make bench   what it costs, beside a bare apply_async; how far estimates are off, beside peers'
+# make model   explores more interleavings of the claim protocol: FAULTS=2 faults at once
+# make chaos   harms real workers and stores: SECONDS=120 SEED=1
+# make soak    ten minutes at full rate: does anything grow?
 # make clean   remove what the above made
 #
 # Needs python3 (3.10 or newer) and a package index.  PYTHON=… picks another interpreter.
@@ -13,13 +16,16 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/ready
 PYTEST_ARGS ?=
+SECONDS ?= 120
+SEED ?= 1
+FAULTS ?= 2
+SOAK ?= 600
 
-.PHONY: demo test lint client bench clean
+.PHONY: demo demo-web test lint client bench model chaos soak clean
 
 demo: $(READY)
 	$(BIN)/python -m jobtastic_ext.demo
 
-.PHONY: demo-web
 demo-web: $(READY)
 	$(BIN)/python config_examples/flask_app/start.py
 
@@ -39,6 +45,15 @@ client:
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+
+model: $(READY)
+	$(BIN)/python -m tests.model --faults $(FAULTS)
+
+chaos: $(READY)
+	$(BIN)/python -W ignore -m tests.chaos --seconds $(SECONDS) --seed $(SEED)
+
+soak: $(READY)
+	$(BIN)/python -W ignore -m tests.soak --seconds $(SOAK)
 
 # Made anew only when what is installed may have changed.
 $(READY): setup.py pyproject.toml

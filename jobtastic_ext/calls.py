@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextvars import ContextVar
 from typing import Any
 
 from celery.app.task import Task
@@ -23,7 +24,7 @@ from .errors import (
 )
 from .messages import HEADER, Header, expires_in, plain_arguments, retry_options
 from .plans import Plan
-from .protocol import Outcome, Settled, ask
+from .protocol import Outcome, Settled, ask, is_claimed
 from .records import Answer, ClaimCall, Forget
 from .runtime import Runtime, runtime_of
 from .sending import Publish, Sending
@@ -44,6 +45,9 @@ PINNING = (
     "replaced_task_nesting",
 )
 
+#: The name of the task that is being called with a fallback, and the fallback.
+_fallback: ContextVar[tuple[str, str] | None] = ContextVar("jobtastic_fallback", default=None)
+
 
 def apply_async(
     runtime: Runtime,
@@ -52,12 +56,9 @@ def apply_async(
     args: Any,
     kwargs: Any,
     options: dict[str, Any],
-    on_broker_error: str | None = None,
 ) -> AsyncResult | EagerResult:
-    """Do what `Task.apply_async` does, once for identical calls.
-
-    `on_broker_error` stands above that of the policy.
-    """
+    """Do what `Task.apply_async` does, once for identical calls."""
+    on_broker_error = take_fallback(task)
     refresh = bool(options.pop("refresh", False))
     plan = runtime.plan(task)
     if (plan is None and on_broker_error is None) or runtime.app.conf.task_always_eager:
@@ -73,30 +74,39 @@ def apply_async(
     except ArgumentNotEncodable:
         raise
     except TypeError:
-        return publish(task, args, kwargs, **options)  # Celery reports the wrong arguments
+        return send_unshared(sending)  # Celery reports the wrong arguments
     call = Call(sending, plan, key, refresh)
     if plan.exclusive or options.get("countdown") or options.get("eta"):
         return call.send_claimed(call.free(), "it is settled at the worker")
     return call.settle()
 
 
-def with_fallback(task: Task, publish: Publish, options: dict[str, Any], mode: str) -> Any:
-    """Call the task with these options of `apply_async`, and with this fallback.
+def with_fallback(task: Task, options: dict[str, Any], mode: str) -> Any:
+    """Call the task's own `apply_async` with these options, and with this fallback.
 
     Raises `ConfigurationError` for an app without the step.
     """
     app = task._get_app()
-    args, kwargs = options.pop("args", None), options.pop("kwargs", None)
-    if app.conf.task_always_eager:
-        options.pop("refresh", None)
-        return publish(task, args, kwargs, **options)
-    runtime = runtime_of(app)
-    if runtime is None:
+    if runtime_of(app) is None and not app.conf.task_always_eager:
         raise ConfigurationError(
             f"{task.name} has no fallback, because its app lacks the step; "
             'add app.steps["worker"].add(JobtasticStep)'
         )
-    return apply_async(runtime, publish, task, args, kwargs, options, mode)
+    # Not as an option: a base class may have an `apply_async` of its own, which passes them on.
+    token = _fallback.set((task.name, mode))
+    try:
+        return task.apply_async(**options)
+    finally:
+        _fallback.reset(token)
+
+
+def take_fallback(task: Task) -> str | None:
+    """Return what the caller asked for with `delay_or_…`, for one call of this task."""
+    found = _fallback.get()
+    if found is None or found[0] != task.name:
+        return None
+    _fallback.set(None)
+    return found[1]
 
 
 class Call:
@@ -215,6 +225,7 @@ class Call:
             since=answer.at,
             refresh=self.refresh,
             bare=bare,
+            guarded=self.sending.mode != "raise" and not is_claimed(answer),
         )
         changes: dict[str, Any] = {
             "task_id": task_id,

@@ -235,12 +235,16 @@ def take_over(op: ClaimCall, claim: Claim, holder: Holder, now: int) -> Outcome:
 
 
 def begin(op: Begin, claim: Claim, now: int) -> Outcome:
+    message = f"{op.gen}:{op.task_id}"
     if op.give_up:
-        if not op.unclaimed and not is_unsent(claim.holder, op):
+        unsent = op.unclaimed or is_unsent(claim.holder, op)
+        if not unsent or f"+{message}" in claim.given_up:
             return claim, LOST
-        claim = give_up(claim, op.gen, op.task_id, later(now, op.give_up))
-    elif f"{op.gen}:{op.task_id}" in claim.given_up:
+        claim = marked(claim, message, later(now, op.give_up))
+    elif message in claim.given_up:
         return claim, Answer("dropped", op.task_id, op.gen)
+    elif op.arrival:
+        claim = marked(claim, f"+{message}", later(now, op.arrival))
     if claim.value is not None and claim.value.owner == op.gone:
         claim = replace(claim, value=None)
     if claim.value is not None:
@@ -291,9 +295,9 @@ def is_unsent(holder: Holder | None, op: Begin | Release) -> bool:
     return mine and not holder.taken and not holder.attempt
 
 
-def give_up(claim: Claim, gen: str, task_id: str, until: int) -> Claim:
-    """Drop that message, should it arrive."""
-    return replace(claim, given_up={**claim.given_up, f"{gen}:{task_id}": until})
+def marked(claim: Claim, message: str, until: int) -> Claim:
+    """Remember what became of a message."""
+    return replace(claim, given_up={**claim.given_up, message: until})
 
 
 def settle_by_value(op: Begin, claim: Claim, value: Value, now: int) -> Outcome | None:
@@ -373,11 +377,13 @@ def finish(op: Finish, claim: Claim, now: int) -> Outcome:
 
 def release(op: Release, claim: Claim, now: int) -> Outcome:
     holder, value = claim.holder, claim.value
+    message = f"{op.gen}:{op.task_id}"
     if op.unclaimed:
         runs = holder is not None and holder.state == "running" and holder.owner == op.task_id
-        if runs or (value is not None and (value.owner, value.gen) == (op.task_id, op.gen)):
+        has_run = value is not None and (value.owner, value.gen) == (op.task_id, op.gen)
+        if runs or has_run or f"+{message}" in claim.given_up:
             return claim, LOST  # it has arrived
-        return give_up(claim, op.gen, op.task_id, later(now, op.give_up)), OK
+        return marked(claim, message, later(now, op.give_up)), OK
     if holder is None or (op.give_up and not is_unsent(holder, op)):
         return claim, LOST
     if holder.next == op.task_id and not op.run:
@@ -394,7 +400,7 @@ def release(op: Release, claim: Claim, now: int) -> Outcome:
         return claim, LOST
     claim = replace(claim, holder=rest)
     if op.give_up:
-        claim = give_up(claim, gen, op.task_id, later(now, op.give_up))
+        claim = marked(claim, f"{gen}:{op.task_id}", later(now, op.give_up))
     return claim, OK
 
 

@@ -17,16 +17,17 @@ from .endings import Run, keep_result
 from .errors import ResultsUnavailable, StoreError
 from .messages import HERE
 from .records import Renew
+from .results import ONE_VALUE
 from .runtime import Runtime
 from .sending import Sending
 
 __all__ = ("failed_result", "run_claimed", "run_token", "run_unclaimed")
 
 #: Options of `apply_async` that mean something to `Task.apply`.
-EAGER_OPTIONS = ("link", "link_error", "priority", "exchange", "routing_key", "throw")
+EAGER_OPTIONS = ("priority", "exchange", "routing_key", "throw")
 
 #: Least seconds that a failure is given to reach the result backend before the caller goes on.
-LEAST_WAIT = 0.25
+LEAST_WAIT = 0.2
 
 #: Seconds for which it is worth while to tell the result backend of a call that is over.
 RESULT_WORTH = 3600.0
@@ -55,18 +56,33 @@ def failed_result(sending: Sending, task_id: str, error: BaseException) -> Async
 def store(
     runtime: Runtime, task_id: str, value: Any, state: str, traceback: str | None, left: float
 ) -> bool:
-    """Store an outcome; return whether that has happened.  If not, it is done later."""
+    """Store an outcome; return whether that has happened.
 
-    def write() -> None:
-        runtime.results.store(task_id, value, state, traceback)
+    If the backend is down, it is done later.  A value that cannot be stored is recorded as a
+    failure, as a worker does.
+    """
+    if not runtime.results.takes_outcomes:
+        return False
+
+    def write() -> bool:
+        try:
+            runtime.results.store(task_id, value, state, traceback)
+        except ResultsUnavailable as error:
+            cause = error.__cause__
+            if not isinstance(cause, ONE_VALUE):
+                raise
+            # No outage, and it will be no better later.
+            trace = "".join(format_exception(cause))
+            runtime.results.store(task_id, cause, states.FAILURE, trace)
+            return False
+        return True
 
     def write_or_owe() -> bool:
         try:
-            write()
+            return write()
         except ResultsUnavailable:
             runtime.owed_to_results.later(f"the outcome of task {task_id}", write, RESULT_WORTH)
             return False
-        return True
 
     with suppress(TimeoutError):
         return within(max(left, LEAST_WAIT), write_or_owe, lambda _: None)
@@ -81,7 +97,11 @@ def run_token() -> str:
 def run_unclaimed(sending: Sending, task_id: str) -> EagerResult:
     """Run the task in this process, and let the result backend know how it ended."""
     left = sending.left
-    result = apply(sending, task_id)
+    try:
+        result = apply(sending, task_id)
+    except BaseException as error:
+        store_raised(sending, task_id, error, left)
+        raise
     if is_wanted(sending, result):
         store_end(sending, result, left)
     return result
@@ -94,10 +114,8 @@ def run_claimed(run: Run, sending: Sending) -> EagerResult:
         with renewed(run):
             result = apply(sending, task_id, run.key)
     except BaseException as error:
-        # `task_eager_propagates`, or the process is told to end: nobody shall wait for it.
         run.end()
-        value = as_exception(error)
-        store(run.runtime, task_id, value, states.FAILURE, None, left)
+        store_raised(sending, task_id, error, left)
         run.release()
         raise
     run.end()
@@ -108,6 +126,12 @@ def run_claimed(run: Run, sending: Sending) -> EagerResult:
         keep_result(run)
     run.finish(failed=result.state != states.SUCCESS)
     return result
+
+
+def store_raised(sending: Sending, task_id: str, error: BaseException, left: float) -> None:
+    """With `task_eager_propagates`, or when the process is told to end: nobody shall wait."""
+    trace = "".join(format_exception(error))
+    store(sending.runtime, task_id, as_exception(error), states.FAILURE, trace, left)
 
 
 def as_exception(error: BaseException) -> Exception:

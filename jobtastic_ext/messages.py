@@ -55,6 +55,8 @@ class Header(Struct, frozen=True, kw_only=True):
     after: str = ""
     #: It waits for a run of its own id.
     copy: bool = False
+    #: It holds no claim, and its sender has a fallback: its arrival is remembered.
+    guarded: bool = False
 
 
 def read_header(raw: Any, plan: Plan, task_id: str) -> Header:

@@ -45,7 +45,7 @@ def delay_or_eager(self: Task, *args: Any, **kwargs: Any) -> AsyncResult | Eager
 
     Then it returns an `EagerResult`, and the value is in the result backend as well.
     """
-    return calls.with_fallback(self, publish, {"args": args, "kwargs": kwargs}, "eager")
+    return calls.with_fallback(self, {"args": args, "kwargs": kwargs}, "eager")
 
 
 def delay_or_fail(self: Task, *args: Any, **kwargs: Any) -> AsyncResult:
@@ -53,17 +53,17 @@ def delay_or_fail(self: Task, *args: Any, **kwargs: Any) -> AsyncResult:
 
     Its `result` is the broker's error, and the result backend holds the failure as well.
     """
-    return calls.with_fallback(self, publish, {"args": args, "kwargs": kwargs}, "fail")
+    return calls.with_fallback(self, {"args": args, "kwargs": kwargs}, "fail")
 
 
 def async_or_eager(self: Task, **options: Any) -> AsyncResult | EagerResult:
     """Do what `apply_async` does with these options, or `delay_or_eager`'s fallback."""
-    return calls.with_fallback(self, publish, options, "eager")
+    return calls.with_fallback(self, options, "eager")
 
 
 def async_or_fail(self: Task, **options: Any) -> AsyncResult:
     """Do what `apply_async` does with these options, or `delay_or_fail`'s fallback."""
-    return calls.with_fallback(self, publish, options, "fail")
+    return calls.with_fallback(self, options, "fail")
 
 
 def forget(self: Task, *args: Any, **kwargs: Any) -> bool:

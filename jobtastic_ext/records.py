@@ -99,6 +99,7 @@ class Claim(Struct, frozen=True, omit_defaults=True, kw_only=True):
     holder: Holder | None = None
     value: Value | None = None
     #: ``gen:task id`` of messages whose sender gave up -> until when they are dropped.
+    #: And ``+gen:task id`` of messages that have arrived, lest their sender gives them up.
     given_up: dict[str, int] = {}
 
 
@@ -155,6 +156,8 @@ class Begin(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="begin", 
     give_up: int = 0
     #: What could not be sent held no claim.
     unclaimed: bool = False
+    #: Its sender may give it up, and it holds no claim that would show its arrival: remember it.
+    arrival: int = 0
 
 
 class Finish(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="finish", tag_field="op"):

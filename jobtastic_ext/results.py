@@ -26,7 +26,7 @@ from .circuit import Circuit
 from .errors import ResultsUnavailable
 from .protocol import Outcome
 
-__all__ = ("ResultBackend", "hasten", "unshareable")
+__all__ = ("ONE_VALUE", "ResultBackend", "hasten", "unshareable")
 
 T = TypeVar("T")
 
@@ -68,6 +68,12 @@ class ResultBackend:
     def _backend(self) -> Backend:
         return hasten(self._app._get_backend(), self._timeout)
 
+    @property
+    def takes_outcomes(self) -> bool:
+        """Whether others can read what is stored here for a task that no worker has run."""
+        # rpc:// answers the one message that a worker has in hand.
+        return type(self._backend).__name__ not in ("DisabledBackend", "RPCBackend")
+
     def ask(self, question: Callable[[Backend], T], what: str) -> T:
         """Return what `question(backend)` returns; `what` says in an error what was asked."""
         if self.circuit.is_open:
@@ -91,8 +97,12 @@ class ResultBackend:
         self._bounded(lambda: self._backend._get_task_meta_for("jobtastic-probe"))
 
     def close(self) -> None:
-        """Stop asking whether the backend is back."""
+        """Stop asking whether the backend is back, and close what is open."""
         self.circuit.close()
+        backend = self.__dict__.pop("_backend", None)
+        client: Any = backend.__dict__.get("client") if backend is not None else None
+        if hasattr(client, "connection_pool"):
+            client.connection_pool.disconnect()
 
     def outcome(self, task_id: str) -> Outcome | None:
         """Return how the task ended; None while it has not, or if the result is gone."""

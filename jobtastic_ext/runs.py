@@ -35,6 +35,9 @@ logger = logging.getLogger("jobtastic_ext")
 #: Seconds before a message that follows is looked at again: first, longest, and the growth.
 FIRST_LOOK, LAST_LOOK, GROWTH = 0.1, 2.0, 1.5
 
+#: Milliseconds for which the arrival of a message is remembered: longer than a caller's deadline.
+ARRIVAL = 600_000
+
 #: Celery's tasks that call another task's body for each item of a list.
 MAPS = ("celery.map", "celery.starmap")
 
@@ -126,6 +129,7 @@ class Message:
             after=self.header.after,
             bare=self.header.bare,
             redelivered=bool((self.request.delivery_info or {}).get("redelivered")),
+            arrival=ARRIVAL if self.header.guarded else 0,
         )
         try:
             settled = start(

@@ -41,6 +41,9 @@ ATTRIBUTE = "_jobtastic_runtime"
 #: Celery's own `apply_async`, taken before it is patched.
 publish = Task.apply_async
 
+#: Where servers that are not Redis listen when the URL does not say.
+PORTS = {"amqp": 5672, "pyamqp": 5672, "amqps": 5671, "memcached": 11211}
+
 _building = threading.RLock()
 
 
@@ -65,7 +68,7 @@ class Runtime:
         self.results = ResultBackend(app, min(settings.store_timeout, settings.publish_timeout / 2))
         #: What the store leaves of a call's deadline, but some of it in any case.
         left = settings.publish_timeout - settings.store_timeout
-        self.broker = Broker(app, max(left, settings.publish_timeout / 4))
+        self.broker = Broker(app, max(left, settings.publish_timeout / 4), settings.publish_timeout)
         #: The store without its circuit breaker.
         self.direct_store = store = open_store(
             self.settings.store,
@@ -156,7 +159,8 @@ def server_of(url: str) -> tuple[str, str]:
     if "socket" in scheme or "sqlite" in scheme:
         return "file", place
     hosts = place.partition("/")[0].partition(";")[0].replace("localhost", "127.0.0.1")
-    return "host", hosts if ":" in hosts else f"{hosts}:6379"
+    port = PORTS.get(scheme.lower(), 6379)
+    return "host", hosts if ":" in hosts else f"{hosts}:{port}"
 
 
 def runtime_of(app: Celery) -> Runtime | None:

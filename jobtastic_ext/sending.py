@@ -65,6 +65,7 @@ class Sending:
                     self.task, self.args, self.kwargs, producer=producer, **options
                 ),
                 self.until,
+                certain=self.mode != "raise",
             )
 
     def result(self, task_id: str, meta: Any = None) -> AsyncResult:

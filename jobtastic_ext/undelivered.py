@@ -23,6 +23,9 @@ __all__ = ("CANVAS", "Undelivered", "send_unshared")
 #: caller, so such a call raises, whatever the policy.
 CANVAS = ("chord", "chain", "group_id")
 
+#: Callbacks that a run in this process would have to send through the broker that is down.
+LINKS = ("link", "link_error")
+
 #: Why a message is not waited for.
 NOT_TAKEN = "the broker did not take the message"
 
@@ -34,7 +37,7 @@ def send_unshared(sending: Sending) -> AsyncResult | EagerResult:
         return sending.send(task_id=task_id)
     except OperationalError as error:
         tell(sending, task_id, "", error)
-        if sending.mode == "raise" or is_canvas(sending):
+        if mode_of(sending) == "raise":
             raise
         sending.log(task_id, "-", f"falls back ({sending.mode})", str(error))
         if sending.mode == "fail":
@@ -42,8 +45,10 @@ def send_unshared(sending: Sending) -> AsyncResult | EagerResult:
         return run_unclaimed(sending, task_id)
 
 
-def is_canvas(sending: Sending) -> bool:
-    return any(sending.options.get(name) for name in CANVAS)
+def mode_of(sending: Sending) -> str:
+    """Return what to do about this call: some cannot have their policy's fallback."""
+    needs = CANVAS + LINKS if sending.mode == "eager" else CANVAS
+    return "raise" if any(sending.options.get(name) for name in needs) else sending.mode
 
 
 def tell(sending: Sending, task_id: str, key: str, error: Exception) -> None:
@@ -61,10 +66,10 @@ class Undelivered:
 
     def fall_back(self, answer: Answer, error: OperationalError) -> AsyncResult | EagerResult:
         """Do what the policy says.  Raises `error` if it says so."""
-        own, mode = self.claim.task_id, self.sending.mode
+        own, mode = self.claim.task_id, mode_of(self.sending)
         tell(self.sending, own, self.key, error)
-        if is_canvas(self.sending) or answer.word == "refresh":
-            mode = "raise"
+        if answer.word == "refresh":
+            mode = "raise"  # the caller has the old result
         if mode == "eager" and not self.plan.exclusive:
             return self.run_here(answer)
         arrived = not self.let_go(answer)

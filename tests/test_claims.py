@@ -567,6 +567,12 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
         (2, begin("b", "gb", give_up=ms(60), unclaimed=True), "follow a ga"),
         (3, begin("b", "gb"), "dropped b gb"),
     ],
+    "given up: not if a message that holds no claim has arrived": [
+        (0, begin("a", "ga", lease=0, arrival=ms(60)), "free a ga"),
+        (1, begin("a", "ga", give_up=ms(60), unclaimed=True), "lost"),
+        (2, release("a", give_up=60, gen="ga", unclaimed=True), "lost"),
+        (61, release("a", give_up=60, gen="ga", unclaimed=True), "ok"),
+    ],
     "given up: a message that held no claim": [
         *RAN,
         (2, release("b", give_up=60, gen="gb", unclaimed=True), "ok"),

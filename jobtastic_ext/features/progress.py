@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from math import inf, isfinite, isnan
 from typing import Any
 
@@ -328,7 +329,11 @@ class Progress:
 
     def _estimate(self, elapsed: float, found: float | None) -> Estimate:
         if found is None:
-            return estimate(self.history, [(0.0, 0.0), (elapsed, 0.0)])
+            return (
+                estimate(self.history, [(0.0, 0.0), (elapsed, 0.0)])
+                if elapsed
+                else whole_run(self.history)
+            )
         if self.irregular:
             samples = self._samples_until(elapsed, found)
             return estimate(History(), [(moment - self._phase, part) for moment, part in samples])
@@ -375,6 +380,12 @@ class Progress:
         samples.append((elapsed, max(found, samples[-1][1])))
         if len(samples) > MOST_SAMPLES:
             del samples[1:-1:2]
+
+
+@lru_cache(maxsize=64)
+def whole_run(history: History) -> Estimate:
+    """Return how long a run will take that begins now: asked for every run, however brief."""
+    return estimate(history, [(0.0, 0.0)])
 
 
 #: Stands where there is no run.

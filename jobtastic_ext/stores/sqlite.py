@@ -180,7 +180,7 @@ class SQLiteStore(Store):
             return EMPTY
         try:
             claim = decode(rows[0][0])
-        except (msgspec.DecodeError, TypeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, TypeError):
             claim = EMPTY
         if claim == EMPTY:  # which is never stored
             self._foreign.noticed(key)

@@ -113,6 +113,17 @@ def test_a_failure_shows_its_message_as_text(page: Page, stub: Stub) -> None:
     expect(bar(page)).to_have_attribute("aria-valuenow", "40")
 
 
+def test_only_changes_of_state_are_read_aloud(page: Page, stub: Stub) -> None:
+    opened(page, stub, [progress(10, 300)])
+    aloud = page.get_by_role("status")
+    expect(aloud).to_have_text("about 5 minutes left")
+    stub.status("a", [progress(50, 120)])
+    expect(text(page)).to_have_text("about 2 minutes left")
+    expect(aloud).to_have_text("about 5 minutes left")
+    stub.status("a", [task("SUCCESS")])
+    expect(aloud).to_have_text("Done")
+
+
 def test_lost_revoked_and_long_messages(page: Page, stub: Stub) -> None:
     opened(page, stub, [task("FAILURE", "worker lost", lost=True)])
     expect(text(page)).to_contain_text("interrupted")

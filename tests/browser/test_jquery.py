@@ -117,10 +117,10 @@ def test_an_id_that_is_none_is_an_error_and_asks_nothing(
 def test_a_status_that_cannot_be_had_is_an_error(
     page: Page, stub: Stub, open_page: Callable[..., None], console: list[str]
 ) -> None:
-    stub.status("a b", [404])
-    open_page("$('#here').djcelery({task_id: 'a b'})")
-    stub.status("a%20b", [404])
+    stub.status("a%2Fb", [404])
+    open_page("$('#here').djcelery({task_id: 'a/b'})")
     assert calls(page, 1) == [["error", None, "here"]]
+    assert len(stub.asked("/task/a%2Fb/status/")) == 4
     console[:] = [line for line in console if not line.startswith("Failed to load resource")]
 
 
@@ -138,14 +138,30 @@ def test_stopped_or_removed_it_asks_no_more(
     assert len(stub.asked("/status/")) == asked
 
 
+def test_stopped_at_once_it_leaves_nothing(
+    page: Page, stub: Stub, open_page: Callable[..., None]
+) -> None:
+    stub.status(ID, [progress(10)])
+    open_page(f"$('#here').jobtastic({{task_id: '{ID}'}}).jobtastic('stop')")
+    page.wait_for_function("() => !!customElements.get('jobtastic-progress')")
+    page.wait_for_timeout(300)
+    assert page.locator("jobtastic-progress").count() == 0
+    assert stub.asked("/task/") == []
+
+
 def test_a_second_call_takes_the_place_of_the_first(
     page: Page, stub: Stub, open_page: Callable[..., None]
 ) -> None:
     stub.status(ID, [progress(10)])
-    stub.status("b", [task("SUCCESS")])
-    open_page(f"$('#here').djcelery({{task_id: '{ID}'}}).djcelery({{task_id: 'b'}})")
-    assert [name for name, *_ in calls(page, 1)] == ["success"]
+    stub.status("b", [progress(20)])
+    stub.status("c", [task("SUCCESS")])
+    open_page(f"$('#here').jobtastic({{task_id: '{ID}'}}).jobtastic({{task_id: 'b'}})")
+    assert calls(page, 1)[0][:2] == ["other", "PROGRESS"]
     assert stub.asked(ID) == []
+    assert page.locator("jobtastic-progress").count() == 1
+    page.evaluate("void $('#here').jobtastic({task_id: 'c'})")
+    expect(page.locator('[part="text"]')).to_have_text("Done")
+    assert page.locator("jobtastic-progress").count() == 1
 
 
 def cells(page: Page, part: str = "tbody td") -> list[str]:

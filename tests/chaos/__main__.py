@@ -43,7 +43,11 @@ def settings(server: EmbeddedServer, history: EmbeddedServer, store: str) -> dic
     return {
         "broker_url": server.url(0),
         "result_backend": server.url(1),
-        "broker_transport_options": {"visibility_timeout": VISIBILITY},
+        # A worker that is killed as it restores messages holds kombu's mutex for so long.
+        "broker_transport_options": {
+            "visibility_timeout": VISIBILITY,
+            "unacked_mutex_expire": VISIBILITY,
+        },
         "broker_connection_retry_on_startup": True,
         "worker_prefetch_multiplier": 1,
         "worker_send_task_events": False,
@@ -81,7 +85,9 @@ class Chaos:
                 why = found.explain_unserved(task_id)
                 line = f"{kind} call {task_id} is not served"
                 if why is None:
-                    report.unserved.append(line)
+                    known = self.app.backend.get_task_meta(task_id)
+                    said = [*nemesis.said(task_id), *found.said(task_id), str(known)]
+                    report.unserved.append("\n      ".join([line, *said]))
                 else:
                     report.excused.append(f"{line}: {why}")
             report.longest_wait = self.longest_wait(found)
@@ -118,7 +124,7 @@ class Chaos:
         kinds = {one: call["kind"] for call in calls for one in call["ids"]}
         ids = set(kinds)
         # What was queued may be lost: its claim ends, and redelivery comes, in that time.
-        wait(lambda: not self.pending(ids), HERD + VISIBILITY + 12)
+        wait(lambda: not self.pending(ids), HERD + 4 * VISIBILITY)
         pending = self.pending(ids)
         again = {(call["task"], call["key"]) for call in calls if pending & set(call["ids"])}
         for task, key in again:

@@ -47,6 +47,10 @@ class History:
             if harm["what"] == "killed":
                 self.killed.update(dict.fromkeys(harm["pids"], harm["began"]))
         self.runs = list(self._runs(lines))
+        self.lines = lines
+
+    def said(self, text: str) -> list[str]:
+        return [str(line) for line in self.lines if text in str(line)]
 
     def _runs(self, lines: list[dict[str, Any]]) -> Any:
         open_runs: dict[tuple[str, int, int], dict[str, Any]] = {}

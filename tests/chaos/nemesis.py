@@ -32,6 +32,8 @@ class Nemesis(threading.Thread):
         self.random = random.Random(seed)
         self.stopped = threading.Event()
         self.workers: list[Worker] = []
+        #: All that there were: their logs tell of those who were not served.
+        self.all: list[Worker] = []
         self.app: Any = None
         self.error: BaseException | None = None
 
@@ -41,7 +43,18 @@ class Nemesis(threading.Thread):
             worker.wait_for(" ready.")
 
     def worker(self, pool: str, slots: int) -> Worker:
-        return Worker(self.conf, pool=pool, concurrency=slots, app="tests.chaos.app")
+        worker = Worker(self.conf, pool=pool, concurrency=slots, app="tests.chaos.app")
+        self.all.append(worker)
+        return worker
+
+    def said(self, text: str) -> list[str]:
+        """Lines with a text in the logs of all workers."""
+        return sorted(
+            f"worker {number}: {line}"
+            for number, worker in enumerate(self.all)
+            for line in worker.output().splitlines()
+            if text in line
+        )
 
     def run(self) -> None:
         try:

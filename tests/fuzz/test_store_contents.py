@@ -36,7 +36,7 @@ from jobtastic_ext.stores import open_store
 from tests.stores.redis_contract import direct
 
 FUZZ = settings(
-    max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    max_examples=300, deadline=None, database=None, suppress_health_check=list(HealthCheck)
 )
 
 NOW = 1_700_000_000_000
@@ -68,7 +68,11 @@ def damaged(draw: Any) -> bytes:
         part = draw(st.sampled_from([claim, *(p for p in claim.values() if isinstance(p, dict))]))
         name = draw(st.sampled_from([*part, "more"]))
         part[name] = draw(ODD)
-    return json.dumps(claim).encode()
+    raw = json.dumps(claim).encode()
+    if draw(st.booleans()):
+        place = draw(st.integers(0, len(raw) - 1))
+        raw = raw[:place] + draw(st.binary(min_size=1, max_size=3)) + raw[place + 1 :]
+    return raw
 
 
 CONTENTS = (

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import redis
 
+from jobtastic_ext.runtime import runtime_of
 from tests.integration.conftest import wait_until
 from tests.integration.steps import Steps, Watcher, start_steps, steps
 
@@ -186,6 +187,29 @@ def test_a_silent_task_learns_to_show_percent_and_time(steps: Steps, unique: str
     wait_until(lambda: other.state == "PROGRESS")
     assert other.info["time_remaining"] > 0  # nothing is known of its group, but of the task
     other.get(timeout=TIMEOUT)
+
+
+@pytest.mark.parametrize("store", ["redis", "sqlite"])
+def test_workers_that_end_at_once_are_all_learnt(start_steps: Any, unique: str, store: str) -> None:
+    steps: Steps = start_steps(store)
+    for _ in range(2):
+        steps.worker(concurrency=4)
+    silent = steps.task("silent")
+    results = [silent.delay(1 + n / 1e6, unique) for n in range(8)]
+    for result in results:
+        result.get(timeout=TIMEOUT)
+    runtime = runtime_of(steps.app)
+    assert runtime is not None
+    plan = runtime.plan(silent)
+    assert plan is not None
+    names = runtime.histories.names(plan, silent.name, (1, unique), {})
+
+    def learnt() -> list[int]:
+        return [one.history.runs for one in runtime.histories.load_many(names).values()]
+
+    wait_until(lambda: learnt() == [8, 8], why="not all runs were learnt")
+    logs = "".join(worker.output() for worker in steps.workers)
+    assert "is not learnt" not in logs
 
 
 def test_a_failure_teaches_nothing(steps: Steps, unique: str) -> None:

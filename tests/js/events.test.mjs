@@ -167,3 +167,15 @@ test('a call back that aborts is the last, though more has come already', async 
   assert.deepEqual(told, [1, 2]);
   await seen.done;
 });
+
+test('the ETag of a state that an event has replaced is not asked with', async (t) => {
+  const clock = world(t);
+  const tagged = Response.json({ task: at(1) }, { headers: { ETag: '"a"' } });
+  const played = server(clock, [tagged, at(3)], [({ task: send, close }) => { send(at(2)); close(); }]);
+  const seen = follow(watchTask, played);
+  await clock.pass(3000);
+  const [, , again] = played.asked;
+  assert.ok(again.url.includes('/status/'));
+  assert.equal(again.headers['If-None-Match'], undefined);
+  seen.stop();
+});

@@ -99,3 +99,25 @@ test('back on line means asking at once', async (t) => {
   await clock.settle();
   assert.deepEqual(seen.names(), ['error', 'success']);
 });
+
+test('a large result on a slow line has time to arrive, but not for ever', async (t) => {
+  for (const [length, questions] of [[200000, 1], [400000, 2]]) {
+    const clock = world(t);
+    const slow = async (url, init) => new Response(new ReadableStream({
+      start(controller) {
+        init.signal.addEventListener('abort', () => controller.error(init.signal.reason));
+        setTimeout(() => {
+          if (init.signal.aborted) return;
+          controller.enqueue(new TextEncoder().encode(JSON.stringify({ task: task('SUCCESS') })));
+          controller.close();
+        }, length);
+      },
+    }));
+    const quick = server(clock, [task('SUCCESS')]);
+    let asked = 0;
+    const seen = follow(watchTask, { send: (...all) => asked++ ? quick.send(...all) : slow(...all) }, polled);
+    await clock.pass(500000);
+    assert.deepEqual(seen.names(), ['success']);
+    assert.equal(asked, questions);
+  }
+});

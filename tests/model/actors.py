@@ -17,7 +17,7 @@ import functools
 import itertools
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -29,8 +29,8 @@ from celery.exceptions import Ignore, Reject, Retry
 from kombu.exceptions import OperationalError
 from msgspec import Struct
 
-from jobtastic_ext import calls, endings, leases, runs
-from jobtastic_ext.errors import StoreUnavailable
+from jobtastic_ext import calls, endings, fallbacks, leases, runs
+from jobtastic_ext.errors import ResultsUnavailable, StoreError, StoreUnavailable
 from jobtastic_ext.messages import HEADER
 from jobtastic_ext.plans import Plan, make_plan
 from jobtastic_ext.policy import load_policy
@@ -146,7 +146,7 @@ class ModelBackend:
             value = billiard.exceptions.WorkerLostError(LOST) if lost else Exception(value)
         return {"status": state, "result": value}
 
-    def store_result(self, task_id: str, value: Any, state: str, **_: Any) -> None:
+    def store_result(self, task_id: str, value: Any, state: str, *_: Any) -> None:
         if isinstance(value, billiard.exceptions.WorkerLostError):
             value = LOST
         elif isinstance(value, Exception):
@@ -154,17 +154,34 @@ class ModelBackend:
         now().do(Effect("write", (task_id, state, value)), lambda: ConnectionError("down"))
 
 
-class Inline:
-    """`threading.Thread` without a thread."""
+class ModelResults(ResultBackend):
+    """The package's own, asking at once instead of within a bound of time."""
 
-    def __init__(self, target: Callable[..., None], args: Any = (), **_: Any) -> None:
-        self.target, self.args = target, args
+    def __init__(self, app: Any) -> None:
+        super().__init__(app, timeout=1.0)
 
-    def start(self) -> None:
-        self.target(*self.args)
+    def ask(self, question: Callable[[Any], Any], what: str) -> Any:
+        try:
+            return question(self._app.backend)
+        except ConnectionError as error:
+            raise ResultsUnavailable(what) from error
 
-    def join(self, timeout: float | None = None) -> None:
-        """It has ended."""
+
+class ModelBroker:
+    """Hands every message to the world."""
+
+    kind = "redis"
+
+    def publish(self, send: Callable[[Any], Any], until: float, *, certain: bool) -> Any:
+        return send(None)
+
+
+class ModelAftermath:
+    """Tries once more, at once; a process that ends before has told nobody."""
+
+    def later(self, what: str, write: Callable[[], object], seconds: float) -> None:
+        with suppress(StoreError, ResultsUnavailable):
+            write()
 
 
 def publish(task: Any, args: Any, kwargs: Any, **options: Any) -> Any:
@@ -220,15 +237,16 @@ def setting(behaviour: Behaviour) -> tuple[Any, Any]:
 class ModelRuntime:
     """What the paths of a call and of a run ask of `Runtime`."""
 
-    broker = "redis"
-    results_share_store = True
+    broker = ModelBroker()
+    broker_shares_store = False
     keeper = None
     publish = staticmethod(publish)
 
     def __init__(self, app: Celery, settings: Any, plan: Plan | None) -> None:
         self.app, self.settings, self._plan = app, settings, plan
-        self.store = ModelStore()
-        self.results = ResultBackend(SimpleNamespace(backend=ModelBackend()))
+        self.store = self.direct_store = ModelStore()
+        self.results = ModelResults(SimpleNamespace(backend=ModelBackend()))
+        self.owed_to_store = self.owed_to_results = ModelAftermath()
 
     def plan(self, task: Any) -> Plan | None:
         return self._plan
@@ -376,9 +394,14 @@ def world_of(replay: Replay) -> Iterator[None]:
     with (
         mock.patch.object(os, "urandom", replay.urandom),
         mock.patch.dict(os.environ, {"JOBTASTIC_WORKER": worker_of(replay.name)}),
-        mock.patch.object(calls, "threading", SimpleNamespace(Thread=Inline), create=True),
+        mock.patch.object(fallbacks, "within", lambda seconds, function, late: function()),
+        mock.patch.object(runs, "reporting", SimpleNamespace(start=ignored, stop=ignored)),
     ):
         yield
+
+
+def ignored(*_: Any) -> None:
+    """Progress is no part of the protocol."""
 
 
 def worker_of(name: str) -> str:

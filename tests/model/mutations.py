@@ -26,6 +26,7 @@ from jobtastic_ext.records import (
     Release,
     Renew,
 )
+from jobtastic_ext.undelivered import Undelivered
 
 from .actors import forget_steps
 from .scenarios import CASTS, with_faults
@@ -175,11 +176,11 @@ def a_message_that_was_given_up_runs() -> Patches:
 
 
 def nobody_says_that_it_could_not_be_sent() -> Patches:
-    return [mock.patch.object(calls.Call, "fail", return_value=None)]
+    return [mock.patch.object(Undelivered, "mark_failed", return_value=None)]
 
 
 def no_withdrawal() -> Patches:
-    return [mock.patch.object(calls.Call, "withdraw", return_value=None)]
+    return [mock.patch.object(Undelivered, "let_go", return_value=True)]
 
 
 def a_late_lapse() -> Patches:

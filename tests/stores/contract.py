@@ -55,6 +55,9 @@ GARBAGE = [
     b'{"value":{"owner":"a","gen":"g","fresh":"x"}}',
     b'{"given_up":{"a":"b"}}',
     b'{"given_up":7}',
+    b'{"given_up":{"a":5000000000000.5}}',
+    b'{"holder":{"state":"queued","owner":"a","gen":"g","until":5000000000000.5}}',
+    b'{"holder":{"state":"queued","owner":"\xff","gen":"g","until":5000000000000}}',
 ]
 
 

@@ -90,6 +90,7 @@ operations: st.SearchStrategy[Operation] = st.one_of(
         redelivered=rarely,
         give_up=st.sampled_from([0, 0, 0, 3 * UNIT]),
         unclaimed=rarely,
+        arrival=st.sampled_from([0, 0, 3 * UNIT]),
     ),
     st.builds(Ending, task_id=task_ids, run=runs),
     st.builds(

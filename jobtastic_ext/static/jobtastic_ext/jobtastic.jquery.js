@@ -56,7 +56,8 @@
     if (options.label) { bar.setAttribute('label', options.label); }
     bar.strings = options.strings;
     bar.show({status: 'PENDING'});
-    el.first().append(bar);
+    $(el.data('jobtasticBar')).remove();
+    el.first().append(bar).data('jobtasticBar', bar);
     return bar;
   }
 

@@ -34,6 +34,7 @@ const PATIENCE=4;
 const LONGEST=30000;
 const HIDDEN=15000;
 const TIMEOUT=20000;
+const BODY=300000;
 const STREAMS=2;
 const FINAL=/^(SUCCESS|FAILURE|REVOKED)$/;
 const WAITING=/^(PENDING|RECEIVED|RETRY)$/;
@@ -46,7 +47,7 @@ const after=response?.headers.get('Retry-After');
 return Object.assign(new Error(message),{status:response?.status??0,wait:seconds(after)});
 }
 function taskOf(data){
-if(!data?.task?.status)throw failed('The answer holds no task');
+if(!data?.task?.status)throw failed('No task in the answer');
 return data.task;
 }
 async function watchTask(url,options={}){
@@ -94,9 +95,10 @@ abort=undefined;
 async function ask(){
 const headers={Accept:'application/json'};
 if(etag)headers['If-None-Match']=etag;
-deliver(await request(url,headers,TIMEOUT,async(response)=>{
+deliver(await request(url,headers,TIMEOUT,async(response,alive)=>{
+alive(BODY);
 if(last&&response.status===304)return last;
-if(!response.ok)throw failed(`The server answered ${response.status}`,response);
+if(!response.ok)throw failed(`HTTP status ${response.status}`,response);
 etag=response.headers.get('ETag');
 return taskOf(await response.json());
 }));
@@ -113,6 +115,7 @@ unstreamed.add(place);
 }else if(response.ok){
 await readEvents(response.body,alive,(data)=>{
 deliver(taskOf(data));
+etag=undefined;
 broken=0;
 return FINAL.test(last.status);
 });
@@ -178,7 +181,7 @@ const{status=0}=error;
 const final=failures>=PATIENCE&&status>=400&&status<500&&
 !PASSING.includes(status);
 if(final||failures===PATIENCE)tell(onError,Object.assign(error,{status,final}));
-if(final)return undefined;
+if(final)return;
 }
 if(!over()&&FINAL.test(last?.status))return last;
 if(!away)await nap(pause(problem,soon));
@@ -186,7 +189,6 @@ if(!away)await nap(pause(problem,soon));
 }finally{
 listeners.abort();
 }
-return undefined;
 }
 const strings={
 lang:'en',

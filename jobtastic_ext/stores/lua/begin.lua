@@ -1,13 +1,18 @@
 -- A worker has a message in hand: the twin of `jobtastic_ext.claims.begin`.
 -- KEYS[1]  the call key.
 -- ARGV[1]  `Begin`: task_id, run, lease, herd, gen, attempt, group, exclusive, gone, refresh, since,
---          after, bare, redelivered, give_up, unclaimed.
+--          after, bare, redelivered, give_up, unclaimed,
+--          arrival.
 
+local message = op.gen .. ':' .. op.task_id
 if op.give_up ~= 0 then
-  if not op.unclaimed and not is_unsent(claim.holder) then return answer(claim, 'lost') end
-  claim = Claim(claim.holder, claim.value, give_up(claim, op.gen))
-elseif claim.given_up[op.gen .. ':' .. op.task_id] then
+  local unsent = op.unclaimed or is_unsent(claim.holder)
+  if not unsent or claim.given_up['+' .. message] then return answer(claim, 'lost') end
+  claim = Claim(claim.holder, claim.value, marked(claim, message, op.give_up))
+elseif claim.given_up[message] then
   return answer(claim, 'dropped', op.task_id, op.gen)
+elseif op.arrival ~= 0 then
+  claim = Claim(claim.holder, claim.value, marked(claim, '+' .. message, op.arrival))
 end
 if claim.value and claim.value.owner == op.gone then
   claim = Claim(claim.holder, nil, claim.given_up)

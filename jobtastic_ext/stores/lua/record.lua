@@ -26,7 +26,7 @@ local VALUE_DEFAULTS = {
   group = '', failed = false, bare = false, attempt = 0, ended = 0, fresh = 0, stale = 0, kept = 0,
 }
 local OPERATION_DEFAULTS = {
-  gen = '', group = '', gone = '', run = '', attempt = 0, give_up = 0, pinned = false,
+  gen = '', group = '', gone = '', run = '', attempt = 0, give_up = 0, arrival = 0, pinned = false,
   refresh = false, brief = false, exclusive = false, failed = false, unclaimed = false,
   since = 0, after = '', bare = false, redelivered = false, unserved = false,
 }
@@ -87,11 +87,11 @@ local function is_unsent(holder)
   return mine and not holder.taken and holder.attempt == 0
 end
 
--- The claim's messages that are dropped, and that one among them.
-local function give_up(claim, gen)
+-- What is known of messages, and that of one more.
+local function marked(claim, message, length)
   local given_up = {}
   for name, ends in pairs(claim.given_up) do given_up[name] = ends end
-  given_up[gen .. ':' .. op.task_id] = later(op.give_up)
+  given_up[message] = later(length)
   return given_up
 end
 
@@ -147,14 +147,39 @@ local function expiry(claim)
   return math.min(last, FOREVER)
 end
 
+-- Whether Python, too, reads it as a text: it is UTF-8.
+local function is_text(field)
+  if type(field) ~= 'string' then return false end
+  if not string.find(field, '[\128-\255]') then return true end
+  local rest = string.gsub(field, '[%z\1-\127]+', '')
+  rest = string.gsub(rest, '[\194-\223][\128-\191]', '')
+  rest = string.gsub(rest, '\224[\160-\191][\128-\191]', '')
+  rest = string.gsub(rest, '[\225-\236\238\239][\128-\191][\128-\191]', '')
+  rest = string.gsub(rest, '\237[\128-\159][\128-\191]', '')
+  rest = string.gsub(rest, '\240[\144-\191][\128-\191][\128-\191]', '')
+  rest = string.gsub(rest, '[\241-\243][\128-\191][\128-\191][\128-\191]', '')
+  return string.gsub(rest, '\244[\128-\143][\128-\191][\128-\191]', '') == ''
+end
+
+-- Whether it is a whole number that JSON writes in full.
+local function is_whole(field)
+  return type(field) == 'number' and field == math.floor(field) and math.abs(field) <= FOREVER
+end
+
+local function is_sound(field, kind)
+  if kind == 'string' then return is_text(field) end
+  if kind == 'number' then return is_whole(field) end
+  return type(field) == kind
+end
+
 local function is_record(fields, needed, defaults)
   if type(fields) ~= 'table' then return false end
   for name, kind in pairs(needed) do
-    if type(fields[name]) ~= kind then return false end
+    if not is_sound(fields[name], kind) then return false end
   end
   for name, default in pairs(defaults) do
     local field = fields[name]
-    if field ~= nil and type(field) ~= type(default) then return false end
+    if field ~= nil and not is_sound(field, type(default)) then return false end
   end
   return true
 end
@@ -169,7 +194,10 @@ local function decode(raw)
     if not is_record(holder, HOLDER, HOLDER_DEFAULTS) then return nil end
     if holder.state ~= 'queued' and holder.state ~= 'running' then return nil end
     for place, id in pairs(holder.orphans or NOBODY) do
-      if type(place) ~= 'number' or type(id) ~= 'string' then return nil end
+      if type(place) ~= 'number' or not is_text(id) then return nil end
+    end
+    if holder.orphans and #holder.orphans == 0 then
+      holder.orphans = nil -- an empty table would be encoded as an object
     end
     setmetatable(holder, HOLDER_META)
   end
@@ -180,7 +208,7 @@ local function decode(raw)
   if given_up ~= nil then
     if type(given_up) ~= 'table' then return nil end
     for name, ends in pairs(given_up) do
-      if type(name) ~= 'string' or type(ends) ~= 'number' then return nil end
+      if not is_text(name) or not is_whole(ends) then return nil end
     end
   end
   return Claim(holder, value, given_up or {})

@@ -5,10 +5,10 @@
 local holder, value = claim.holder, claim.value
 if op.unclaimed then
   local runs = holder and holder.state == 'running' and holder.owner == op.task_id
-  if runs or (value and value.owner == op.task_id and value.gen == op.gen) then
-    return answer(claim, 'lost')
-  end
-  return answer(Claim(holder, value, give_up(claim, op.gen)), 'ok')
+  local has_run = value and value.owner == op.task_id and value.gen == op.gen
+  local message = op.gen .. ':' .. op.task_id
+  if runs or has_run or claim.given_up['+' .. message] then return answer(claim, 'lost') end
+  return answer(Claim(holder, value, marked(claim, message, op.give_up)), 'ok')
 end
 if not holder or (op.give_up ~= 0 and not is_unsent(holder)) then return answer(claim, 'lost') end
 local rest, gen
@@ -23,5 +23,6 @@ elseif is_run(holder, op.task_id, op.run) then
 else
   return answer(claim, 'lost')
 end
-local given_up = op.give_up ~= 0 and give_up(claim, gen) or claim.given_up
+local given_up = claim.given_up
+if op.give_up ~= 0 then given_up = marked(claim, gen .. ':' .. op.task_id, op.give_up) end
 return answer(Claim(rest, value, given_up), 'ok')

@@ -4,7 +4,8 @@ import { eventsOf, readEvents } from './events.js';
 const PATIENCE = 4; // failures in a row before the user is told
 const LONGEST = 30000; // ms between two tries while the server fails
 const HIDDEN = 15000; // ms at least between two questions of a hidden tab
-const TIMEOUT = 20000; // ms for one answer
+const TIMEOUT = 20000; // ms until an answer begins
+const BODY = 300000; // ms until it ends: a large result, on a slow line
 const STREAMS = 2; // of six connections per server that HTTP/1.1 leaves to all tabs
 
 const FINAL = /^(SUCCESS|FAILURE|REVOKED)$/;
@@ -22,7 +23,7 @@ function failed(message, response) {
 }
 
 function taskOf(data) {
-  if (!data?.task?.status) throw failed('The answer holds no task');
+  if (!data?.task?.status) throw failed('No task in the answer');
   return data.task;
 }
 
@@ -79,9 +80,10 @@ export async function watchTask(url, options = {}) {
   async function ask() {
     const headers = { Accept: 'application/json' };
     if (etag) headers['If-None-Match'] = etag;
-    deliver(await request(url, headers, TIMEOUT, async (response) => {
+    deliver(await request(url, headers, TIMEOUT, async (response, alive) => {
+      alive(BODY);
       if (last && response.status === 304) return last;
-      if (!response.ok) throw failed(`The server answered ${response.status}`, response);
+      if (!response.ok) throw failed(`HTTP status ${response.status}`, response);
       etag = response.headers.get('ETag');
       return taskOf(await response.json());
     }));
@@ -99,6 +101,7 @@ export async function watchTask(url, options = {}) {
         } else if (response.ok) {
           await readEvents(response.body, alive, (data) => {
             deliver(taskOf(data));
+            etag = undefined; // it was that of an older state
             broken = 0;
             return FINAL.test(last.status);
           });
@@ -172,7 +175,7 @@ export async function watchTask(url, options = {}) {
         const final = failures >= PATIENCE && status >= 400 && status < 500 &&
           !PASSING.includes(status);
         if (final || failures === PATIENCE) tell(onError, Object.assign(error, { status, final }));
-        if (final) return undefined;
+        if (final) return;
       }
       if (!over() && FINAL.test(last?.status)) return last;
       if (!away) await nap(pause(problem, soon));
@@ -180,5 +183,4 @@ export async function watchTask(url, options = {}) {
   } finally {
     listeners.abort();
   }
-  return undefined;
 }
