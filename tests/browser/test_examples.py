@@ -91,7 +91,7 @@ class Example:
 
     def answers(self, path: str) -> set[str]:
         """With which status codes the server has answered for a path."""
-        log = (self.scratch / "page.log").read_text()
+        log = re.sub("\x1b\\[\\d*m", "", (self.scratch / "page.log").read_text())  # Flask's colours
         return set(re.findall(rf'"GET {re.escape(path)} HTTP/1.1" (\d+)', log))
 
     def requests(self, task_id: str) -> int:
