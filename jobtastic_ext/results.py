@@ -26,7 +26,7 @@ from .circuit import Circuit
 from .errors import ResultsUnavailable
 from .protocol import Outcome
 
-__all__ = ("ONE_VALUE", "ResultBackend", "unshareable")
+__all__ = ("ONE_VALUE", "ResultBackend", "hasten", "unshareable")
 
 T = TypeVar("T")
 

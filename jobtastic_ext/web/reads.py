@@ -2,7 +2,7 @@
 
 Celery's own reads cannot be bounded from outside: on a Redis that stays silent one takes 120 s.
 So each read is done by a thread of a small pool, and whoever asks waits for it only so long.  While
-the backend is down, all but one question now and then are refused at once.
+the backend is down, questions are refused at once.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError as NotInTime
 from typing import Any, TypeVar
@@ -18,7 +17,10 @@ from typing import Any, TypeVar
 from celery import Celery
 from celery.backends.base import Backend, DisabledBackend
 
+from ..bounded import within
+from ..circuit import Circuit
 from ..errors import ConfigurationError, ResultsUnavailable
+from ..results import hasten
 from .pool import Pool
 
 __all__ = ("Reads", "reads_of")
@@ -35,8 +37,8 @@ THREADS = 8
 #: Seconds that a Redis may take to take a connection, or to answer, before a thread gives up.
 SOCKET = 2.0
 
-#: Failures in a row after which questions are refused, and seconds until one of them is let in.
-LIMIT, PAUSE = 3, 0.5
+#: Failures in a row after which questions are refused until the backend answers again.
+LIMIT = 3
 
 
 class Reads:
@@ -54,7 +56,7 @@ class Reads:
     @property
     def state(self) -> State:
         pid = os.getpid()
-        return self._states.get(pid) or self._states.setdefault(pid, State())
+        return self._states.get(pid) or self._states.setdefault(pid, State(self._probe))
 
     def ask(self, question: Callable[[Backend], T], timeout: float) -> T:
         """Return what `question(backend)` returns, within `timeout` seconds.
@@ -64,24 +66,31 @@ class Reads:
         """
         state = self.state
         circuit = state.circuit
-        circuit.admit()
+        if circuit.is_open:
+            raise ResultsUnavailable("the result backend is not answering; ask again soon")
         future = state.pool.submit(lambda: question(self.backend()))
         try:
             error = future.exception(timeout)
         except NotInTime:
             future.cancel()
-            message = f"the result backend did not answer within {timeout:g} s"
-            circuit.failed(message)
-            raise ResultsUnavailable(f"{message}; check that it runs and can be reached") from None
+            unavailable = ResultsUnavailable(
+                f"the result backend did not answer within {timeout:g} s; "
+                "check that it runs and can be reached"
+            )
+            circuit.failed(unavailable)
+            raise unavailable from None
         if isinstance(error, ConfigurationError):
             raise error
         if error is not None:
-            circuit.failed(f"{type(error).__name__}: {error}")
+            circuit.failed(error)
             raise ResultsUnavailable(
                 f"the result backend cannot be read: {error}; check that it runs and can be reached"
             ) from error
         circuit.succeeded()
         return future.result()
+
+    def _probe(self) -> None:
+        within(SOCKET, lambda: fetch(self.backend(), ["jobtastic-probe"]), lambda _: None)
 
     def warn_once(self, message: str, error: Exception) -> None:
         """Log what is wrong with the app, once in the life of the process."""
@@ -113,8 +122,7 @@ class Reads:
             return backend
         # Redis: one of our own, whose sockets give up, so that no thread hangs for two minutes.
         # The app's own timeouts stay as they are.
-        own = self._app._get_backend()
-        own.connparams.update(socket_timeout=SOCKET, socket_connect_timeout=SOCKET)
+        own = hasten(self._app._get_backend(), SOCKET)
         with state.lock:
             if state.own is None:
                 state.own = own
@@ -124,49 +132,16 @@ class Reads:
 class State:
     """What one process has."""
 
-    def __init__(self) -> None:
+    def __init__(self, probe: Callable[[], object]) -> None:
         self.pool = Pool(THREADS)
-        self.circuit = Circuit()
+        self.circuit = Circuit(
+            "the result backend, asked for the state of tasks,",
+            probe,
+            limit=LIMIT,
+            consequence="pages get a 503 meanwhile",
+        )
         self.lock = threading.Lock()
         self.own: Backend | None = None
-
-
-class Circuit:
-    """Refuses questions while the backend is down, but for one now and then that finds out."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._failures = 0
-        self._next = 0.0
-
-    def admit(self) -> None:
-        """Return if the backend may be asked; raise `ResultsUnavailable` if not."""
-        if self._failures < LIMIT:
-            return
-        with self._lock:
-            now = time.monotonic()
-            if self._failures < LIMIT:
-                return
-            if now >= self._next:
-                self._next = now + PAUSE
-                return
-        raise ResultsUnavailable("the result backend is not answering; it is asked again shortly")
-
-    def failed(self, why: str) -> None:
-        with self._lock:
-            self._failures += 1
-            self._next = time.monotonic() + PAUSE
-            opens = self._failures == LIMIT
-        if opens:
-            logger.warning("the result backend does not answer status requests (%s)", why)
-
-    def succeeded(self) -> None:
-        if not self._failures:
-            return
-        with self._lock:
-            was_open, self._failures = self._failures >= LIMIT, 0
-        if was_open:
-            logger.info("the result backend answers status requests again")
 
 
 def reads_of(app: Celery) -> Reads:

@@ -97,7 +97,8 @@ def test_a_task_from_its_call_to_its_end(pages: Site, project: Project) -> None:
         percents = [
             t["result"]["progress_percent"] for t in stream.tasks if t["status"] == "PROGRESS"
         ]
-        assert len(percents) >= 8  # heard, not asked for now and then
+        # Heard: everything that is followed is read only every ten seconds.
+        assert len(percents) >= 3
         assert percents == sorted(percents)
         assert stream.tasks[-1]["status"] == "SUCCESS"
         assert stream.tasks[-1]["result"] == 12
