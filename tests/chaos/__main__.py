@@ -188,6 +188,7 @@ def show(store: str, seed: str, report: check.Report) -> None:
     print(f"  runs                                   {report.runs}")
     print(f"  duplicate runs beside a live lease     {len(report.duplicates)}")
     print(f"  explained by the windows below         {len(report.excused)}")
+    print(f"  windows of the store, part of the time {report.excusable:.0%}")
     print(f"  callers unserved                       {len(report.unserved)}")
     print(f"  longest wait beyond the run            {report.longest_wait:.1f} s")
     print(f"  claims left behind                     {len(report.left_behind)}")
