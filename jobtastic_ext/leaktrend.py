@@ -30,8 +30,11 @@ MUCH = 64.0
 #: MB a run.  Growing no faster than this, a cache of 30 MB would take 300 runs to fill.
 SLOW = 0.1
 
+#: MB a run.  What grows slower than this is not worth a report (and tracing alone grows by half).
+SLOWEST = 0.001
+
 #: Runs before growth is believed: much growth, slow growth, any other.
-SOON, LATER, LATEST = 30, 90, 120
+SOON, LATER, LATEST = 30, 90, 105
 
 
 class Growth(Struct, frozen=True):
@@ -113,6 +116,8 @@ class Trend:
         per_run = slope(blocks) / window.width
         if per_run <= 0:
             per_run = total / (len(blocks) - 1) / window.width
+        if per_run < SLOWEST:
+            return None
         runs = len(blocks) * window.width
         if total >= MUCH * self._patience:
             enough = SOON
