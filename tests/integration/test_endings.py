@@ -119,8 +119,8 @@ def test_a_rejected_message(project: Project, unique: str) -> None:
 
 
 def test_a_retry_that_cannot_be_sent(project: Project, unique: str) -> None:
-    # `Task.retry` then rejects the task for ever.  Before Celery 5.7 its id gets no state: those who
-    # joined are served by the next run.
+    # `Task.retry` then rejects the task for ever.  Before Celery 5.7 its id gets no state: who
+    # joined it is served by the next run.
     unsent = project.task("unsent")
     first = unsent.delay(unique)
     wait_until(lambda: project.runs("unsent", unique) == 1)
