@@ -71,7 +71,12 @@ def test_who_may_be_left_unserved() -> None:
         harm("kill a worker", "killed", 5, 6, (1,)),
         harm("flush", "lost", 4, 4.1),
     )
-    early, late = call(1, "chaos.early"), call(1, "chaos.late")
+    early, late = call(1, "chaos.early", kind="plain"), call(1, kind="plain")
+    group = call(1, kind="group")
+    assert History([group, kill], LEASE).explain_unserved("a", received=False)
+    assert History([group, kill], LEASE).explain_unserved("a", received=True) is None
+    assert History([group, flush], LEASE).explain_unserved("a", received=False) is None
+    assert History([late, kill], LEASE).explain_unserved("a", received=False) is None
     assert History([early, kill, flush], LEASE).explain_unserved("a")
     assert History([early, kill], LEASE).explain_unserved("a") is None
     assert History([early, flush], LEASE).explain_unserved("a") is None
