@@ -82,7 +82,8 @@ class Chaos:
             found = check.History(self.app.history.read(), LEASE)
             report = found.report()
             for task_id, kind in unserved.items():
-                why = found.explain_unserved(task_id)
+                received = any("received" in line for line in nemesis.said(task_id))
+                why = found.explain_unserved(task_id, received)
                 line = f"{kind} call {task_id} is not served"
                 if why is None:
                     known = self.app.backend.get_task_meta(task_id)

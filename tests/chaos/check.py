@@ -122,10 +122,20 @@ class History:
         ]
         return sum(covered) / len(covered)
 
-    def explain_unserved(self, task_id: str) -> str | None:
-        """Why nobody may know that this id waits: Celery lost it, and the store had forgotten."""
+    def explain_unserved(self, task_id: str, received: bool = True) -> str | None:
+        """Why nobody may know that this id waits: Celery lost it, and the store had forgotten.
+
+        `received` tells whether any worker has logged that it received the message.
+        """
         call = next((call for call in self.calls if task_id in call["ids"]), None)
-        if call is None or call["task"] != "chaos.early":
+        if call is None:
+            return None
+        if call["kind"] != "plain" and not received:
+            for kill in self.harms:
+                if kill["name"] == "kill a worker" and kill["ended"] >= call["at"]:
+                    # kombu pops a message, and notes after that that it has it: `_brpop_read`.
+                    return "no worker received it: popped by one that was killed, kombu lost it"
+        if call["task"] != "chaos.early":
             return None
         for harm in self.harms:
             if harm["what"] in ("lost", "away") and harm["ended"] + slack(harm) >= call["at"]:

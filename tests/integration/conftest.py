@@ -48,6 +48,7 @@ POLICY: dict[str, Any] = {
         "reports.turns": {"on_duplicate": "serialize", "significant_kwargs": ["x"]},
         "reports.alone": {"on_duplicate": "raise"},
         "reports.refused": {},
+        "reports.unsent": {},
         "reports.departs": {"significant_kwargs": ["x", "final"]},
         "reports.hands_on": {},
         "reports.quiet": {},

@@ -386,7 +386,9 @@ class Model:
             yield line, sent, None
             if world.budget.publish:
                 if slot is not None:
-                    world, sent = excuse(world, "twice"), excuse(sent, "twice")  # it runs unshared
+                    # It runs unshared, or is rejected: the store knows nothing of it any more.
+                    world = excuse(world, "twice", "lost", "stale")
+                    sent = excuse(sent, "twice", "lost", "stale")
                 yield f"{line}: error, not sent", spend(world, "publish"), Raised()
                 yield f"{line}: error, sent", spend(sent, "publish"), Raised()
         else:
