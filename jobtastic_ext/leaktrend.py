@@ -34,7 +34,7 @@ SLOW = 0.1
 SLOWEST = 0.001
 
 #: Runs before growth is believed: much growth, slow growth, any other.
-SOON, LATER, LATEST = 30, 90, 105
+SOON, LATER, LATEST = 30, 90, 116
 
 
 class Growth(Struct, frozen=True):
