@@ -1,7 +1,7 @@
 """``python -m tests.soak --seconds 600``: calls at full rate, and what grows meanwhile.
 
 A prefork worker of two, and this process as the producer: unique calls, repeated calls that join or
-are cached, failures, retries and pinned calls.  The first quarter is for warming up (bare Celery's
+are cached, failures, retries and pinned calls.  The first half is for warming up (bare Celery's
 children, too, take some 80 MB more until the garbage of failed tasks is collected as fast as it is
 made).  From then on resident memory may grow by 2 %, file descriptors not at all (but for the odd
 connection); at the end no key may be left that a policy does not explain.  Exit code 0 only if that
@@ -39,7 +39,7 @@ POLICY = {
     },
 }
 
-#: Growth of resident memory that is allowed after the first quarter.
+#: Growth of resident memory that is allowed in the second half.
 GROWTH = 0.02
 #: A key lives no longer than its policy says: herd, lease and cache, and some slack; in seconds.
 KEY_LIFE = 20
@@ -131,7 +131,7 @@ def soak(seconds: float, every: float) -> bool:
 
 
 def judge(samples: list[Sample], client: redis.Redis) -> bool:
-    warm = samples[len(samples) // 4 :]
+    warm = samples[len(samples) // 2 :]
     third = max(1, len(warm) // 3)
     first, last = warm[:third], warm[-third:]
     rate = (samples[-1].calls - samples[0].calls) / (samples[-1].at - samples[0].at)
