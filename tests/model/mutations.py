@@ -249,7 +249,7 @@ MUTATIONS: dict[Callable[[], Patches], Scenario] = {
     a_message_that_was_given_up_runs: with_faults(TWO, "publish"),
     nobody_says_that_it_could_not_be_sent: with_faults(TWO, "publish"),
     no_withdrawal: with_faults(TWO, "publish"),
-    a_late_lapse: with_faults(THREE, "crash", "wait", "publish"),
+    a_late_lapse: replace(with_faults(THREE, "wait", "wait", "publish"), workers=1),
     the_first_message_frees_the_takeover: with_faults(TWO, "expire", "wait"),
     forget_forgets_those_who_wait: with_faults(TWO, "forget", "crash"),
     what_did_not_begin_stays_joinable: with_faults(TWO, "store"),
