@@ -62,13 +62,13 @@ def test_an_app_without_the_step_shows_nothing_and_says_so(
 ) -> None:
     app = Celery("bare", backend=redis_server.url(1), set_as_current=False)
 
-    @app.task(name="bare.task", bind=True, shared=False)
+    @app.task(name=f"bare.{uuid.uuid4()}", bind=True, shared=False)  # told once for each name
     def task(self: Task) -> None: ...
 
-    with caplog.at_level(logging.WARNING), carried_out(app.tasks["bare.task"]) as task_id:
+    with caplog.at_level(logging.WARNING), carried_out(app.tasks[task.name]) as task_id:
         for n in range(3):
-            app.tasks["bare.task"].update_progress(n, 3)
-        assert list(app.tasks["bare.task"].track("ab")) == ["a", "b"]
+            app.tasks[task.name].update_progress(n, 3)
+        assert list(app.tasks[task.name].track("ab")) == ["a", "b"]
     assert app.AsyncResult(task_id).state == "PENDING"
     assert caplog.text.count("its app has no JobtasticStep") == 1
 

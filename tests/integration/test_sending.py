@@ -97,7 +97,9 @@ def test_a_message_that_the_broker_refuses_says_so_and_is_no_outage(
     start_project: Any, rabbitmq: Any, unique: str
 ) -> None:
     # Without confirms, as in bare Celery, the message of a full queue is lost without a word.
-    project = start_project(broker_url=rabbitmq.url)
+    project = start_project(
+        broker_url=rabbitmq.url, broker_transport_options={"confirm_publish": True}
+    )
     full = Queue(
         f"full-{unique}",
         Exchange(f"full-{unique}"),

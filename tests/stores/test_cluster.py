@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from bisect import bisect_right
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,7 +25,8 @@ def cluster() -> Iterator[Cluster]:
 
 
 def node_of(cluster: Cluster, key: str) -> EmbeddedServer:
-    return cluster.nodes[key_slot(key.encode()) * 3 // 16384]
+    edges = [n * 16384 // 3 for n in range(3)]  # as `Cluster` shares the slots out
+    return cluster.nodes[bisect_right(edges, key_slot(key.encode())) - 1]
 
 
 def key_on(cluster: Cluster, node: EmbeddedServer) -> str:
