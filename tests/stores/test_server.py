@@ -21,9 +21,10 @@ from tests.servers import wait_until
 from tests.stores.redis_contract import direct
 
 STARTER = """
-import os, sys, threading, time
+import os, signal, sys, threading, time
 from jobtastic_ext.demo.server import EmbeddedServer
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 server = EmbeddedServer()
 if sys.argv[1] == "thread":  # the thread that starts it ends, and the server lives on
     thread = threading.Thread(target=server.start)
