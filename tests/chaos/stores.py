@@ -126,7 +126,10 @@ class Watched(Victim):
         wait_until(lambda: self.master() != old)
         wait_until(lambda: client(self.master()).info("replication")["role"] == "master")
         killed.start()  # the sentinels make it a replica
-        wait_until(lambda: client(old).info("replication").get("master_link_status") == "up")
+        wait_until(
+            lambda: client(old).info("replication").get("master_link_status") == "up",
+            timeout=120,  # after two failovers in a row the sentinels take their time
+        )
         return "lost"
 
 
