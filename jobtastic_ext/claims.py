@@ -314,7 +314,7 @@ def settle_by_value(op: Begin, claim: Claim, value: Value, now: int) -> Outcome 
             return replace(claim, value=kept), Answer("finished", value.owner, value.gen)
     if op.exclusive or (op.refresh and not same):
         return None
-    lately = op.since and value.ended > op.since
+    lately = op.lease and op.since and value.ended > op.since
     if now < value.fresh or ((same or lately) and now < value.kept):
         return claim, reuse
     return None

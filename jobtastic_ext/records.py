@@ -133,7 +133,7 @@ class Begin(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="begin", 
 
     task_id: str
     run: str
-    #: 0 asks for a cached result only.
+    #: 0 asks for a cached result only: there is no herd avoidance.
     lease: int
     herd: int
     gen: str = ""

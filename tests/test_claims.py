@@ -243,6 +243,11 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
         (7, begin("b", "ga", since=ms(2)), "reuse c gc"),
         (8, begin("d", "gd", since=ms(7)), "run  gd"),
     ],
+    "nor without herd avoidance, by which nothing is shared but a cached result": [
+        (0, begin("a", "ga", lease=0), "free a ga"),
+        (2, finish("a", keep=60, unclaimed=True), "ok"),
+        (3, begin("b", "gb", lease=0, since=ms(1)), "free b gb"),
+    ],
     # The store's clock counts whole milliseconds: `get()` and the next call can fit into one.
     "not even what ended in the very millisecond of the call": [
         *RAN,

@@ -48,6 +48,15 @@ CASTS = {
         cached=True,
         behaviour=body(cache_duration=5, stale_while_revalidate=3600),
     ),
+    "a task that fails at its caller when it cannot be sent": Scenario(
+        callers=(PLAIN, PLAIN), budget=Budget(), behaviour=body(on_broker_error="fail")
+    ),
+    "the same without a herd": Scenario(
+        callers=(PLAIN, PLAIN),
+        budget=Budget(),
+        acks_late=True,  # with no claim nobody else serves what is lost with its worker
+        behaviour=body(on_broker_error="fail", herd_avoidance_timeout=0),
+    ),
     "a task that takes turns": Scenario(
         callers=(PLAIN, PLAIN),
         budget=Budget(),

@@ -37,7 +37,7 @@ if value and not (value.owner == op.task_id and op.attempt > value.attempt) then
     return answer(kept, 'finished', value.owner, value.gen)
   end
   if not op.exclusive and (same or not op.refresh) then
-    local lately = op.since ~= 0 and value.ended > op.since
+    local lately = op.lease ~= 0 and op.since ~= 0 and value.ended > op.since
     if now < value.fresh or ((same or lately) and now < value.kept) then
       return answer(claim, 'reuse', value.owner, value.gen)
     end
