@@ -152,7 +152,7 @@ def judge(samples: list[Sample], client: redis.Redis) -> bool:
             f"descriptors {files[0]} -> {files[-1]} (most {max(files)})"
         )
     time.sleep(KEY_LIFE)
-    keys = [key for key in client.scan_iter("*", count=1000)]
+    keys = list(client.scan_iter("*", count=1000))
     histories = [key for key in keys if b":%history:" in key]  # what runs have taught
     raws = [client.get(key) for key in keys if key not in histories]
     claims = [msgspec.json.decode(raw, type=Claim) for raw in raws if raw is not None]
@@ -162,7 +162,8 @@ def judge(samples: list[Sample], client: redis.Redis) -> bool:
     ]
     print(
         f"  keys      most {max(s.keys for s in warm):,}; {KEY_LIFE} s later {len(claims):,}, of "
-        f"which {len(lingering):,} for pinned calls ({samples[-1].pinned:,} were made), and {len(histories)} histories of tasks"
+        f"which {len(lingering):,} for pinned calls ({samples[-1].pinned:,} were made), "
+        f"and {len(histories)} histories of tasks"
     )
     held = held and len(histories) <= TASKS
     return held and len(lingering) == len(claims) and len(lingering) <= samples[-1].pinned
