@@ -99,11 +99,6 @@ class Broker:
         )
         self._last_error: BaseException | None = None
 
-    @property
-    def is_down(self) -> bool:
-        """Whether the broker has failed to answer, and has not been seen to answer since."""
-        return self.circuit.is_open
-
     def publish(self, send: Send[T], until: float, *, certain: bool) -> T:
         """Return what `send(producer)` returns, by `until` (`time.monotonic`) at the latest.
 

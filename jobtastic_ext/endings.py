@@ -111,11 +111,7 @@ class Run:
     def _release_queued(self) -> None:
         """Nobody shall join the message of this run: it has run."""
         begun = self.begun
-        release = Release(task_id=begun.task_id, hold=self.plan.herd, bare=begun.bare)
-        try:
-            self.runtime.store.apply(self.key, release)
-        except StoreError as error:
-            logger.debug("%s: not released: %s", self.key, error)
+        release_message(self.runtime, self.plan, self.key, begun.task_id, begun.bare)
 
 
 def succeed(task: Task) -> None:
@@ -168,11 +164,15 @@ def release_unseen(runtime: Runtime, task: Task, request: Context) -> None:
     header = read_header(getattr(request, HEADER, None), plan, request.id)
     if not header.key:
         return
+    release_message(runtime, plan, header.key, request.id, header.bare)
+
+
+def release_message(runtime: Runtime, plan: Plan, key: str, task_id: str, bare: bool) -> None:
+    """Let go of the queued claim of a message."""
     try:
-        release = Release(task_id=request.id, hold=plan.herd, bare=header.bare)
-        runtime.store.apply(header.key, release)
+        runtime.store.apply(key, Release(task_id=task_id, hold=plan.herd, bare=bare))
     except StoreError as error:
-        logger.debug("%s: not released: %s", header.key, error)
+        logger.debug("%s: not released: %s", key, error)
 
 
 def wait_of(task: Task, when: Any) -> float:

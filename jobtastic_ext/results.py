@@ -26,7 +26,7 @@ from .circuit import Circuit
 from .errors import ResultsUnavailable
 from .protocol import Outcome
 
-__all__ = ("ONE_VALUE", "ResultBackend", "hasten", "unshareable")
+__all__ = ("ONE_VALUE", "ResultBackend", "hasten", "holds_outcomes", "unshareable")
 
 T = TypeVar("T")
 
@@ -59,11 +59,6 @@ class ResultBackend:
             consequence="results and progress are not read or written meanwhile",
         )
 
-    @property
-    def is_down(self) -> bool:
-        """Whether the backend has failed to answer, and has not been seen to answer since."""
-        return self.circuit.is_open
-
     @cached_property
     def _backend(self) -> Backend:
         return hasten(self._app._get_backend(), self._timeout)
@@ -71,8 +66,7 @@ class ResultBackend:
     @property
     def takes_outcomes(self) -> bool:
         """Whether others can read what is stored here for a task that no worker has run."""
-        # rpc:// answers the one message that a worker has in hand.
-        return type(self._backend).__name__ not in ("DisabledBackend", "RPCBackend")
+        return holds_outcomes(self._backend)
 
     def ask(self, question: Callable[[Backend], T], what: str) -> T:
         """Return what `question(backend)` returns; `what` says in an error what was asked."""
@@ -188,6 +182,12 @@ def keeps_time(backend: Backend) -> bool:
     return type(backend).__name__ in ("RedisBackend", "DisabledBackend")
 
 
+def holds_outcomes(backend: Backend) -> bool:
+    """Whether anybody can read what is stored; rpc:// answers one caller's message only."""
+    # By its name: the module of rpc:// is not to be imported for this.
+    return not isinstance(backend, DisabledBackend) and type(backend).__name__ != "RPCBackend"
+
+
 def stretch(backend: Backend, task_id: str, seconds: float) -> None:
     expires = backend.expires
     if not expires or seconds <= expires or not hasattr(backend, "get_key_for_task"):
@@ -226,11 +226,11 @@ def unshareable(task: Task) -> str | None:
     if task._backend is not None:
         return "it has a result backend of its own; use the app's, or take it out of the policy"
     backend = task.app.backend
+    if holds_outcomes(backend):
+        return None
     if isinstance(backend, DisabledBackend):
         return "no result backend is configured; set result_backend to redis:// or another store"
-    if type(backend).__name__ == "RPCBackend":
-        return (
-            "rpc:// delivers a result to one caller only; "
-            "set result_backend to redis:// or another store"
-        )
-    return None
+    return (
+        "rpc:// delivers a result to one caller only; "
+        "set result_backend to redis:// or another store"
+    )

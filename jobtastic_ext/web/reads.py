@@ -15,12 +15,12 @@ from concurrent.futures import TimeoutError as NotInTime
 from typing import Any, TypeVar
 
 from celery import Celery
-from celery.backends.base import Backend, DisabledBackend
+from celery.backends.base import Backend
 
 from ..bounded import within
 from ..circuit import Circuit
 from ..errors import ConfigurationError, ResultsUnavailable
-from ..results import hasten
+from ..results import hasten, holds_outcomes
 from .pool import Pool
 
 __all__ = ("Reads", "reads_of")
@@ -111,8 +111,8 @@ class Reads:
         if state.own is not None:
             return state.own
         backend = self._app.backend
-        name = type(backend).__name__
-        if isinstance(backend, DisabledBackend) or name == "RPCBackend":
+        if not holds_outcomes(backend):
+            name = type(backend).__name__
             raise ConfigurationError(
                 f"the app {self._app.main!r} keeps no results that a page could ask for ({name}); "
                 "set result_backend to redis:// or another store, and give the status view the "

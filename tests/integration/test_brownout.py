@@ -110,7 +110,7 @@ def test_an_outage(
         proxies[name].open()
     if "broker" in down:
         results = runtime_of(project.app).results  # type: ignore[union-attr]
-        wait_until(lambda: not results.is_down)
+        wait_until(lambda: not results.circuit.is_open)
         # Who polls the id sees how it ended, as soon as the backend is there.
         for mode, state in {"eager": "SUCCESS", "fail": "FAILURE"}.items():
             task_id = served[mode].id
@@ -206,7 +206,7 @@ def test_wrong_arguments_are_no_broker_error(project: Project, unique: str) -> N
         project.task("plain").delay_or_eager(object())
     with pytest.raises(TypeError):
         project.task("based").delay_or_fail()
-    assert not runtime_of(project.app).broker.is_down  # type: ignore[union-attr]
+    assert not runtime_of(project.app).broker.circuit.is_open  # type: ignore[union-attr]
 
 
 def test_the_helpers_on_a_task_without_a_policy(

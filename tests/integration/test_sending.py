@@ -71,7 +71,7 @@ def test_a_dead_result_backend_is_not_taken_for_a_dead_broker(
     backend.refuse()
     try:
         assert not isinstance(work.delay(unique, delay=0), EagerResult)
-        assert not runtime_of(watched.app).broker.is_down  # type: ignore[union-attr]
+        assert not runtime_of(watched.app).broker.circuit.is_open  # type: ignore[union-attr]
     finally:
         backend.open()
 
@@ -112,4 +112,4 @@ def test_a_message_that_the_broker_refuses_says_so_and_is_no_outage(
     assert work.apply_async((f"{unique}-1",), **route).state == "PENDING"
     with pytest.raises(OperationalError, match="MessageNacked"):
         work.apply_async((f"{unique}-2",), **route)
-    assert not runtime_of(project.app).broker.is_down  # type: ignore[union-attr]
+    assert not runtime_of(project.app).broker.circuit.is_open  # type: ignore[union-attr]
