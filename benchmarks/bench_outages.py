@@ -18,8 +18,8 @@ from typing import Any
 from celery import Celery
 
 from jobtastic_ext import JobtasticStep
-from jobtastic_ext.bounded import within
 from jobtastic_ext.demo.server import EmbeddedServer, server_binary
+from jobtastic_ext.resilience.deadline import within
 from jobtastic_ext.runtime import close_runtime, publish
 
 from .bench_calls import Way, compare, make_app

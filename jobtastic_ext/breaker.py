@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from .circuit import Circuit
 from .errors import StoreError, StoreUnavailable
 from .records import Answer, Claim, Operation
+from .resilience.circuit_breaker import CircuitBreaker
 from .stores.base import Store
 
 __all__ = ("GuardedStore",)
+
+logger = logging.getLogger("jobtastic_ext")
 
 #: Failures in a row that open the circuit.
 LIMIT = 3
@@ -26,9 +29,12 @@ class GuardedStore(Store):
     def __init__(self, store: Store, name: str, on_failure: Failed | None = None) -> None:
         self._store = store
         self._on_failure = on_failure
-        self._circuit = Circuit(
+        #: What it has refused, each told once.
+        self._refused: set[str] = set()
+        self._circuit = CircuitBreaker(
             name,
             store.ping,
+            refusal=StoreUnavailable,
             limit=LIMIT,
             consequence="calls go on as each task's on_store_error says",
         )
@@ -61,14 +67,15 @@ class GuardedStore(Store):
         self._store.close()
 
     def _ask(self, key: str, question: Callable[[], T]) -> T:
+        # What the store refuses it has answered: only one that cannot be reached is an outage.
         if self._circuit.is_open:
-            raise StoreUnavailable(f"{self._circuit.name} is not answering; it is asked again soon")
+            return self._circuit.call(question, StoreUnavailable)  # raises, and is no new failure
         try:
-            answer = question()
+            return self._circuit.call(question, StoreUnavailable)
         except StoreError as error:
-            self._circuit.failed(error)
+            if not isinstance(error, StoreUnavailable) and str(error) not in self._refused:
+                self._refused.add(str(error))
+                logger.warning("%s refuses: %s", self._circuit.name, error)
             if self._on_failure is not None:
                 self._on_failure(key, error)
             raise
-        self._circuit.succeeded()
-        return answer

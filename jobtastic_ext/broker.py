@@ -23,8 +23,8 @@ from celery._state import _task_stack
 from kombu.connection import Connection
 from kombu.exceptions import EncodeError, OperationalError
 
-from .bounded import within
-from .circuit import Circuit
+from .resilience.circuit_breaker import CircuitBreaker
+from .resilience.deadline import within
 
 __all__ = ("Broker", "OperationalError")
 
@@ -92,7 +92,7 @@ class Broker:
         self._app, self._timeout, self._longest = app, timeout, longest
         self._idle: list[Line] = []
         self._pid, self._closed = os.getpid(), False
-        self.circuit = Circuit(
+        self.circuit = CircuitBreaker(
             "the broker",
             self._probe,
             consequence="calls end as each task's on_broker_error says",

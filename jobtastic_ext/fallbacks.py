@@ -12,12 +12,12 @@ from typing import Any
 from celery import states
 from celery.result import AsyncResult, EagerResult
 
-from .bounded import within
 from .endings import Run, keep_result
 from .errors import ResultsUnavailable, StoreError
 from .messages import HERE
 from .records import Renew
-from .results import ONE_VALUE
+from .resilience.deadline import within
+from .results.backend import ONE_VALUE
 from .runtime import Runtime
 from .sending import Sending
 

@@ -12,8 +12,8 @@ from msgspec import Struct
 
 from .errors import ResultsUnavailable, StoreError, StoreUnavailable
 from .estimates import History, estimate
+from .results.state_writer import PROGRESS, RedisWriter
 from .runtime import Runtime, runtime_of
-from .writers import PROGRESS, RedisWriter
 
 __all__ = ("Overview", "named_result", "progress_of")
 

@@ -16,8 +16,8 @@ from .features.progress import NOBODY, Progress
 from .features.tracking import tracked
 from .messages import HERE, is_silent, traced
 from .plans import Plan
+from .results.state_writer import BackendSender
 from .runtime import Runtime, runtime_of
-from .writers import BackendSender
 
 __all__ = (
     "begin",

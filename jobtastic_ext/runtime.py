@@ -17,17 +17,18 @@ from . import signals
 from .aftermath import Aftermath
 from .breaker import GuardedStore
 from .broker import Broker
-from .errors import Problem, StoreError
+from .errors import Problem, StoreError, StoreUnavailable
 from .features.memleak import MemoryWatch
 from .features.ticker import Ticker
 from .histories import Histories
 from .plans import Plan, make_plan, policy_of, problems_of
 from .policy import PolicySet, load_policy
 from .policy_nodes import did_you_mean
-from .results import ResultBackend
+from .resilience.circuit_breaker import CircuitBreaker
+from .results.backend import ResultBackend
+from .results.state_writer import Writer, open_writer
 from .settings import read_settings
 from .stores import open_store
-from .writers import Writer, open_writer
 
 if TYPE_CHECKING:
     from .stores.redis_queues import RedisQueues
@@ -118,6 +119,17 @@ class Runtime:
             settings.queues, timeout=settings.store_timeout, **settings.queues_options
         )
 
+    @cached_property
+    def queues_breaker(self) -> CircuitBreaker:
+        """Guards the look at the broker's queues, and nothing else: a page's wait is no outage."""
+        assert self.queues is not None
+        return CircuitBreaker(
+            "the broker, asked for places in its queues,",
+            self.queues.ping,
+            refusal=StoreUnavailable,
+            consequence="pages do not show them meanwhile",
+        )
+
     def warnings(self) -> list[str]:
         """Return what is no mistake but will surprise, each with its place in the policy."""
         policies = (policy_of(name, self.policies) for name in self.app._tasks)
@@ -192,6 +204,8 @@ def close_runtime(app: Celery) -> None:
     if runtime.keeper is not None:
         runtime.keeper.stop()
     runtime.ticker.close()
+    if "queues_breaker" in runtime.__dict__:
+        runtime.queues_breaker.close()
     for name in ("writer", "queues"):
         if runtime.__dict__.get(name) is not None:
             runtime.__dict__[name].close()

@@ -8,7 +8,7 @@ from typing import Any
 
 from celery import Celery
 
-from .errors import StoreError
+from .errors import StoreError, StoreUnavailable
 from .runtime import Runtime, runtime_of
 
 __all__ = ("MOST", "queue_of")
@@ -36,17 +36,16 @@ def queue_of(
     knows how many of them take from this queue.
     """
     runtime = runtime_of(app)
-    if runtime is None or runtime.queues is None or runtime.broker.circuit.is_open:
+    if runtime is None or runtime.queues is None:
         return None
     lists = lists_of(runtime, queue or name_of(app, task))
     # As kombu writes it; in `task_id`, `root_id` and the like no quote stands before the "id".
     part = f'"id": {json.dumps(task_id)}'
+    queues, breaker = runtime.queues, runtime.queues_breaker
     try:
-        ahead = runtime.queues.ahead(lists, part, MOST)
-    except StoreError as error:
-        runtime.broker.circuit.failed(error)
+        ahead = breaker.call(lambda: queues.ahead(lists, part, MOST), StoreUnavailable)
+    except StoreError:
         return None
-    runtime.broker.circuit.succeeded()
     return None if ahead is None else {"ahead": ahead}
 
 

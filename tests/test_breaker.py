@@ -36,15 +36,14 @@ class Moody(Store):
     def close(self) -> None: ...
 
 
-@pytest.mark.parametrize("mood", [StoreUnavailable("silent"), StoreError("wrong password")])
 def test_it_opens_after_a_few_failures_and_closes_by_itself(
-    mood: StoreError, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     store, failures = Moody(), []
     guarded = GuardedStore(store, "the store", lambda key, error: failures.append(key))
     with caplog.at_level(logging.INFO, logger="jobtastic_ext"):
         assert guarded.apply("k", Forget()).word == "ok"
-        store.mood = mood
+        store.mood = StoreUnavailable("silent")
         for _ in range(LIMIT + 5):
             with pytest.raises(StoreError):
                 guarded.apply("k", Forget())
@@ -72,3 +71,16 @@ def test_one_success_in_between_starts_the_count_anew() -> None:
         store.mood = None
         guarded.apply("k", Forget())
     assert not guarded.is_open
+
+
+def test_what_the_store_refuses_is_no_outage(caplog: pytest.LogCaptureFixture) -> None:
+    """A server that answers is there, whatever it says; it is told once."""
+    store, failures = Moody(), []
+    guarded = GuardedStore(store, "the store", lambda key, error: failures.append(key))
+    store.mood = StoreError("no rights")
+    for _ in range(LIMIT + 5):
+        with pytest.raises(StoreError, match="no rights"):
+            guarded.apply("k", Forget())
+    assert not guarded.is_open
+    assert len(failures) == LIMIT + 5
+    assert caplog.text.count("no rights") == 1

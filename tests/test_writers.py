@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jobtastic_ext.writers import BackendSender, BackendWriter
+from jobtastic_ext.results.state_writer import BackendSender, BackendWriter
 
 TIMEOUT = 0.2
 

@@ -14,8 +14,8 @@ from weakref import WeakKeyDictionary
 from celery import Celery
 
 from ..errors import JobtasticError
+from ..resilience.daemon_pool import DaemonPool
 from .events import Channel, Hub, News
-from .pool import Pool
 from .reads import reads_of
 from .requests import Access, Answer, StatusView, forbidden, refuse, unknown
 from .status import Limits
@@ -80,7 +80,7 @@ class StatusApp:
 
     def __init__(self, view: StatusView, max_streams: int) -> None:
         self._view, self._max_streams = view, max_streams
-        self._pools: dict[int, Pool] = {}
+        self._pools: dict[int, DaemonPool] = {}
         self._hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -102,9 +102,9 @@ class StatusApp:
         return hub
 
     @property
-    def _pool(self) -> Pool:
+    def _pool(self) -> DaemonPool:
         pid = os.getpid()
-        return self._pools.get(pid) or self._pools.setdefault(pid, Pool(4))
+        return self._pools.get(pid) or self._pools.setdefault(pid, DaemonPool(4))
 
     async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
         route = ROUTE.fullmatch(local_path(scope))

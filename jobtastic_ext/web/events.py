@@ -14,7 +14,7 @@ from celery import states
 from msgspec import Struct
 
 from ..errors import JobtasticError, ResultsUnavailable
-from .pool import Pool
+from ..resilience.daemon_pool import DaemonPool
 from .reads import reads_of
 from .requests import StatusView, etag_of
 from .status import MOST_IDS, encode, payload_status, statuses
@@ -82,7 +82,7 @@ class Hub:
     """The channels of one event loop.  Its one task runs while anybody follows anything."""
 
     def __init__(
-        self, view: StatusView, pool: Pool, make_subscription: Callable[[], Subscription]
+        self, view: StatusView, pool: DaemonPool, make_subscription: Callable[[], Subscription]
     ) -> None:
         self._view, self._pool, self._make_subscription = view, pool, make_subscription
         self.followers = 0

@@ -17,11 +17,11 @@ from typing import Any, TypeVar
 from celery import Celery
 from celery.backends.base import Backend
 
-from ..bounded import within
-from ..circuit import Circuit
 from ..errors import ConfigurationError, ResultsUnavailable
-from ..results import hasten, holds_outcomes
-from .pool import Pool
+from ..resilience.circuit_breaker import CircuitBreaker
+from ..resilience.daemon_pool import DaemonPool
+from ..resilience.deadline import within
+from ..results.backend import hasten, holds_outcomes
 
 __all__ = ("Reads", "reads_of")
 
@@ -133,8 +133,8 @@ class State:
     """What one process has."""
 
     def __init__(self, probe: Callable[[], object]) -> None:
-        self.pool = Pool(THREADS)
-        self.circuit = Circuit(
+        self.pool = DaemonPool(THREADS)
+        self.circuit = CircuitBreaker(
             "the result backend, asked for the state of tasks,",
             probe,
             limit=LIMIT,

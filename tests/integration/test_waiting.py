@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from jobtastic_ext import waiting
+from jobtastic_ext.runtime import runtime_of
 from jobtastic_ext.waiting import queue_of
 from tests.integration.steps import Steps, start_steps
-from tests.servers import SilentServer, free_port
+from tests.servers import Proxy, SilentServer, free_port
 
 __all__ = ("start_steps",)
 
@@ -77,3 +78,19 @@ def test_a_broker_that_is_down_costs_the_timeout_once(start_steps: Any, kind: st
 def test_another_broker_tells_nothing(start_steps: Any) -> None:
     steps: Steps = start_steps(broker_url="memory://")
     assert queue_of(steps.app, "x") is None
+
+
+def test_a_silent_look_at_the_queue_is_no_outage_of_publishing(
+    start_steps: Any, redis_server: Any
+) -> None:
+    """A page's poll is decoration: the next `delay()` is published, as bare Celery does."""
+    with Proxy(redis_server.port) as proxy:
+        steps: Steps = start_steps(broker_url=proxy.url(0))
+        runtime = runtime_of(steps.app)
+        assert runtime is not None
+        assert queue_of(steps.app, "x") is None
+        proxy.be_silent()
+        assert queue_of(steps.app, "x") is None
+        assert not runtime.broker.circuit.is_open
+        proxy.open()
+        assert steps.task("plain").delay(1).id

@@ -35,7 +35,7 @@ from jobtastic_ext.messages import HEADER
 from jobtastic_ext.plans import Plan, make_plan
 from jobtastic_ext.policy import load_policy
 from jobtastic_ext.records import Answer, Claim, Operation
-from jobtastic_ext.results import ResultBackend
+from jobtastic_ext.results.backend import ResultBackend
 from jobtastic_ext.settings import read_settings
 from jobtastic_ext.stores.base import Store
 

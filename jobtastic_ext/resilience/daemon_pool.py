@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-__all__ = ("Pool",)
+__all__ = ("DaemonPool",)
 
 T = TypeVar("T")
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 IDLE = 10.0
 
 
-class Pool:
+class DaemonPool:
     """At most `size` threads.  Unlike those of `concurrent.futures`, none keeps the process alive:
     one that hangs in a driver would hold up its exit for minutes.
     """

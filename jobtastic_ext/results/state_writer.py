@@ -18,10 +18,10 @@ from celery import Celery, states
 from celery.app.task import Context, Task
 from celery.backends.base import DisabledBackend
 
-from .circuit import Circuit
-from .errors import StoreError
-from .features.progress import Send
-from .settings import Settings
+from ..errors import StoreError
+from ..features.progress import Send
+from ..resilience.circuit_breaker import CircuitBreaker
+from ..settings import Settings
 
 __all__ = ("PROGRESS", "BackendSender", "Writer", "open_writer")
 
@@ -52,7 +52,7 @@ class Writer(Protocol):
         """Let go of threads and connections."""
 
 
-def open_writer(app: Celery, settings: Settings, circuit: Circuit) -> Writer:
+def open_writer(app: Celery, settings: Settings, circuit: CircuitBreaker) -> Writer:
     """Return the writer for the app's result backend."""
     slow = BackendWriter(settings.store_timeout)
     if settings.results is None or not is_plain_redis(app.backend):
@@ -77,8 +77,8 @@ class RedisWriter:
 
     atomic = True
 
-    def __init__(self, settings: Settings, circuit: Circuit, other: BackendWriter) -> None:
-        from .stores.redis_results import RedisResults  # the driver, only where Redis is used
+    def __init__(self, settings: Settings, circuit: CircuitBreaker, other: BackendWriter) -> None:
+        from ..stores.redis_results import RedisResults  # the driver, only where Redis is used
 
         assert settings.results is not None
         self.results = RedisResults(

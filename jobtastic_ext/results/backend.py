@@ -21,10 +21,10 @@ from celery.backends.base import Backend, DisabledBackend
 from celery.exceptions import BackendStoreError
 from kombu.exceptions import ContentDisallowed, DecodeError, EncodeError
 
-from .bounded import within
-from .circuit import Circuit
-from .errors import ResultsUnavailable
-from .protocol import Outcome
+from ..errors import ResultsUnavailable
+from ..protocol import Outcome
+from ..resilience.circuit_breaker import CircuitBreaker
+from ..resilience.deadline import within
 
 __all__ = ("ONE_VALUE", "ResultBackend", "hasten", "holds_outcomes", "unshareable")
 
@@ -53,7 +53,7 @@ class ResultBackend:
 
     def __init__(self, app: Celery, timeout: float) -> None:
         self._app, self._timeout = app, timeout
-        self.circuit = Circuit(
+        self.circuit = CircuitBreaker(
             "the result backend",
             self._probe,
             consequence="results and progress are not read or written meanwhile",

@@ -10,28 +10,40 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from typing import TypeVar
 
-__all__ = ("Circuit",)
+__all__ = ("CircuitBreaker",)
 
 logger = logging.getLogger("jobtastic_ext")
+
+T = TypeVar("T")
+
+Errors = type[BaseException] | tuple[type[BaseException], ...]
 
 #: Seconds between probes, first and longest.
 FIRST_PROBE, LONGEST_PROBE = 0.1, 1.0
 
 
-class Circuit:
-    """The state of one server, as this process sees it; a forked child starts with a closed one.
+class CircuitBreaker:
+    """Guards one server for one purpose, as this process sees it; a forked child's is closed.
 
     `probe` asks the server whether it answers, and raises if it does not; `limit` is the number of
-    failures in a row that open the circuit.
+    failures in a row that open the circuit; `refusal` is raised while it is open.
     """
 
     def __init__(
-        self, name: str, probe: Callable[[], object], *, limit: int = 1, consequence: str = ""
+        self,
+        name: str,
+        probe: Callable[[], object],
+        *,
+        refusal: type[Exception] = ConnectionError,
+        limit: int = 1,
+        consequence: str = "",
     ) -> None:
         #: How messages call the server; never a URL with a password.
         self.name = name
         self._probe, self._limit, self._consequence = probe, limit, consequence
+        self._refusal = refusal
         self._reset()
 
     def _reset(self) -> None:
@@ -47,6 +59,22 @@ class Circuit:
         if self._pid != os.getpid():
             self._reset()  # the thread that probes did not survive the fork
         return self._open
+
+    def call(self, question: Callable[[], T], counts: Errors) -> T:
+        """Return what `question()` returns, and raise what it raises.
+
+        Errors that `counts` names say that the server cannot be reached.  All others are answers of
+        it: a refusal, or a value that is too large, is no outage.
+        """
+        if self.is_open:
+            raise self._refusal(f"{self.name} is not answering; it is asked again soon")
+        try:
+            answer = question()
+        except counts as error:
+            self.failed(error)
+            raise
+        self.succeeded()
+        return answer
 
     def failed(self, error: BaseException) -> None:
         """Count a failure.  One warning for each outage, at the first."""

@@ -1,0 +1,1 @@
+"""The result backend, read and written in bounded time."""
