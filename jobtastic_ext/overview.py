@@ -10,9 +10,11 @@ from celery.app.task import Task
 from celery.result import AsyncResult, EagerResult, ResultSet
 from msgspec import Struct
 
-from .errors import ResultsUnavailable, StoreError, StoreUnavailable
+from .errors import ConfigurationError, ResultsUnavailable
 from .estimates import History, estimate
-from .results.state_writer import PROGRESS, RedisWriter
+from .results.payloads import Cut, decode
+from .results.reader import reads_of
+from .results.state_writer import PROGRESS
 from .runtime import Runtime, runtime_of
 
 __all__ = ("Overview", "named_result", "progress_of")
@@ -28,6 +30,9 @@ SEEN_PERCENT = "jobtastic_seen_percent"
 
 #: How a success begins in JSON, so that most results need not be decoded.
 SUCCESS = b'{"status": "SUCCESS",'
+
+#: Seconds that the result backend may take; bytes of one report that are read, at most.
+TIMEOUT, MOST = 2.0, 1_000_000
 
 make_result = Task.AsyncResult
 
@@ -92,7 +97,7 @@ def progress_of(result: Any) -> Overview:
     seen: dict[str, Leaf] = result.__dict__.setdefault(SEEN, {})
     whole = lay_out(result, leaves, seen)
     runtime = runtime_of(app)
-    read_states(app, runtime, [leaf for leaf in leaves.values() if not leaf.ended])
+    read_states(app, [leaf for leaf in leaves.values() if not leaf.ended])
     if runtime is not None:
         learn_lengths(runtime, leaves.values())
     seen.update(leaves)
@@ -132,55 +137,30 @@ def leaf_of(result: Any, seen: dict[str, Leaf]) -> Leaf:
 # How it stands
 
 
-def read_states(app: Celery, runtime: Runtime | None, leaves: list[Leaf]) -> None:
+def read_states(app: Celery, leaves: list[Leaf]) -> None:
     """Ask the backend about all of them, at once if it can."""
-    backend = app.backend
-    try:
-        found = read_many(backend, runtime, leaves)
-        if found is not None:
-            for leaf, value in zip(leaves, found, strict=True):
-                if not value:
-                    continue
-                raw = value.encode() if isinstance(value, str) else value
-                if raw.startswith(SUCCESS):
-                    take(leaf, states.SUCCESS, None)
-                else:
-                    meta = backend.decode(value)
-                    take(leaf, meta["status"], meta["result"])
-            return
-        for leaf in leaves:
-            meta = backend._get_task_meta_for(leaf.id)
-            take(leaf, meta["status"], meta["result"])
-    except Exception as error:
-        raise ResultsUnavailable(f"cannot read how far {len(leaves)} tasks are: {error}") from error
-
-
-def read_many(backend: Any, runtime: Runtime | None, leaves: list[Leaf]) -> list[Any] | None:
-    """Return what the backend holds for each, as it is stored; None if it cannot give many."""
-    if not hasattr(backend, "get_key_for_task") or not hasattr(backend, "mget"):
-        return None
     if not leaves:
-        return []
-    keys = [backend.get_key_for_task(leaf.id) for leaf in leaves]
-    if runtime is not None and isinstance(runtime.writer, RedisWriter):
-        raw = [key.encode() if isinstance(key, str) else key for key in keys]
-        circuit = runtime.writer.circuit
-        if circuit.is_open:
-            raise StoreUnavailable(f"{circuit.name} is not answering; it is asked again shortly")
-        try:
-            found = runtime.writer.results.get_many(raw)
-        except StoreError as error:
-            circuit.failed(error)
-            raise
-        circuit.succeeded()
-        return list(found)
+        return
+    reads = reads_of(app)
     try:
-        many = backend.mget(keys)
-    except NotImplementedError:
-        return None
-    if hasattr(many, "items"):  # memcached
-        return [many.get(key) for key in keys]
-    return list(many)
+        found = reads.payloads([leaf.id for leaf in leaves], TIMEOUT, MOST)
+    except ConfigurationError as error:
+        raise ResultsUnavailable(str(error)) from error
+    for leaf, payload in zip(leaves, found, strict=True):
+        if payload is None:
+            continue
+        if isinstance(payload, Cut):
+            take(leaf, payload.state, None)
+            continue
+        raw = payload.encode() if isinstance(payload, str) else payload
+        if isinstance(raw, bytes) and raw.startswith(SUCCESS):
+            take(leaf, states.SUCCESS, None)
+            continue
+        try:
+            meta = decode(reads.backend(), payload)
+        except Exception as error:
+            raise ResultsUnavailable(f"cannot read how far task {leaf.id} is: {error}") from error
+        take(leaf, meta["status"], meta.get("result"))
 
 
 def take(leaf: Leaf, state: str, meta: Any) -> None:

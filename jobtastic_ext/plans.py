@@ -14,7 +14,7 @@ from .keys import CallSignature, call_key, key_head
 from .policy import PolicySet, Significant, TaskPolicy
 from .policy_nodes import did_you_mean
 from .records import FOREVER
-from .results.backend import unshareable
+from .results.kinds import unshareable
 from .settings import Settings
 
 __all__ = ("Plan", "make_plan", "problems_of")

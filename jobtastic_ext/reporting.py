@@ -16,6 +16,7 @@ from .features.progress import NOBODY, Progress
 from .features.tracking import tracked
 from .messages import HERE, is_silent, traced
 from .plans import Plan
+from .results.redis_state_writer import RedisSender
 from .results.state_writer import BackendSender
 from .runtime import Runtime, runtime_of
 
@@ -270,5 +271,5 @@ def end(runtime: Runtime, task: Task, state: str | None, retval: Any) -> None:
         return
     run.close()
     runtime.ticker.discard(run)
-    if state and isinstance(run.send, BackendSender) and state in states.READY_STATES:
+    if state and isinstance(run.send, BackendSender | RedisSender) and state in states.READY_STATES:
         run.send.settle(retval, state)

@@ -25,8 +25,10 @@ from .plans import Plan, make_plan, policy_of, problems_of
 from .policy import PolicySet, load_policy
 from .policy_nodes import did_you_mean
 from .resilience.circuit_breaker import CircuitBreaker
-from .results.backend import ResultBackend
-from .results.state_writer import Writer, open_writer
+from .results.backend import Backend
+from .results.redis_state_writer import open_writer
+from .results.state_writer import Writer
+from .results.subscriptions import Subscriptions
 from .settings import read_settings
 from .stores import open_store
 
@@ -67,7 +69,8 @@ class Runtime:
         self.settings = read_settings(app.conf)
         self.policies = load_policy(self.settings.policy, further=self._problems)
         settings = self.settings
-        self.results = ResultBackend(app, min(settings.store_timeout, settings.publish_timeout / 2))
+        self.results = Backend(app, min(settings.store_timeout, settings.publish_timeout / 2))
+        self.subscriptions = Subscriptions(app)
         #: What the store leaves of a call's deadline, but some of it in any case.
         left = settings.publish_timeout - settings.store_timeout
         self.broker = Broker(app, max(left, settings.publish_timeout / 4), settings.publish_timeout)
@@ -105,7 +108,7 @@ class Runtime:
     @cached_property
     def writer(self) -> Writer:
         """What writes progress to the result backend."""
-        return open_writer(self.app, self.settings, self.results.circuit)
+        return open_writer(self.app, self.settings)
 
     @cached_property
     def queues(self) -> RedisQueues | None:
@@ -211,7 +214,7 @@ def close_runtime(app: Celery) -> None:
             runtime.__dict__[name].close()
     if runtime.memory is not None:
         runtime.memory.close()
-    runtime.results.restore()
+    runtime.subscriptions.restore()
     runtime.results.close()
     runtime.owed_to_store.close()
     runtime.owed_to_results.close()

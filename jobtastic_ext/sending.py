@@ -59,7 +59,7 @@ class Sending:
             return self._publish(self.task, self.args, self.kwargs, **options)
         for name in OWN_WAY:
             options.pop(name, None)
-        with self.runtime.results.unsubscribed():
+        with self.runtime.subscriptions.unsubscribed():
             return self.runtime.broker.publish(
                 lambda producer: self._publish(
                     self.task, self.args, self.kwargs, producer=producer, **options

@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from celery import Celery
 
-from jobtastic_ext.results.state_writer import BackendSender, BackendWriter
+from jobtastic_ext.results.backend import Backend as Results
+from jobtastic_ext.results.state_writer import MEANING, NAME, BackendSender
 
 TIMEOUT = 0.2
 
@@ -31,21 +34,46 @@ class Backend:
         self.state = result, state
         self.stored.append(state)
 
+    def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:
+        self.free.wait(20)
+        if self.error is not None:
+            raise self.error
+        return {"status": "PENDING", "result": None}
+
 
 class Request:
     id = "1"
 
 
 class FakeTask:
+    _backend = None
+
+
+opened: list[Results] = []
+
+
+@pytest.fixture(autouse=True)
+def _close() -> Iterator[None]:
+    yield
+    while opened:
+        opened.pop().close()
+
+
+class Writes(Results):
+    """Those of an app whose backend is the fake."""
+
     def __init__(self) -> None:
-        self.backend = Backend()
+        app = Celery("writes", set_as_current=False, backend="file:///nowhere")
+        super().__init__(app, TIMEOUT, name=NAME, consequence=MEANING, pooled=True)
+        self.fake = Backend()
+        opened.append(self)
+
+    def _make(self) -> Any:
+        return self.fake
 
 
-def sender(writer: BackendWriter) -> tuple[Backend, BackendSender]:
-    task = FakeTask()
-    send = writer.sender(task, Request())  # type: ignore[arg-type]
-    assert isinstance(send, BackendSender)
-    return task.backend, send
+def sender(writes: Writes) -> tuple[Backend, BackendSender]:
+    return writes.fake, BackendSender(writes, FakeTask(), Request())  # type: ignore[arg-type]
 
 
 def until(holds: Any) -> None:
@@ -56,13 +84,13 @@ def until(holds: Any) -> None:
 
 
 def test_it_is_written_when_the_call_returns() -> None:
-    backend, send = sender(BackendWriter(TIMEOUT))
+    backend, send = sender(Writes())
     assert send({"n": 1})
     assert backend.state == ({"n": 1}, "PROGRESS")
 
 
 def test_a_silent_backend_costs_the_timeout_once(caplog: pytest.LogCaptureFixture) -> None:
-    writer = BackendWriter(TIMEOUT)
+    writer = Writes()
     backend, send = sender(writer)
     backend.free.clear()
     waits = []
@@ -83,7 +111,7 @@ def test_a_silent_backend_costs_the_timeout_once(caplog: pytest.LogCaptureFixtur
 def test_a_backend_that_fails_is_tried_again_and_nobody_waits(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    backend, send = sender(BackendWriter(TIMEOUT))
+    backend, send = sender(Writes())
     backend.error = OSError("no")
     with caplog.at_level(logging.INFO, logger="jobtastic_ext"):
         for n in range(50):
@@ -94,7 +122,7 @@ def test_a_backend_that_fails_is_tried_again_and_nobody_waits(
 
 
 def test_a_write_that_is_late_puts_the_final_result_back() -> None:
-    backend, send = sender(BackendWriter(TIMEOUT))
+    backend, send = sender(Writes())
     backend.free.clear()
     send({"n": 1})
     backend.state = "value", "SUCCESS"  # by Celery, over another connection
@@ -105,7 +133,7 @@ def test_a_write_that_is_late_puts_the_final_result_back() -> None:
 
 
 def test_a_write_in_time_leaves_the_final_result_alone() -> None:
-    backend, send = sender(BackendWriter(TIMEOUT))
+    backend, send = sender(Writes())
     send({"n": 1})
     send.settle("value", "SUCCESS")
     assert backend.stored == ["PROGRESS"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -15,14 +16,24 @@ T = TypeVar("T")
 #: Seconds without work after which a thread ends.
 IDLE = 10.0
 
+#: So much work waits for each thread; more is refused, since those before it hang.
+QUEUE = 100
+
 
 class DaemonPool:
     """At most `size` threads.  Unlike those of `concurrent.futures`, none keeps the process alive:
-    one that hangs in a driver would hold up its exit for minutes.
+    one that hangs in a driver would hold up its exit for minutes.  A forked child has threads of
+    its own.  A thread calls `at_end` when it ends, `idle` seconds after its last work.
     """
 
-    def __init__(self, size: int) -> None:
-        self._size = size
+    def __init__(
+        self, size: int, *, idle: float = IDLE, at_end: Callable[[], object] | None = None
+    ) -> None:
+        self._size, self._idle, self._at_end = size, idle, at_end
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
         #: What was handed in and is not done yet.
@@ -30,24 +41,30 @@ class DaemonPool:
         self._threads = 0
 
     def submit(self, work: Callable[[], T]) -> Future[T]:
-        """Have `work` done by the next free thread."""
+        """Have `work` done by the next free thread.  Raises `TimeoutError` if too much waits."""
+        if self._pid != os.getpid():
+            self._reset()
         future: Future[T] = Future()
-        self._jobs.put((future, work))
         with self._lock:
+            if self._open >= QUEUE * self._size:
+                raise TimeoutError("every thread is busy, and more waits than can be done in time")
             self._open += 1
+            self._jobs.put((future, work))
             if self._threads >= min(self._open, self._size):
                 return future
             self._threads += 1
-        threading.Thread(target=self._run, name="jobtastic-reads", daemon=True).start()
+        threading.Thread(target=self._run, name="jobtastic-pool", daemon=True).start()
         return future
 
     def _run(self) -> None:
         while self._work():
             pass
+        if self._at_end is not None:
+            self._at_end()
 
     def _work(self) -> bool:
         try:
-            future, work = self._jobs.get(timeout=IDLE)
+            future, work = self._jobs.get(timeout=self._idle)
         except Empty:
             with self._lock:
                 if not self._jobs.empty():

@@ -1,34 +1,49 @@
-"""What the runtime asks of an app's result backend, within a bound of time.
+"""Asks an app's result backend, and never waits longer than it may.
 
 Celery's own reads and writes wait for minutes on a backend that is silent, and try again for many
-seconds on one that refuses.  So there is a second backend object, made of the same settings, whose
-sockets have a timeout and which tries once.  Where sockets take none, a thread keeps the time.
+seconds on one that refuses.  So there are backend objects of our own, made of the same settings,
+that try once.  Those of Redis wait for their sockets only so long, and all threads share one; each
+of the others is used by one thread of a small pool at a time, as its client may not be made for
+more, and whoever asks waits only so long for that thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotInTime
+from contextlib import suppress
 from functools import cached_property
 from math import ceil, isinf
 from typing import Any, TypeVar
 
-from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from billiard.exceptions import (
+    SoftTimeLimitExceeded,
+    Terminated,
+    TimeLimitExceeded,
+    WorkerLostError,
+)
 from celery import Celery, states
-from celery.app.task import Task
-from celery.backends.base import Backend, DisabledBackend
+from celery.backends.base import Backend as CeleryBackend
 from celery.exceptions import BackendStoreError
 from kombu.exceptions import ContentDisallowed, DecodeError, EncodeError
 
 from ..errors import ResultsUnavailable
 from ..protocol import Outcome
 from ..resilience.circuit_breaker import CircuitBreaker
-from ..resilience.deadline import within
+from ..resilience.daemon_pool import DaemonPool
+from . import kinds
+from .payloads import Payload, fetch
 
-__all__ = ("ONE_VALUE", "ResultBackend", "hasten", "holds_outcomes", "unshareable")
+__all__ = ("ONE_VALUE", "Backend")
+
+logger = logging.getLogger("jobtastic_ext")
 
 T = TypeVar("T")
+Question = Callable[[CeleryBackend], T]
 
 #: What concerns one value, and says nothing of the backend.
 ONE_VALUE = (
@@ -40,72 +55,84 @@ ONE_VALUE = (
     ValueError,
 )
 
-#: Set while a policy task is published; see `ResultBackend.unsubscribed`.
-_unsubscribed: ContextVar[bool] = ContextVar("jobtastic_unsubscribed", default=False)
+#: Raised in the midst of whatever a worker's thread does; never to be kept from the task.
+URGENT = (SoftTimeLimitExceeded, Terminated)
+
+#: What drivers call a server that cannot be reached; everything else is an answer of it.
+UNREACHABLE = {
+    "AutoReconnect",
+    "BusyLoadingError",
+    "ConnectionError",
+    "ConnectionFailure",
+    "EndpointConnectionError",
+    "InterfaceError",
+    "NoHostAvailable",
+    "OperationalError",
+    "ServerDown",
+    "TimeoutError",
+    "TransportError",
+}
+#: Answers of a Redis that its driver counts among the errors of a connection.
+REFUSED = {"AuthenticationError", "AuthorizationError", "NoPermissionError"}
+
+#: Threads for each app and purpose, where the driver keeps no time.
+THREADS = 8
+
+#: Seconds after its last use for which a thread keeps a connection open.
+REST = 1.0
 
 
-class ResultBackend:
-    """Reads, keeps and writes results in an app's result backend, each within `timeout` seconds.
+class Unreachable(ResultsUnavailable):
+    """The backend cannot be reached; only this opens the circuit."""
+
+
+class WrongResult(Exception):
+    """The backend has answered with the result of another task."""
+
+
+class Backend:
+    """The result backend of an app, asked for one purpose; each question takes `timeout` seconds.
 
     Every method raises `ResultsUnavailable` for whatever the backend's driver raises, and at once
-    during an outage.
+    during an outage.  `name` is what messages call it, and `consequence` what they say of an
+    outage; after `limit` failures in a row there is one.  With `pooled`, threads of our own keep
+    the time even where sockets do.
     """
 
-    def __init__(self, app: Celery, timeout: float) -> None:
-        self._app, self._timeout = app, timeout
-        self.circuit = CircuitBreaker(
-            "the result backend",
-            self._probe,
-            consequence="results and progress are not read or written meanwhile",
+    def __init__(
+        self,
+        app: Celery,
+        timeout: float,
+        *,
+        name: str = "the result backend",
+        consequence: str = "results are not read or written meanwhile",
+        limit: int = 1,
+        pooled: bool = False,
+    ) -> None:
+        self._app, self._timeout, self._pooled = app, timeout, pooled
+        self._pool = DaemonPool(THREADS, idle=REST, at_end=self._rest)
+        self._pid = os.getpid()
+        #: Objects that no thread uses at the moment.
+        self._free: list[CeleryBackend] = []
+        self.breaker = CircuitBreaker(
+            name, self._probe, refusal=ResultsUnavailable, limit=limit, consequence=consequence
         )
 
+    # What is asked
+
     @cached_property
-    def _backend(self) -> Backend:
-        return hasten(self._app._get_backend(), self._timeout)
+    def kind(self) -> type[CeleryBackend]:
+        """The class of the app's backend."""
+        return kinds.backend_class(self._app)
 
     @property
     def takes_outcomes(self) -> bool:
         """Whether others can read what is stored here for a task that no worker has run."""
-        return holds_outcomes(self._backend)
-
-    def ask(self, question: Callable[[Backend], T], what: str) -> T:
-        """Return what `question(backend)` returns; `what` says in an error what was asked."""
-        if self.circuit.is_open:
-            raise ResultsUnavailable(f"{what}: the result backend is not answering")
-        try:
-            answer = self._bounded(lambda: question(self._backend))
-        except ONE_VALUE as error:
-            raise ResultsUnavailable(f"{what}: {error}") from error
-        except Exception as error:
-            self.circuit.failed(error)
-            raise ResultsUnavailable(f"{what}: {error}") from error
-        self.circuit.succeeded()
-        return answer
-
-    def _bounded(self, function: Callable[[], T]) -> T:
-        if keeps_time(self._backend):
-            return function()
-        return within(self._timeout, function, lambda _: None)
-
-    def _probe(self) -> None:
-        self._bounded(lambda: self._backend._get_task_meta_for("jobtastic-probe"))
-
-    def close(self) -> None:
-        """Stop asking whether the backend is back, and close what is open."""
-        self.circuit.close()
-        backend = self.__dict__.pop("_backend", None)
-        client: Any = backend.__dict__.get("client") if backend is not None else None
-        if hasattr(client, "connection_pool"):
-            client.connection_pool.disconnect()
+        return kinds.holds_outcomes(self.kind)
 
     def outcome(self, task_id: str) -> Outcome | None:
         """Return how the task ended; None while it has not, or if the result is gone."""
-        # Not `AsyncResult`, whose cache would show a result that has been deleted, and not
-        # `get_task_meta`, which retries for ever with result_backend_always_retry.
-        meta = self.ask(
-            lambda backend: backend._get_task_meta_for(task_id),
-            f"cannot read the result of {task_id}",
-        )
+        meta = self.ask(lambda backend: read(backend, task_id), f"cannot read {task_id}'s result")
         state, value = meta["status"], meta["result"]
         if state not in states.READY_STATES:
             return None
@@ -115,11 +142,17 @@ class ResultBackend:
         )
         return Outcome(shareable, failed, value, meta)
 
-    def keep(self, task_id: str, seconds: float) -> None:
-        """Let a result live at least so long, where the backend can change its expiry."""
-        self.ask(
-            lambda backend: stretch(backend, task_id, seconds),
-            f"cannot stretch the expiry of the result of {task_id}",
+    def read_many(
+        self, ids: Sequence[str], *, most: int | None = None, timeout: float | None = None
+    ) -> list[Payload]:
+        """Return what is stored for each id; see `payloads.fetch`."""
+        # Once one of them has been answered the backend is there, however long the others take.
+        heard: list[Payload] = []
+        return self.ask(
+            lambda backend: fetch(backend, ids, most, heard),
+            f"cannot read the state of {len(ids)} tasks",
+            timeout,
+            answered=lambda: bool(heard),
         )
 
     def store(self, task_id: str, value: Any, state: str, traceback: str | None = None) -> None:
@@ -128,6 +161,14 @@ class ResultBackend:
             lambda backend: backend.store_result(task_id, value, state, traceback),
             f"cannot store the result of {task_id}",
         )
+
+    def keep(self, task_id: str, seconds: float) -> None:
+        """Let a result live at least so long, where the backend can change its expiry."""
+        if hasattr(self.kind, "get_key_for_task") and hasattr(self.kind, "expire"):
+            self.ask(
+                lambda backend: stretch(backend, task_id, seconds),
+                f"cannot stretch the expiry of the result of {task_id}",
+            )
 
     def pass_on(self, task_id: str, ids: Iterable[str]) -> None:
         """Give others the outcome of `task_id`, those that have none of their own."""
@@ -138,59 +179,133 @@ class ResultBackend:
             if self.outcome(other) is None:
                 self.store(other, outcome.value, outcome.meta["status"])
 
-    @contextmanager
-    def unsubscribed(self) -> Iterator[None]:
-        """Publish without subscribing to the result, where the backend is Redis.
+    # How it is asked
 
-        Celery subscribes to each result as it publishes, for a `get()` in the same process; but
-        `get()` subscribes by itself.  Without it a publish is one command instead of three, and a
-        dead result backend does not hold it up (19 s on Celery 5.7).
+    def ask(
+        self,
+        question: Question[T],
+        what: str,
+        timeout: float | None = None,
+        answered: Callable[[], bool] = lambda: False,
+    ) -> T:
+        """Return what `question(backend)` returns; `what` says in an error what was asked.
+
+        A question that is `answered` in part when its time is over says nothing of the backend.
         """
-        backend = self._app.backend
-        if "on_task_call" not in backend.__dict__:
-            quieten(backend)
-        token = _unsubscribed.set(True)
+        if self.breaker.is_open or not self.in_place:
+            return self.attempt(lambda: self.wait(self.start(question), what, timeout, answered))
+        return self.attempt(lambda: self._here(question, what))
+
+    def attempt(self, asks: Callable[[], T]) -> T:
+        """Return what `asks()` returns; refused during an outage, and may be the first sign."""
+        return self.breaker.call(asks, Unreachable)
+
+    @cached_property
+    def in_place(self) -> bool:
+        """Whether questions are asked in the thread that has them."""
+        return not self._pooled and kinds.keeps_time(self.kind)
+
+    def start(self, question: Question[T]) -> Future[T]:
+        """Have a question asked by a thread of the pool."""
+        self.kind  # noqa: B018 - its module is imported here, which is no wait for a server
         try:
-            yield
-        finally:
-            _unsubscribed.reset(token)
+            return self._pool.submit(lambda: self._use(question))
+        except TimeoutError as error:
+            raise Unreachable(f"{self.breaker.name} does not answer: {error}") from error
 
-    def restore(self) -> None:
-        """Undo what `unsubscribed` did to the backend of this thread."""
-        self._app.backend.__dict__.pop("on_task_call", None)
+    def wait(
+        self,
+        future: Future[T],
+        what: str,
+        timeout: float | None = None,
+        answered: Callable[[], bool] = lambda: False,
+    ) -> T:
+        """Return what a question that was started has brought.  One that is late goes on."""
+        seconds = self._timeout if timeout is None else timeout
+        try:
+            error = future.exception(seconds)
+        except NotInTime:
+            future.cancel()
+            late = ResultsUnavailable if answered() else Unreachable
+            raise late(f"{what}: no answer within {seconds:g} s") from None
+        if error is not None:
+            raise wrapped(error, what) from error
+        return future.result()
+
+    def _here(self, question: Question[T], what: str) -> T:
+        try:
+            return question(self.shared)
+        except URGENT:
+            raise
+        except Exception as error:
+            raise wrapped(error, what) from error
+
+    @cached_property
+    def shared(self) -> CeleryBackend:
+        """The one object of a backend that many threads may use at once."""
+        return self._make()
+
+    def _make(self) -> CeleryBackend:
+        return kinds.hasten(self._app._get_backend(), self._timeout)
+
+    def _use(self, question: Question[T]) -> T:
+        """Ask, in a thread of the pool, with a backend object that no other uses meanwhile."""
+        if kinds.is_shared(self.kind):
+            return question(self.shared)
+        if self._pid != os.getpid():
+            self._pid, self._free = os.getpid(), []  # the connections are the parent's
+        while True:
+            try:
+                backend, is_new = self._free.pop(), False
+            except IndexError:
+                backend, is_new = self._make(), True
+            try:
+                answer = question(backend)
+            except BaseException as error:
+                # An answer may still be under way; whoever asked next would take it for theirs.
+                kinds.close(backend)
+                close_django()
+                if is_new or not is_outage(error) or isinstance(error, TimeoutError):
+                    raise
+                continue  # its connection was of old: the server may have been restarted
+            self._free.append(backend)
+            return answer
+
+    def _rest(self) -> None:
+        """A thread has ended, for want of work: what it would have used holds no connection."""
+        close_django()
+        for backend in self._free[:1]:
+            kinds.close(backend)
+
+    def _probe(self) -> None:
+        if self.in_place:
+            self._here(lambda backend: read(backend, "jobtastic-probe"), "probe")
+        else:
+            self.wait(self.start(lambda backend: read(backend, "jobtastic-probe")), "probe")
+
+    def close(self) -> None:
+        """Stop asking whether the backend is back, and close what is open."""
+        self.breaker.close()
+        shared = self.__dict__.pop("shared", None)
+        free, self._free = self._free, []
+        for backend in [*free, *([] if shared is None else [shared])]:
+            kinds.close(backend)
 
 
-def hasten(backend: Backend, timeout: float) -> Backend:
-    """Make a backend object try once, and wait for its sockets no longer than `timeout`."""
-    backend.always_retry = False
-    backend.retry_policy = {**backend.retry_policy, "max_retries": 0}
-    connparams = getattr(backend, "connparams", None)
-    if connparams is None:
-        return backend
-    bounds: dict[str, Any] = {"socket_timeout": timeout}
-    if "socket_connect_timeout" in connparams or "hosts" in connparams:  # not for a unix socket
-        bounds["socket_connect_timeout"] = timeout
-    connparams.update(bounds, retry_on_timeout=False)
-    options = backend._transport_options
-    sentinels = {**(options.get("sentinel_kwargs") or {}), **bounds}
-    backend._transport_options = {**options, "sentinel_kwargs": sentinels}
-    return backend
+def read(backend: CeleryBackend, task_id: str) -> Mapping[str, Any]:
+    """Return what the backend holds of a task.  Raises `WrongResult` for what is another's."""
+    # Not `AsyncResult`, whose cache would show a result that has been deleted, and not
+    # `get_task_meta`, which retries for ever with result_backend_always_retry.
+    meta: Mapping[str, Any] = backend._get_task_meta_for(task_id)
+    found = meta.get("task_id", task_id)
+    if found != task_id:
+        raise WrongResult(f"the backend answered with the result of {found}")
+    return meta
 
 
-def keeps_time(backend: Backend) -> bool:
-    """Whether `hasten` is enough: one server, whose sockets have a timeout."""
-    return type(backend).__name__ in ("RedisBackend", "DisabledBackend")
-
-
-def holds_outcomes(backend: Backend) -> bool:
-    """Whether anybody can read what is stored; rpc:// answers one caller's message only."""
-    # By its name: the module of rpc:// is not to be imported for this.
-    return not isinstance(backend, DisabledBackend) and type(backend).__name__ != "RPCBackend"
-
-
-def stretch(backend: Backend, task_id: str, seconds: float) -> None:
+def stretch(backend: CeleryBackend, task_id: str, seconds: float) -> None:
     expires = backend.expires
-    if not expires or seconds <= expires or not hasattr(backend, "get_key_for_task"):
+    if not expires or seconds <= expires:
         return
     key = backend.get_key_for_task(task_id)
     if not isinf(seconds):
@@ -201,36 +316,31 @@ def stretch(backend: Backend, task_id: str, seconds: float) -> None:
         backend.expire(key, 0)  # memcached: no expiry
 
 
+def wrapped(error: BaseException, what: str) -> ResultsUnavailable:
+    if isinstance(error, WrongResult):
+        logger.warning("%s: %s; it is not used", what, error)
+    kind = Unreachable if is_outage(error) else ResultsUnavailable
+    return kind(f"{what}: {error}")
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether an error says that the backend cannot be reached."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if isinstance(error, ONE_VALUE) and not isinstance(error.__cause__, OSError):
+        return False
+    return not names & REFUSED and (isinstance(error, OSError) or bool(names & UNREACHABLE))
+
+
 def is_loss(error: Exception) -> bool:
     """Whether a failure says something of the process, and nothing of the call."""
     return isinstance(error, WorkerLostError | TimeLimitExceeded)
 
 
-def quieten(backend: Backend) -> None:
-    """Make a Redis backend's subscription depend on `_unsubscribed`, once per backend object."""
-    subscribe = backend.on_task_call
-    if not hasattr(getattr(backend, "result_consumer", None), "subscribed_to"):
-        backend.on_task_call = subscribe  # not Redis: as it was, and not asked again
-        return
-
-    def on_task_call(producer: Any, task_id: str) -> Any:
-        return None if _unsubscribed.get() else subscribe(producer, task_id)
-
-    backend.on_task_call = on_task_call
-
-
-def unshareable(task: Task) -> str | None:
-    """Say why the results of this task cannot be shared, and what to do; None if they can."""
-    if task.ignore_result:
-        return "its results are ignored; drop ignore_result=True, or take it out of the policy"
-    if task._backend is not None:
-        return "it has a result backend of its own; use the app's, or take it out of the policy"
-    backend = task.app.backend
-    if holds_outcomes(backend):
-        return None
-    if isinstance(backend, DisabledBackend):
-        return "no result backend is configured; set result_backend to redis:// or another store"
-    return (
-        "rpc:// delivers a result to one caller only; "
-        "set result_backend to redis:// or another store"
-    )
+def close_django() -> None:
+    """Close what this thread, which is one of ours, has open of Django's databases."""
+    # Only where the project has loaded it, and its settings.
+    database: Any = sys.modules.get("django.db")
+    conf: Any = sys.modules.get("django.conf")
+    if database is not None and conf is not None and conf.settings.configured:
+        with suppress(Exception):
+            database.connections.close_all()

@@ -15,8 +15,8 @@ from celery import Celery
 
 from ..errors import JobtasticError
 from ..resilience.daemon_pool import DaemonPool
+from ..results.reader import reads_of
 from .events import Channel, Hub, News
-from .reads import reads_of
 from .requests import Access, Answer, StatusView, forbidden, refuse, unknown
 from .status import Limits
 from .subscription import Subscription

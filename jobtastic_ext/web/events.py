@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from ..errors import JobtasticError, ResultsUnavailable
 from ..resilience.daemon_pool import DaemonPool
-from .reads import reads_of
+from ..results.reader import reads_of
 from .requests import StatusView, etag_of
 from .status import MOST_IDS, encode, payload_status, statuses
 from .subscription import Subscription, publishes

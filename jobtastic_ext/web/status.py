@@ -13,9 +13,10 @@ from celery import Celery, states
 from celery.backends.base import Backend
 
 from ..errors import ConfigurationError, InvalidTaskId, StoreError
+from ..results.payloads import Cut, decode
+from ..results.reader import reads_of
 from ..runtime import Runtime, runtime_of
 from ..waiting import queue_of
-from .reads import reads_of
 
 __all__ = ("MOST_IDS", "Limits", "check_id", "encode", "payload_status", "statuses", "task_status")
 
@@ -94,7 +95,7 @@ def statuses(app: Celery, ids: Sequence[str], limits: Limits) -> list[dict[str, 
     for task_id in ids:
         check_id(task_id)
     reads = reads_of(app)
-    payloads = reads.payloads(ids, limits.timeout)
+    payloads = reads.payloads(ids, limits.timeout, limits.max_result)
     backend = reads.backend()
     return [
         payload_status(app, backend, task_id, payload, limits)
@@ -116,8 +117,11 @@ def payload_status(
     What was `heard` at this moment from the run itself is not asked about: that run is alive.
     """
     result: Any
+    if isinstance(payload, Cut) and payload.state:
+        omitted = f"the result is too large to show: {payload.size:,} bytes"
+        return {"id": task_id, "status": payload.state, "result": None, "omitted": omitted}
     try:
-        meta = decoded(backend, payload)
+        meta = decode(backend, payload)
         status, result = str(meta["status"]), meta.get("result")
     except Exception as error:  # noqa: BLE001 - of a serializer, or for somebody else's value
         logger.warning(
@@ -153,15 +157,6 @@ def payload_status(
     if wait is not None:
         task["retry_after"] = wait
     return task
-
-
-def decoded(backend: Backend, payload: Any) -> Mapping[str, Any]:
-    if payload is None:
-        return {"status": states.PENDING}
-    if isinstance(payload, Mapping):
-        return payload
-    meta: Mapping[str, Any] = backend.decode(payload)
-    return meta
 
 
 def value_of(value: Any, limits: Limits) -> dict[str, Any]:

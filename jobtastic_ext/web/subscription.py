@@ -15,7 +15,7 @@ from typing import Any
 
 from celery.backends.base import Backend
 
-from .reads import Reads
+from ..results.reader import Reads
 
 __all__ = ("Subscription", "publishes")
 

@@ -110,7 +110,7 @@ def test_an_outage(
         proxies[name].open()
     if "broker" in down:
         results = runtime_of(project.app).results  # type: ignore[union-attr]
-        wait_until(lambda: not results.circuit.is_open)
+        wait_until(lambda: not results.breaker.is_open)
         # Who polls the id sees how it ended, as soon as the backend is there.
         for mode, state in {"eager": "SUCCESS", "fail": "FAILURE"}.items():
             task_id = served[mode].id

@@ -123,7 +123,7 @@ def test_a_report_that_was_held_up_on_its_way(own: Steps, line: SlowLine, state:
     value: Any = "value" if state == "SUCCESS" else ValueError("no")
     backend.store_result(task_id, value, state)
     line.let_go()
-    wait_until(lambda: not runtime.writer.circuit.is_open)  # it is there, and what came before it
+    wait_until(lambda: not runtime.writer.breaker.is_open)  # it is there, and what came before it
     assert backend._get_task_meta_for(task_id)["status"] == state
     time.sleep(0.3)
     run.update(3, 10)

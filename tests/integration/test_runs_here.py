@@ -66,4 +66,4 @@ def test_a_result_backend_that_cannot_hold_the_outcome_is_no_outage(
     )
     assert project.task("plain").delay_or_fail(unique).state == "FAILURE"
     assert project.task("plain").delay_or_eager(unique).result == unique
-    assert not runtime_of(project.app).results.circuit.is_open  # type: ignore[union-attr]
+    assert not runtime_of(project.app).results.breaker.is_open  # type: ignore[union-attr]

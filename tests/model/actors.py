@@ -17,7 +17,7 @@ import functools
 import itertools
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -35,7 +35,7 @@ from jobtastic_ext.messages import HEADER
 from jobtastic_ext.plans import Plan, make_plan
 from jobtastic_ext.policy import load_policy
 from jobtastic_ext.records import Answer, Claim, Operation
-from jobtastic_ext.results.backend import ResultBackend
+from jobtastic_ext.results.backend import Backend as Results
 from jobtastic_ext.settings import read_settings
 from jobtastic_ext.stores.base import Store
 
@@ -132,7 +132,7 @@ class ModelStore(Store):
 
 
 class ModelBackend:
-    """A result backend: what `ResultBackend` asks of Celery's."""
+    """A result backend: what `results.Backend` asks of Celery's."""
 
     expires = None
 
@@ -154,15 +154,16 @@ class ModelBackend:
         now().do(Effect("write", (task_id, state, value)), lambda: ConnectionError("down"))
 
 
-class ModelResults(ResultBackend):
+class ModelResults(Results):
     """The package's own, asking at once instead of within a bound of time."""
 
     takes_outcomes = True
+    kind = ModelBackend  # type: ignore[assignment]
 
     def __init__(self, app: Any) -> None:
         super().__init__(app, timeout=1.0)
 
-    def ask(self, question: Callable[[Any], Any], what: str) -> Any:
+    def ask(self, question: Callable[[Any], Any], what: str, *_: Any) -> Any:
         try:
             return question(self._app.backend)
         except ConnectionError as error:
@@ -248,6 +249,7 @@ class ModelRuntime:
         self.app, self.settings, self._plan = app, settings, plan
         self.store = self.direct_store = ModelStore()
         self.results = ModelResults(SimpleNamespace(backend=ModelBackend()))
+        self.subscriptions = SimpleNamespace(unsubscribed=nullcontext)
         self.owed_to_store = self.owed_to_results = ModelAftermath()
 
     def plan(self, task: Any) -> Plan | None:

@@ -146,7 +146,7 @@ for _ in range(3):
 
 
 def test_reads_of_the_backend(project: Project, redis_server: Any) -> None:
-    """One GET for a state, and nothing else, once the connection is there."""
+    """One command for a state, and nothing else, once the connection is there."""
     task_id = store(project, "SUCCESS", 1)
     task_status(project.app, task_id)
     client = redis.Redis.from_url(redis_server.url(1))
@@ -160,4 +160,4 @@ def test_reads_of_the_backend(project: Project, redis_server: Any) -> None:
             if command["db"] == 1 and task_id in command["command"]:
                 seen.append(command["command"].split()[0])
     client.close()
-    assert seen == ["GET"]
+    assert seen == ["GETRANGE"]

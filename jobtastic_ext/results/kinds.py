@@ -1,0 +1,91 @@
+"""Which result backend an app has, and what can be expected of it.  Connects to nothing."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from typing import Any
+
+from celery import Celery
+from celery.app.backends import by_url
+from celery.app.task import Task
+from celery.backends.base import Backend, DisabledBackend
+
+__all__ = ("backend_class", "close", "hasten", "holds_outcomes", "is_shared", "unshareable")
+
+
+def backend_class(app: Celery) -> type[Backend]:
+    """Return the class of the app's result backend; to make one may take a while, or fail."""
+    found: type[Backend] = by_url(app.backend_cls or app.conf.result_backend, app.loader)[0]
+    return found
+
+
+def holds_outcomes(kind: type[Backend]) -> bool:
+    """Whether anybody can read what is stored; rpc:// answers one caller's message only."""
+    # By its name: the module of rpc:// is not to be imported for this.
+    return not issubclass(kind, DisabledBackend) and kind.__name__ != "RPCBackend"
+
+
+def is_shared(kind: type[Backend]) -> bool:
+    """Whether many threads may use one object at once; memcached's clients mix answers up."""
+    return kind.__name__ in ("RedisBackend", "SentinelBackend", "DisabledBackend")
+
+
+def keeps_time(kind: type[Backend]) -> bool:
+    """Whether `hasten` is enough: one server, whose sockets have a timeout."""
+    return kind.__name__ in ("RedisBackend", "DisabledBackend")
+
+
+def hasten(backend: Backend, timeout: float) -> Backend:
+    """Make a backend object try once, and wait for its sockets no longer than `timeout`."""
+    backend.always_retry = False
+    backend.retry_policy = {**backend.retry_policy, "max_retries": 0}
+    if hasattr(sys.modules.get(type(backend).__module__), "DEFAULT_CLIENT_OPTIONS"):
+        # memcached since Celery 5.7; before, pylibmc has bounds of its own
+        backend.options = {**backend.options, "connect_timeout": timeout, "timeout": timeout}
+    connparams = getattr(backend, "connparams", None)
+    if connparams is None:
+        return backend
+    bounds: dict[str, Any] = {"socket_timeout": timeout}
+    if "socket_connect_timeout" in connparams or "hosts" in connparams:  # not for a unix socket
+        bounds["socket_connect_timeout"] = timeout
+    connparams.update(bounds, retry_on_timeout=False)
+    options = backend._transport_options
+    sentinels = {**(options.get("sentinel_kwargs") or {}), **bounds}
+    backend._transport_options = {**options, "sentinel_kwargs": sentinels}
+    return backend
+
+
+def close(backend: Backend) -> None:
+    """Close the connections that a backend object holds; it makes new ones when it needs them."""
+    client: Any = backend.__dict__.get("client")
+    ways = (
+        (getattr(client, "connection_pool", None), "disconnect"),  # Redis
+        (client, "disconnect_all"),  # pylibmc
+        (client, "close"),  # pymemcache, and most others
+    )
+    for holder, name in ways:
+        if hasattr(holder, name):
+            with suppress(Exception):  # it may be dead already
+                getattr(holder, name)()
+            break
+    engines = getattr(getattr(backend, "session_manager", None), "_engines", {})
+    for engine in list(engines.values()):  # SQLAlchemy, in a forked process
+        engine.dispose()
+
+
+def unshareable(task: Task) -> str | None:
+    """Say why the results of this task cannot be shared, and what to do; None if they can."""
+    if task.ignore_result:
+        return "its results are ignored; drop ignore_result=True, or take it out of the policy"
+    if task._backend is not None:
+        return "it has a result backend of its own; use the app's, or take it out of the policy"
+    kind = backend_class(task.app)
+    if holds_outcomes(kind):
+        return None
+    if issubclass(kind, DisabledBackend):
+        return "no result backend is configured; set result_backend to redis:// or another store"
+    return (
+        "rpc:// delivers a result to one caller only; "
+        "set result_backend to redis:// or another store"
+    )

@@ -1,0 +1,150 @@
+"""Writes progress to Celery's own Redis backend: in one atomic command, never over a final result.
+
+Celery's client goes on trying for 20 s when the server is gone; and its check for a final result
+and the write are two steps.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery import Celery, states
+from celery.app.task import Context, Task
+
+from ..errors import StoreError, StoreUnavailable
+from ..features.progress import Send
+from ..resilience.circuit_breaker import CircuitBreaker
+from ..settings import Settings
+from .kinds import backend_class
+from .state_writer import MEANING, NAME, PROGRESS, BackendSender, BackendWriter, Writer
+
+__all__ = ("RedisWriter", "open_writer")
+
+logger = logging.getLogger("jobtastic_ext")
+
+#: How often a write begins anew because the state was changed by somebody else.
+ATTEMPTS = 3
+
+
+def open_writer(app: Celery, settings: Settings) -> Writer:
+    """Return the writer for the app's result backend."""
+    through_celery = BackendWriter(app, settings.store_timeout)
+    if settings.results is None or not is_plain_redis(backend_class(app)):
+        return through_celery
+    return RedisWriter(settings, through_celery)
+
+
+def is_plain_redis(kind: type[Any]) -> bool:
+    """Whether it is Celery's own Redis backend, which keeps a result as it says."""
+    try:
+        from celery.backends.redis import RedisBackend
+    except ImportError:
+        return False
+    return issubclass(kind, RedisBackend) and all(
+        getattr(kind, name) is getattr(RedisBackend, name)
+        for name in ("set", "_set", "get", "_store_result", "store_result", "get_key_for_task")
+    )
+
+
+class RedisWriter:
+    """Replaces the state that is known by the next one, in one atomic command."""
+
+    def __init__(self, settings: Settings, other: BackendWriter) -> None:
+        from ..stores.redis_results import RedisResults  # the driver, only where Redis is used
+
+        assert settings.results is not None
+        self.results = RedisResults(
+            settings.results, timeout=settings.store_timeout, **settings.results_options
+        )
+        self.breaker = CircuitBreaker(
+            NAME, self.results.ping, refusal=StoreUnavailable, consequence=MEANING
+        )
+        self.other = other
+        #: The server lets us run no scripts: Celery's own way has to do.
+        self.refused = False
+
+    @property
+    def atomic(self) -> bool:
+        return not self.refused
+
+    def sender(self, task: Task, request: Context) -> Send | None:
+        if task._backend is not None or self.refused:
+            return self.other.sender(task, request)
+        return RedisSender(self, task, request)
+
+    def refuse(self, error: StoreError) -> None:
+        """Write as Celery does from now on."""
+        if not self.refused:
+            self.refused = True
+            logger.warning(
+                "progress is written as Celery does, in several commands: %s; to have it written "
+                "in one, give the user of the result backend the right to EVALSHA and EVAL",
+                error,
+            )
+
+    def close(self) -> None:
+        self.breaker.close()
+        self.results.close()
+        self.other.close()
+
+
+class RedisSender:
+    """Writes the states of one run."""
+
+    def __init__(self, writer: RedisWriter, task: Task, request: Context) -> None:
+        self._writer, self._task, self._request = writer, task, request
+        # Of the thread that writes first; both are asked for only by a task that reports.
+        self._backend: Any = None
+        self._key = b""
+        #: What was written last, as bytes.
+        self._known = b""
+        self._other: BackendSender | None = None
+
+    def __call__(self, state: dict[str, Any]) -> bool:
+        if self._other is not None:
+            return self._other(state)
+        if self._writer.breaker.is_open:
+            return True
+        if self._backend is None:
+            self._backend = self._task.backend
+            self._key = in_bytes(self._backend.get_key_for_task(self._request.id))
+        meta = self._backend._get_result_meta(state, PROGRESS, None, self._request)
+        meta["task_id"] = self._request.id
+        value = in_bytes(self._backend.encode(meta))
+        try:
+            return self._writer.breaker.call(lambda: self._replace(value), StoreUnavailable)
+        except StoreUnavailable:
+            return True
+        except StoreError as error:
+            self._writer.refuse(error)
+            self._other = BackendSender(self._writer.other.results, self._task, self._request)
+            return self._other(state)
+
+    def settle(self, result: Any, state: str) -> None:
+        """The run has its final result; see `BackendSender.settle`."""
+        if self._other is not None:
+            self._other.settle(result, state)
+
+    def _replace(self, value: bytes) -> bool:
+        expires = int(self._backend.expires or 0)
+        for _ in range(ATTEMPTS):
+            found = self._writer.results.replace(self._key, self._known, value, expires)
+            if found is None:
+                self._known = value
+                return True
+            if found and self._is_final(found):
+                return False
+            self._known = found  # nothing any more, STARTED, RETRY, or what the task has written
+        return True
+
+    def _is_final(self, found: bytes) -> bool:
+        try:
+            return self._backend.decode_result(found)["status"] in states.READY_STATES
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is not ours to replace
+            logger.warning("the state of task %s cannot be read: %r", self._request.id, error)
+            return True
+
+
+def in_bytes(text: str | bytes) -> bytes:
+    return text.encode() if isinstance(text, str) else text
