@@ -95,6 +95,10 @@ class Reads:
         self.check()
         return self._results.shared if is_shared(self._results.kind) else self._decoder
 
+    def close(self) -> None:
+        """Let go of threads and connections."""
+        self._results.close()
+
     @cached_property
     def _decoder(self) -> CeleryBackend:
         # It has the serializer and what it accepts, and no server that it would connect to.
