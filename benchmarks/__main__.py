@@ -6,6 +6,7 @@ from . import (
     bench_keys,
     bench_leaks,
     bench_memory,
+    bench_never_worse,
     bench_outages,
     bench_progress,
     bench_web,
@@ -17,6 +18,8 @@ print("\nThe key of a call, in microseconds\n")
 bench_keys.main()
 print("\nServers that are down\n")
 bench_outages.main()
+print("\nBeside bare Celery\n")
+bench_never_worse.main()
 print("\n500 pages that follow one task, on one server process\n")
 bench_web.main()
 print("\nThe time remaining: how far estimates are off")

@@ -9,30 +9,26 @@ so a thread is used only to connect, and for transports whose sockets take no ti
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import time
 from collections.abc import Callable
 from contextvars import copy_context
 from functools import cached_property
+from math import inf
 from typing import Any, TypeVar
 
 from celery import Celery
 from celery._state import _task_stack
+from kombu import pools
 from kombu.connection import Connection
 from kombu.exceptions import EncodeError, OperationalError
 
+from .connection_pool import AllInUse, ConnectionPool, Late, Line
 from .resilience.circuit_breaker import CircuitBreaker
 from .resilience.deadline import within
 
 __all__ = ("Broker", "OperationalError")
-
-#: Seconds after which an idle connection is not trusted: a firewall may have dropped it.
-MAX_IDLE = 120.0
-
-#: Seconds between two attempts to connect to a broker that refuses.
-PAUSE = 0.1
 
 #: Transports that keep the time themselves once their sockets are told to, or that have none.
 PROMPT = (
@@ -45,28 +41,6 @@ PROMPT = (
 
 T = TypeVar("T")
 Send = Callable[[Any], T]
-
-
-class Line:
-    """A connection with its producer."""
-
-    def __init__(self, connection: Connection, producer: Any, confirms: bool) -> None:
-        self.connection, self.producer, self.confirms = connection, producer, confirms
-        self.errors = (
-            OperationalError,
-            TimeoutError,
-            *connection.connection_errors,
-            *connection.channel_errors,
-        )
-        self.used = time.monotonic()
-
-    def drop(self) -> None:
-        """Close without a word to the server, which may not answer."""
-        raw: Any = getattr(self.connection, "_connection", None)
-        with contextlib.suppress(Exception):
-            if hasattr(raw, "collect"):
-                raw.collect()  # AMQP: to say goodbye is to wait for an answer
-            self.connection.release()  # type: ignore[no-untyped-call]
 
 
 def bounded(producer: type[Any], confirm_timeout: float | None) -> type[Any]:
@@ -89,15 +63,19 @@ class Broker:
     """
 
     def __init__(self, app: Celery, timeout: float, longest: float) -> None:
-        self._app, self._timeout, self._longest = app, timeout, longest
-        self._idle: list[Line] = []
-        self._pid, self._closed = os.getpid(), False
+        self._app, self.timeout, self._longest = app, timeout, longest
+        self._pool_of = os.getpid(), self._new_pool()
+        #: Celery's own pool as this process knows it; see `leave_to_the_parent`.
+        self._celerys: tuple[int, Any] = os.getpid(), None
+        #: Of forked parents: to be collected might say something on a socket that is theirs.
+        self._inherited: list[Any] = []
         self.circuit = CircuitBreaker(
             "the broker",
             self._probe,
-            consequence="calls end as each task's on_broker_error says",
+            consequence="calls with a fallback take it meanwhile",
         )
-        self._last_error: BaseException | None = None
+        #: When it was first too late to connect, and nobody has since (`time.monotonic`).
+        self._late_since = inf
 
     def publish(self, send: Send[T], until: float, *, certain: bool) -> T:
         """Return what `send(producer)` returns, by `until` (`time.monotonic`) at the latest.
@@ -107,63 +85,86 @@ class Broker:
         Raises `kombu.exceptions.OperationalError` for whatever concerns the broker, and what
         `send` raises for everything else, such as arguments that cannot be encoded.
         """
-        if self.circuit.is_open:
-            raise OperationalError(
-                f"the broker is not answering ({self._last_error}); it is asked again shortly"
-            )
-        confirms = certain and self.kind == "amqp"
-        line, is_new, handled = self._take(confirms), False, sys.exc_info()[1]
+        began, confirms, handled = time.monotonic(), certain and self.kind == "amqp", handling()
         while True:
-            if line is None:
-                line, is_new = self._connect(until, confirms), True
+            pool, line = self._pool, self._take(confirms, until, began)
             try:
                 result = self._send(line, send, until)
             except EncodeError:
-                self._give_back(line)
+                pool.give_back(line)
                 raise
             except line.errors as error:
-                line.drop()
-                if not is_new and is_reset(error, handled) and time.monotonic() < until:
-                    self._forget_idle()  # the server was restarted: ask it anew, once
-                    line = None
+                pool.drop(line)
+                if not line.is_new and is_reset(error, handled) and time.monotonic() < until:
+                    pool.drop_idle()  # the server was restarted: ask it anew
                     continue
                 raise self._failed(error, line) from error
             except BaseException:
-                line.drop()
+                pool.drop(line)
                 raise
-            self._give_back(line)
+            pool.give_back(line)
+            self._late_since = inf
             self.circuit.succeeded()
             return result
 
+    def leave_to_the_parent(self) -> None:
+        """Let go of the connections in Celery's own pool that a forked parent has opened.
+
+        Celery does it in its workers' children.  A web server that forks after a first call (uWSGI,
+        gunicorn with `--preload`) leaves both sides writing on one socket.
+        """
+        pid, seen = self._celerys
+        now = os.getpid()
+        if pid != now and seen is not None and seen is self._app._pool:
+            groups = (pools.connections, pools.producers)
+            self._inherited.append([seen, self._app.amqp._producer_pool, *map(dict, groups)])
+            for group in groups:
+                dict.clear(group)
+            self._app._pool = self._app.amqp._producer_pool = None
+        self._celerys = now, self._app.pool
+
     def close(self) -> None:
         """Close what is open."""
-        self._closed = True
         self.circuit.close()
-        self._forget_idle()
+        self._pool.close()
+
+    @property
+    def _pool(self) -> ConnectionPool:
+        pid, pool = self._pool_of
+        if pid != os.getpid():
+            self._inherited.append(pool)
+            pool = self._new_pool()
+            self._pool_of = os.getpid(), pool
+        return pool
+
+    def _new_pool(self) -> ConnectionPool:
+        return ConnectionPool(self._open, self._app.conf.broker_pool_limit or 0, is_reset)
+
+    def _take(self, confirms: bool, until: float, began: float) -> Line:
+        """Return a connection; a broker that refuses may be restarting, and is asked again."""
+        if self.circuit.is_open:
+            raise OperationalError("the broker is not answering; it is asked again shortly")
+        try:
+            return self._pool.take(confirms, until, lambda: self.circuit.is_open)
+        except AllInUse as error:
+            raise OperationalError(str(error)) from error
+        except Late as error:
+            if self._late_since > began:  # a slow name, once, is no outage
+                self._late_since = min(self._late_since, time.monotonic())
+                raise OperationalError(str(error)) from error
+            raise self._failed(error) from error
+        except Exception as error:
+            raise self._failed(error) from error
 
     def _send(self, line: Line, send: Send[T], until: float) -> T:
         if transport_name(line.connection) in PROMPT:
             return send(line.producer)
         work = carried(self._app, lambda: send(line.producer))
-        return within(until - time.monotonic(), work, lambda _: line.drop())
-
-    def _connect(self, until: float, confirms: bool) -> Line:
-        """Connect in a thread: to look a name up, or to shake hands, has no timeout of its own.
-
-        A broker that refuses may be restarting: it is asked again until the deadline.
-        """
-        while True:
-            left = until - time.monotonic()
-            try:
-                return within(left, lambda: self._open(confirms), self._give_back)
-            except Exception as error:
-                if not is_reset(error) or time.monotonic() + PAUSE > until:
-                    raise self._failed(error) from error
-            time.sleep(PAUSE)
+        return within(until - time.monotonic(), work, lambda _: line.close())
 
     def _open(self, confirms: bool = False) -> Line:
         # Of several hosts each has its share of the time.
-        share = min(self._timeout, 0.9 * self._longest / self._hosts)
+        share = min(self.timeout, 0.9 * self._longest / self._hosts)
         connection = self._app.connection_for_write(
             connect_timeout=share, transport_options=self._options(share, confirms)
         )
@@ -189,7 +190,7 @@ class Broker:
     @cached_property
     def _producers(self) -> dict[bool, type[Any]]:
         producer = self._app.amqp.Producer
-        return {False: bounded(producer, None), True: bounded(producer, self._timeout)}
+        return {False: bounded(producer, None), True: bounded(producer, self.timeout)}
 
     def _options(self, timeout: float, confirms: bool) -> dict[str, Any]:
         given = self._app.conf.broker_transport_options or {}
@@ -204,44 +205,24 @@ class Broker:
             return {**bounds, "confirm_publish": given.get("confirm_publish", confirms)}
         return {}
 
-    def _take(self, confirms: bool) -> Line | None:
-        if self._pid != os.getpid():
-            self._pid, self._idle = os.getpid(), []  # the sockets are the parent's
-        for line in reversed(tuple(self._idle)):
-            if line.confirms is not confirms:
-                continue
-            try:
-                self._idle.remove(line)
-            except ValueError:
-                continue  # another thread has it
-            if time.monotonic() - line.used < MAX_IDLE:
-                return line
-            line.drop()
-        return None
-
-    def _give_back(self, line: Line) -> None:
-        line.used = time.monotonic()
-        if len(self._idle) < (self._app.conf.broker_pool_limit or 0) and not self._closed:
-            self._idle.append(line)
-        else:
-            line.drop()
-
-    def _forget_idle(self) -> None:
-        while self._idle:
-            self._idle.pop().drop()
-
     def _failed(self, error: BaseException, line: Line | None = None) -> OperationalError:
         if line is None or not is_refusal(error, line.connection):
-            self._last_error = error
-            self._forget_idle()
+            self._pool.drop_idle()
             self.circuit.failed(error)
+            self._pool.wake()
         if isinstance(error, OperationalError) and str(error):
             return error
         why = error.__cause__ or error  # kombu's error for a refused message says nothing
         return OperationalError(f"the broker did not take the message: {why!r}")
 
     def _probe(self) -> None:
-        self._give_back(within(2 * self._longest, self._open, self._give_back))
+        pool = self._pool
+        pool.add(within(2 * self._longest, self._open, Line.close))
+
+
+def handling() -> BaseException | None:
+    """Return the exception that the caller is handling."""
+    return sys.exc_info()[1]
 
 
 def carried(app: Celery, function: Callable[[], T]) -> Callable[[], T]:

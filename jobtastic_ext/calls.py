@@ -27,8 +27,8 @@ from .plans import Plan
 from .protocol import Outcome, Settled, ask, is_claimed
 from .records import Answer, ClaimCall, Forget
 from .runtime import Runtime, runtime_of
-from .sending import Publish, Sending
-from .undelivered import CANVAS, Undelivered, send_unshared
+from .sending import CANVAS, Publish, Sending
+from .undelivered import Undelivered, send_unshared
 
 __all__ = ("apply_async", "forget", "with_fallback")
 
@@ -179,6 +179,7 @@ class Call:
         self.log(answer.id, "cached", WHY[answer.word])
         self.tell(signals.call_cached, answer.id)
         if answer.word == "refresh":
+            self.sending.is_patient = False  # the caller has its answer, and is not held up
             try:
                 self.send_claimed(answer, WHY["refresh"])
             except Exception as error:  # noqa: BLE001 - the caller has its answer all the same

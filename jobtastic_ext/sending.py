@@ -14,19 +14,27 @@ from kombu.exceptions import OperationalError
 from .decisions import log_decision
 from .runtime import Runtime
 
-__all__ = ("Publish", "Sending")
+__all__ = ("CANVAS", "Publish", "Sending")
 
 Publish = Callable[..., AsyncResult]
 
 #: Options by which a caller says how to reach the broker: they are taken at their word.
 OWN_WAY = ("producer", "connection", "retry", "retry_policy")
 
+#: Options that only a canvas sets.  The rest of it could not follow a part that ended at the
+#: caller, so such a call raises, whatever the policy.
+CANVAS = ("chord", "chain", "group_id")
+
+#: Callbacks that a run in this process would have to send through the broker that is down.
+LINKS = ("link", "link_error")
+
 
 class Sending:
     """A call on its way to the broker.
 
-    `mode` is what happens if it cannot be sent: ``raise``, ``eager`` or ``fail``.  The deadline
-    counts from here, for the store, the broker and the result backend together.
+    `mode` is what happens if it cannot be sent: ``raise``, ``eager`` or ``fail``; some calls cannot
+    have their policy's fallback.  For those that have one a deadline counts from here, for the
+    store, the broker and the result backend together.  The others have Celery's own patience.
     """
 
     def __init__(
@@ -39,8 +47,12 @@ class Sending:
         options: dict[str, Any],
         mode: str,
     ) -> None:
-        self.runtime, self.task, self.mode = runtime, task, mode
+        self.runtime, self.task = runtime, task
         self.args, self.kwargs, self.options = args, kwargs, options
+        needs = CANVAS + LINKS if mode == "eager" else CANVAS
+        self.mode = "raise" if any(options.get(name) for name in needs) else mode
+        #: Whether this call takes as long as Celery lets it.
+        self.is_patient = self.mode == "raise" and runtime.settings.is_patient
         self._publish = publish
         self.until = time.monotonic() + runtime.settings.publish_timeout
 
@@ -52,19 +64,25 @@ class Sending:
     def send(self, **changes: Any) -> AsyncResult:
         """Publish with the call's options and these `changes`.
 
-        Raises `kombu.exceptions.OperationalError` if the broker does not take the message.
+        Raises `kombu.exceptions.OperationalError` if the broker does not take the message; without
+        a deadline, whatever Celery raises then.
         """
         options = {**self.options, **changes}
-        if self.mode == "raise" and any(options.get(name) for name in OWN_WAY):
-            return self._publish(self.task, self.args, self.kwargs, **options)
+        broker, has_own_way = self.runtime.broker, any(options.get(name) for name in OWN_WAY)
+        if self.is_patient or (self.mode == "raise" and has_own_way):
+            broker.leave_to_the_parent()
+            with self.runtime.subscriptions.unsubscribed():
+                return self._publish(self.task, self.args, self.kwargs, **options)
         for name in OWN_WAY:
             options.pop(name, None)
+        # What the store took is not the broker's fault: it has a time of its own in any case.
+        until = max(self.until, time.monotonic() + broker.timeout)
         with self.runtime.subscriptions.unsubscribed():
-            return self.runtime.broker.publish(
+            return broker.publish(
                 lambda producer: self._publish(
                     self.task, self.args, self.kwargs, producer=producer, **options
                 ),
-                self.until,
+                until,
                 certain=self.mode != "raise",
             )
 

@@ -58,8 +58,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     lease: float = 30.0
     #: Longest that one store call may take.
     store_timeout: float = 0.5
-    #: Longest that a call of a policy task waits for store, broker and result backend together.
+    #: Longest that a call with a fallback waits for store, broker and result backend together.
     publish_timeout: float = 1.0
+    #: It was not set, so that it holds for calls with a fallback only.
+    is_patient: bool = True
 
 
 def read_settings(conf: Conf) -> Settings:
@@ -108,6 +110,7 @@ def read_settings(conf: Conf) -> Settings:
         lease=lease,
         store_timeout=store_timeout,
         publish_timeout=publish_timeout,
+        is_patient=conf.get("jobtastic_publish_timeout") is None,
     )
 
 

@@ -17,14 +17,7 @@ from .protocol import is_claimed, run_instead, start, withdrawal
 from .records import LINGER, Answer, ClaimCall, Operation
 from .sending import Sending
 
-__all__ = ("CANVAS", "Undelivered", "send_unshared")
-
-#: Options that only a canvas sets.  The rest of it could not follow a part that ended at the
-#: caller, so such a call raises, whatever the policy.
-CANVAS = ("chord", "chain", "group_id")
-
-#: Callbacks that a run in this process would have to send through the broker that is down.
-LINKS = ("link", "link_error")
+__all__ = ("Undelivered", "send_unshared")
 
 #: Why a message is not waited for.
 NOT_TAKEN = "the broker did not take the message"
@@ -37,18 +30,12 @@ def send_unshared(sending: Sending) -> AsyncResult | EagerResult:
         return sending.send(task_id=task_id)
     except OperationalError as error:
         tell(sending, task_id, "", error)
-        if mode_of(sending) == "raise":
+        if sending.mode == "raise":
             raise
         sending.log(task_id, "-", f"falls back ({sending.mode})", str(error))
         if sending.mode == "fail":
             return failed_result(sending, task_id, error)
         return run_unclaimed(sending, task_id)
-
-
-def mode_of(sending: Sending) -> str:
-    """Return what to do about this call: some cannot have their policy's fallback."""
-    needs = CANVAS + LINKS if sending.mode == "eager" else CANVAS
-    return "raise" if any(sending.options.get(name) for name in needs) else sending.mode
 
 
 def tell(sending: Sending, task_id: str, key: str, error: Exception) -> None:
@@ -66,7 +53,7 @@ class Undelivered:
 
     def fall_back(self, answer: Answer, error: OperationalError) -> AsyncResult | EagerResult:
         """Do what the policy says.  Raises `error` if it says so."""
-        own, mode = self.claim.task_id, mode_of(self.sending)
+        own, mode = self.claim.task_id, self.sending.mode
         tell(self.sending, own, self.key, error)
         if answer.word == "refresh":
             mode = "raise"  # the caller has the old result

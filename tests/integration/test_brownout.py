@@ -55,11 +55,16 @@ def proxies(redis_server: Any) -> Iterator[dict[str, Proxy]]:
 
 @pytest.fixture
 def project(start_project: Any, proxies: dict[str, Proxy]) -> Project:
+    return start(start_project, proxies)
+
+
+def start(start_project: Any, proxies: dict[str, Proxy], **settings: Any) -> Project:
     started: Project = start_project(
         broker_url=proxies["broker"].url(0),
         result_backend=proxies["backend"].url(1),
         jobtastic_store=proxies["store"].url(2),
         jobtastic_policy=MODES,
+        **settings,
     )
     return started
 
@@ -147,9 +152,10 @@ def check(mode: str, result: Any, down: str, unique: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["refused", "silent", "slow"])
-def test_raise_raises_within_the_deadline(
-    project: Project, proxies: dict[str, Proxy], unique: str, kind: str
+def test_raise_raises_within_a_deadline_that_was_set(
+    start_project: Any, proxies: dict[str, Proxy], unique: str, kind: str
 ) -> None:
+    project = start(start_project, proxies, jobtastic_publish_timeout=1.0)
     task = project.task("shared")
     assert task.delay(f"{unique}-warm").state == "PENDING"
     upset(proxies["broker"], kind)

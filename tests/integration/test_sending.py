@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from contextvars import ContextVar
@@ -14,7 +15,7 @@ from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 
 from jobtastic_ext.runtime import runtime_of
-from tests.integration.conftest import POLICY, Project
+from tests.integration.conftest import POLICY, Project, wait_until
 from tests.servers import Proxy, Sentinel
 
 TRACE: ContextVar[str] = ContextVar("trace", default="")
@@ -110,6 +111,47 @@ def test_a_message_that_the_broker_refuses_says_so_and_is_no_outage(
     project.app.conf.task_queues = [full]
     route = {"queue": full.name}
     assert work.apply_async((f"{unique}-1",), **route).state == "PENDING"
-    with pytest.raises(OperationalError, match="MessageNacked"):
+    with pytest.raises(OperationalError):
         work.apply_async((f"{unique}-2",), **route)
+    failed = work.async_or_fail(args=(f"{unique}-3",), **route)
+    assert failed.state == "FAILURE"
+    assert "MessageNacked" in str(failed.result)
     assert not runtime_of(project.app).broker.circuit.is_open  # type: ignore[union-attr]
+
+
+def sent(app: Any, queue: str) -> int:
+    """How many messages are in a queue."""
+    with app.connection_for_read() as connection:
+        return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
+
+
+@pytest.mark.parametrize("mode", ["raise", "fail"])
+def test_a_fork_after_the_first_call_shares_no_connection(
+    start_project: Any, rabbitmq: Any, unique: str, mode: str
+) -> None:
+    # gunicorn --preload, uWSGI: bare Celery writes from both processes on one socket, so that
+    # RabbitMQ closes it.  `os.fork` runs none of the hooks by which Celery's workers avoid that.
+    project = start_project(
+        broker_url=rabbitmq.url,
+        jobtastic_policy={"tasks": {"reports.*": {"on_broker_error": mode}}},
+    )
+    work, opened = project.task("work"), []
+    work.delay(f"{unique}-parent")
+    pool = project.app.pool if mode == "raise" else runtime_of(project.app).broker._pool  # type: ignore[union-attr]
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            for n in range(20):
+                work.delay(f"{unique}-child-{n}")
+            mine = project.app.pool if mode == "raise" else runtime_of(project.app).broker._pool  # type: ignore[union-attr]
+            code = 0 if mine is not pool else 2
+        finally:
+            os._exit(code)
+    for n in range(20):
+        opened.append(work.delay(f"{unique}-{n}"))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    for n in range(20, 30):
+        opened.append(work.delay(f"{unique}-{n}"))
+    assert {result.state for result in opened} == {"PENDING"}
+    wait_until(lambda: sent(project.app, project.app.conf.task_default_queue) == 51)
