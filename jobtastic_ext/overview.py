@@ -6,21 +6,18 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from celery import Celery, states
-from celery.app.task import Task
-from celery.result import AsyncResult, EagerResult, ResultSet
+from celery.result import EagerResult, ResultSet
 from msgspec import Struct
 
 from .errors import ConfigurationError, ResultsUnavailable
 from .estimates import History, estimate
 from .results.payloads import Cut, decode
 from .results.reader import reads_of
+from .results.result_objects import NAME
 from .results.state_writer import PROGRESS
 from .runtime import Runtime, runtime_of
 
-__all__ = ("Overview", "named_result", "progress_of")
-
-#: The attribute of a result that holds the name of its task, where that is known.
-NAME = "jobtastic_task"
+__all__ = ("Overview", "progress_of")
 
 #: The attribute of a result that holds what earlier polls have seen of its workflow.
 SEEN = "jobtastic_seen"
@@ -33,8 +30,6 @@ SUCCESS = b'{"status": "SUCCESS",'
 
 #: Seconds that the result backend may take; bytes of one report that are read, at most.
 TIMEOUT, MOST = 2.0, 1_000_000
-
-make_result = Task.AsyncResult
 
 
 class Overview(Struct, frozen=True, kw_only=True):
@@ -69,16 +64,6 @@ class Stage(Struct):
     """Results one after the other, each of them a task or a set of such stages side by side."""
 
     steps: list[Leaf | list[Stage]]
-
-
-def named_result(self: Task, task_id: str, **kwargs: Any) -> AsyncResult:
-    """Get the result of a task by id, and remember whose it is.
-
-    Stands in for `Task.AsyncResult`, by which Celery makes the results of groups and chains.
-    """
-    result = make_result(self, task_id, **kwargs)
-    setattr(result, NAME, self.name)
-    return result
 
 
 def progress_of(result: Any) -> Overview:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from celery._state import _get_active_apps
+from celery._state import _get_active_apps, _on_app_finalizers, connect_on_app_finalize
 from celery.app.task import Task
 from celery.result import AsyncResult, EagerResult
 
-from . import calls, overview, reporting, wiring
+from . import calls, reporting, wiring
+from .results.result_objects import plain_again
 from .runs import unwrap_tasks
-from .runtime import ATTRIBUTE, close_runtime, publish, runtime_of
+from .runtime import ATTRIBUTE, close_runtime, prepare, publish, runtime_of
 
 __all__ = ("install", "uninstall")
 
@@ -95,7 +96,7 @@ def install() -> None:
         return
     _installed = True
     Task.apply_async = apply_async
-    Task.AsyncResult = overview.named_result
+    connect_on_app_finalize(prepare)
     for name, function in ADDED.items():
         setattr(Task, name, function)
 
@@ -105,15 +106,15 @@ def uninstall() -> None:
     global _installed
     _installed = False
     wiring.disconnect()
+    _on_app_finalizers.discard(prepare)
     for app in list(_get_active_apps()):
+        plain_again(app)
         runtime = getattr(app, ATTRIBUTE, None)
         if runtime is not None:
             unwrap_tasks(runtime)
             close_runtime(app)
     if Task.apply_async is apply_async:
         Task.apply_async = publish
-    if Task.AsyncResult is overview.named_result:
-        Task.AsyncResult = overview.make_result
     for name, function in ADDED.items():
         if Task.__dict__.get(name) is function:
             delattr(Task, name)

@@ -17,7 +17,7 @@ from . import signals
 from .aftermath import Aftermath
 from .breaker import GuardedStore
 from .broker import Broker
-from .errors import Problem, StoreError, StoreUnavailable
+from .errors import JobtasticError, Problem, StoreError, StoreUnavailable
 from .features.memleak import MemoryWatch
 from .features.ticker import Ticker
 from .histories import Histories
@@ -27,6 +27,7 @@ from .policy_nodes import did_you_mean
 from .resilience.circuit_breaker import CircuitBreaker
 from .results.backend import Backend
 from .results.redis_state_writer import open_writer
+from .results.result_objects import enrich
 from .results.state_writer import Writer
 from .results.subscriptions import Subscriptions
 from .settings import read_settings
@@ -35,7 +36,15 @@ from .stores import open_store
 if TYPE_CHECKING:
     from .stores.redis_queues import RedisQueues
 
-__all__ = ("ATTRIBUTE", "Runtime", "close_runtime", "is_enabled", "publish", "runtime_of")
+__all__ = (
+    "ATTRIBUTE",
+    "Runtime",
+    "close_runtime",
+    "is_enabled",
+    "prepare",
+    "publish",
+    "runtime_of",
+)
 
 logger = logging.getLogger("jobtastic_ext")
 
@@ -66,6 +75,7 @@ class Runtime:
 
     def __init__(self, app: Celery) -> None:
         self.app = app
+        enrich(app, forgotten)
         self.settings = read_settings(app.conf)
         self.policies = load_policy(self.settings.policy, further=self._problems)
         settings = self.settings
@@ -184,6 +194,26 @@ def runtime_of(app: Celery) -> Runtime | None:
             setattr(app, ATTRIBUTE, runtime)
             logger.debug("jobtastic_ext enabled in process %d", os.getpid())
         return runtime
+
+
+def prepare(app: Celery) -> None:
+    """Of an app with the step, results know whose they are, even before the first call."""
+    if is_enabled(app):
+        enrich(app, forgotten)
+
+
+def forgotten(app: Celery, task_id: str, name: str | None) -> None:
+    """Somebody has called `forget()` of a result: leave word for those who may share it."""
+    try:
+        runtime = runtime_of(app)
+        if runtime is None:
+            return
+        task = app.tasks.get(name) if name else None
+        plan = runtime.plan(task) if task is not None else None
+        if task is None or (plan is not None and plan.shares):
+            runtime.results.leave_word(task_id)
+    except JobtasticError as error:
+        logger.warning("nobody is told that the result of %s was forgotten: %s", task_id, error)
 
 
 def is_enabled(app: Celery) -> bool:

@@ -36,7 +36,7 @@ from ..protocol import Outcome
 from ..resilience.circuit_breaker import CircuitBreaker
 from ..resilience.daemon_pool import DaemonPool
 from . import kinds
-from .payloads import Payload, fetch
+from .payloads import FORGOTTEN, Payload, fetch
 
 __all__ = ("ONE_VALUE", "Backend")
 
@@ -80,6 +80,10 @@ THREADS = 8
 
 #: Seconds after its last use for which a thread keeps a connection open.
 REST = 1.0
+
+
+#: Seconds for which those who share a result are told that it was forgotten.
+WORD = 3600
 
 
 class Unreachable(ResultsUnavailable):
@@ -168,6 +172,14 @@ class Backend:
             self.ask(
                 lambda backend: stretch(backend, task_id, seconds),
                 f"cannot stretch the expiry of the result of {task_id}",
+            )
+
+    def leave_word(self, task_id: str) -> None:
+        """Tell those who share a result that it was forgotten; for Celery it stays PENDING."""
+        if hasattr(self.kind, "get_key_for_task"):
+            self.ask(
+                lambda backend: leave_word(backend, task_id),
+                f"cannot leave word that the result of {task_id} was forgotten",
             )
 
     def pass_on(self, task_id: str, ids: Iterable[str]) -> None:
@@ -308,12 +320,21 @@ def stretch(backend: CeleryBackend, task_id: str, seconds: float) -> None:
     if not expires or seconds <= expires:
         return
     key = backend.get_key_for_task(task_id)
-    if not isinf(seconds):
-        backend.expire(key, ceil(seconds))
-    elif hasattr(backend.client, "persist"):
-        backend.client.persist(key)
-    else:
-        backend.expire(key, 0)  # memcached: no expiry
+    try:
+        if not isinf(seconds):
+            backend.expire(key, ceil(seconds))
+        elif hasattr(backend.client, "persist"):
+            backend.client.persist(key)
+        else:
+            backend.expire(key, 0)  # memcached: no expiry
+    except NotImplementedError:
+        return  # files, for example, live until somebody deletes them
+
+
+def leave_word(backend: CeleryBackend, task_id: str) -> None:
+    backend.store_result(task_id, None, states.PENDING, FORGOTTEN)
+    with suppress(NotImplementedError):
+        backend.expire(backend.get_key_for_task(task_id), WORD)
 
 
 def wrapped(error: BaseException, what: str) -> ResultsUnavailable:

@@ -10,7 +10,10 @@ from celery import states
 from celery.backends.base import Backend
 from msgspec import Struct
 
-__all__ = ("Cut", "Payload", "decode", "fetch")
+__all__ = ("FORGOTTEN", "Cut", "Payload", "decode", "fetch")
+
+#: The traceback of a task in PENDING whose result was forgotten, for those who share it.
+FORGOTTEN = "jobtastic: forgotten"
 
 #: Bytes that are read of every value; most have no more.
 HEAD = 65_536

@@ -13,7 +13,7 @@ from celery import Celery, states
 from celery.backends.base import Backend
 
 from ..errors import ConfigurationError, InvalidTaskId, StoreError
-from ..results.payloads import Cut, decode
+from ..results.payloads import FORGOTTEN, Cut, decode
 from ..results.reader import reads_of
 from ..runtime import Runtime, runtime_of
 from ..waiting import queue_of
@@ -34,6 +34,8 @@ LONGEST_MESSAGE = 10_000
 UNREADABLE = "What was stored for this task cannot be read."
 
 LOST = "The worker that ran this task is gone; it did not come to an end."
+
+GONE = "The result of this task was forgotten; it is gone."
 
 #: Seconds until a page asks again: shortest, longest.
 SOONEST, LATEST = 0.5, 15.0
@@ -138,6 +140,9 @@ def payload_status(
             task["traceback"] = str(meta["traceback"])
     elif status == states.SUCCESS:
         task = {"id": task_id, "status": status, **value_of(result, limits)}
+    elif status == states.PENDING and meta.get("traceback") == FORGOTTEN:
+        task = {"id": task_id, "status": states.REVOKED, "result": GONE}
+        return {**task, "exc": "ResultsUnavailable", "gone": True}
     elif status == states.STARTED:
         # Its result is the worker's name and process id, which are no page's business.
         task = {"id": task_id, "status": status, "result": None}

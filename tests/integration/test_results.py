@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import os
 import random
 import subprocess
 import sys
@@ -20,8 +21,9 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery, group
-from celery.app.task import Context
+from celery.app.task import Context, Task
 from celery.exceptions import ImproperlyConfigured
+from celery.result import AsyncResult
 
 from jobtastic_ext import progress_of
 from jobtastic_ext.demo.server import EmbeddedServer
@@ -301,3 +303,60 @@ def test_django_results_open_few_sessions_and_outlive_a_restart(postgres: str) -
     assert seen["most"] <= 8
     assert seen["polls"] == ["SUCCESS"]
     assert seen["progress"]
+
+
+# Result objects
+
+
+def test_callbacks_of_ended_tasks_are_called_under_gevent(project: Project, unique: str) -> None:
+    """With Celery alone a greenlet hears of what was published before anybody asked."""
+    pytest.importorskip("gevent")
+    environ = {**os.environ, "JOBTASTIC_TEST_CONF": json.dumps(project.conf)}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "tests.integration.then_gevent", unique],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout.strip() == '["cached", "joined", "published"]', done.stderr
+
+
+def test_a_result_that_was_forgotten_is_a_miss_and_the_page_says_so(
+    project: Project, unique: str
+) -> None:
+    """To Celery it is PENDING, as ever; who shares it would look at that for ever."""
+    task = project.task("cached")
+    mine, theirs = task.delay(unique, delay=0), task.delay(unique, delay=0)
+    assert mine.get(timeout=30)["x"] == unique
+    assert theirs.id == mine.id
+    mine.forget()
+    assert project.app.AsyncResult(theirs.id).state == "PENDING"
+    assert project.app.AsyncResult(theirs.id).result is None
+    page = task_status(project.app, theirs.id)["task"]
+    assert page["gone"]
+    assert page["status"] == "REVOKED"
+    anew = task.delay(unique, delay=0)
+    assert anew.id != mine.id
+    assert anew.get(timeout=30)["x"] == unique
+    key = project.app.backend.get_key_for_task(mine.id)
+    assert 0 < project.app.backend.client.ttl(key) <= 3600
+
+
+def test_the_results_of_an_app_without_the_step_are_celery_s() -> None:
+    bare = Celery("bare", set_as_current=False, broker="memory://", backend="cache+memory://")
+
+    @bare.task(name="bare.task")
+    def task() -> None: ...
+
+    result = task.AsyncResult("a")
+    assert type(result).__mro__[1] is AsyncResult
+    assert not hasattr(result, "jobtastic_task")
+    assert Task.AsyncResult.__module__ == "celery.app.task"
+
+
+def test_the_results_of_an_app_with_the_step_are_pickled(project: Project) -> None:
+    result = project.task("cached").AsyncResult("a")
+    name, arguments = result.__reduce__()[1]
+    assert getattr(project.app, name)(*arguments) == result
+    assert result.jobtastic_task == "reports.cached"
