@@ -10,7 +10,7 @@ from celery import Celery
 
 from .errors import ConfigurationError, StoreError
 from .plans import Plan
-from .policy import policy_schema
+from .policy.fields import policy_schema
 from .runtime import Runtime, runtime_of
 
 __all__ = ("jobtastic",)

@@ -11,8 +11,9 @@ from msgspec import Struct
 
 from .errors import PolicyError, Problem
 from .keys import CallSignature, call_key, key_head
-from .policy import PolicySet, Significant, TaskPolicy
-from .policy_nodes import did_you_mean
+from .policy.loader import PolicySet
+from .policy.model import Significant, TaskPolicy
+from .policy.problems import did_you_mean
 from .records import FOREVER
 from .results.kinds import unshareable
 from .settings import Settings

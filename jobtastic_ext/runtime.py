@@ -22,8 +22,8 @@ from .features.memleak import MemoryWatch
 from .features.ticker import Ticker
 from .histories import Histories
 from .plans import Plan, make_plan, policy_of, problems_of
-from .policy import PolicySet, load_policy
-from .policy_nodes import did_you_mean
+from .policy.loader import PolicySet, load_policy
+from .policy.problems import did_you_mean
 from .resilience.circuit_breaker import CircuitBreaker
 from .results.backend import Backend
 from .results.redis_state_writer import open_writer

@@ -93,7 +93,7 @@ def test_the_readme_is_the_long_description(metadata: Message) -> None:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_config_examples_load(path: Path) -> None:
-    from jobtastic_ext.policy import load_policy
+    from jobtastic_ext.policy.loader import load_policy
 
     load_policy(path)
 

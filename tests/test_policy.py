@@ -17,9 +17,11 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobtastic_ext import converters, policy_fields, policy_nodes, yaml_nodes
 from jobtastic_ext.errors import PolicyError, Problem
-from jobtastic_ext.policy import PolicySet, Significant, TaskPolicy, load_policy, policy_schema
+from jobtastic_ext.policy import converters, document, fields, problems
+from jobtastic_ext.policy.fields import policy_schema
+from jobtastic_ext.policy.loader import PolicySet, load_policy
+from jobtastic_ext.policy.model import Significant, TaskPolicy
 
 ROOT = Path(__file__).parent.parent
 A_DURATION = "a duration: seconds, or such as `90s`, `5m`, `1h`, `7d`, `forever`"
@@ -32,7 +34,7 @@ Load = Callable[[str | bytes], PolicySet]
 
 @pytest.fixture(params=LOADERS, ids=lambda loader: loader.__name__)
 def _each_scanner(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(yaml_nodes, "LOADER", request.param)
+    monkeypatch.setattr(document, "LOADER", request.param)
 
 
 @pytest.fixture
@@ -717,8 +719,8 @@ def test_a_file_that_is_not_utf8(load: Load) -> None:
 
 
 def test_a_file_that_is_too_large(load: Load) -> None:
-    assert load(b"tasks: {}\n" + b"#" * (yaml_nodes.MAX_BYTES - 10))
-    assert mistakes(load, b"tasks: {}\n" + b"#" * (yaml_nodes.MAX_BYTES - 9)) == [
+    assert load(b"tasks: {}\n" + b"#" * (document.MAX_BYTES - 10))
+    assert mistakes(load, b"tasks: {}\n" + b"#" * (document.MAX_BYTES - 9)) == [
         "p.yaml: found more than 1 MiB, expected a policy file of at most 1 MiB"
     ]
 
@@ -978,7 +980,7 @@ def bomb(levels: int) -> str:
     return "\n".join(lines)
 
 
-HALF = yaml_nodes.MAX_BYTES // 2
+HALF = document.MAX_BYTES // 2
 
 
 @pytest.mark.parametrize(
@@ -1030,7 +1032,7 @@ QUIET = settings(
     max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 WORDS = [
-    "tasks", "defaults", "a", "b.*", *policy_fields.FIELDS, ":", ": ", " ", "\n", "\n  ", "\n    ",
+    "tasks", "defaults", "a", "b.*", *fields.FIELDS, ":", ": ", " ", "\n", "\n  ", "\n    ",
     "- ", "[", "]", "{", "}", ",", "'", '"', "&x ", "*x", "!!python/object:os.system", "!", "<<",
     "|\n", ">", "#", "%YAML 1.2\n", "---\n", "...", "?", "~", "yes", "1:30", "1h", "-1", "0x1_",
     ".inf", ".", "_", "\\", "\\uD800", "\\U00110000", "\t", "\r", "\0", "\x85", "\ufeff", "é", "😀",
@@ -1070,7 +1072,7 @@ def test_random_yaml_like_text(load: Load, text: str) -> None:
     only_policy_errors("p.yaml")
 
 
-NAMES = st.sampled_from(["tasks", "defaults", "a", "b.*", "[z-a]", *policy_fields.FIELDS])
+NAMES = st.sampled_from(["tasks", "defaults", "a", "b.*", "[z-a]", *fields.FIELDS])
 SCALARS = (
     st.none()
     | st.booleans()
@@ -1139,7 +1141,7 @@ def test_the_schema_names_every_field_and_its_default() -> None:
 
 
 def test_a_written_default_means_the_default(load: Load) -> None:
-    for field in policy_fields.FIELDS.values():
+    for field in fields.FIELDS.values():
         if field.written_default is not None:
             written = msgspec.json.encode(field.written_default).decode()
             assert field_of(load, field.name, written) == field.default
@@ -1157,13 +1159,13 @@ def test_the_annotated_example_works_and_shows_every_field() -> None:
     assert policy is not None
     assert policy.on_duplicate == "serialize"
     lines = path.read_text().splitlines()
-    for field in policy_fields.FIELDS.values():
+    for field in fields.FIELDS.values():
         assert any(line.strip().startswith(f"{field.name}:") for line in lines), field.name
 
 
 def test_the_page_has_a_row_for_every_field_with_its_default() -> None:
     page = (ROOT / "docs" / "policy.md").read_text()
-    for field in policy_fields.FIELDS.values():
+    for field in fields.FIELDS.values():
         [row] = [line for line in page.splitlines() if line.startswith(f"| `{field.name}` |")]
         if field.written_default is not None:
             assert (
@@ -1181,5 +1183,5 @@ def test_the_page_shows_the_real_errors(load: Load) -> None:
 
 
 def test_errors_show_what_was_meant_by_a_near_word() -> None:
-    assert policy_nodes.did_you_mean("x" * 100, ["x" * 99]) == ""
-    assert policy_nodes.did_you_mean("shdow", policy_fields.FIELDS) == "; did you mean `shadow`?"
+    assert problems.did_you_mean("x" * 100, ["x" * 99]) == ""
+    assert problems.did_you_mean("shdow", fields.FIELDS) == "; did you mean `shadow`?"

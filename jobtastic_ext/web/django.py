@@ -18,7 +18,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import path
 from django.utils.module_loading import import_string
 
-from ..policy_nodes import did_you_mean
+from ..policy.problems import did_you_mean
 from ..runtime import is_enabled
 from .requests import Access, StatusView
 from .status import Limits

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jobtastic_ext.errors import PolicyError
-from jobtastic_ext.policy import PolicySet, load_policy
-from jobtastic_ext.policy_fields import FIELDS
+from jobtastic_ext.policy.fields import FIELDS
+from jobtastic_ext.policy.loader import PolicySet, load_policy
 
 EXAMPLE = (Path(__file__).parents[2] / "config_examples" / "annotated.yaml").read_text("utf-8")
 

@@ -33,7 +33,7 @@ from jobtastic_ext import calls, endings, fallbacks, leases, runs
 from jobtastic_ext.errors import ResultsUnavailable, StoreError, StoreUnavailable
 from jobtastic_ext.messages import HEADER
 from jobtastic_ext.plans import Plan, make_plan
-from jobtastic_ext.policy import load_policy
+from jobtastic_ext.policy.loader import load_policy
 from jobtastic_ext.records import Answer, Claim, Operation
 from jobtastic_ext.results.backend import Backend as Results
 from jobtastic_ext.settings import read_settings

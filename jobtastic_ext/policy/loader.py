@@ -12,36 +12,27 @@ from typing import Any
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
-from .errors import Problem
-from .policy_fields import (
-    FIELDS,
-    Field,
-    Significant,
-    TaskPolicy,
-    policy_schema,
-)
-from .policy_nodes import (
-    INLINE_SOURCE,
-    NOWHERE,
-    Node,
-    Place,
-    Report,
-    did_you_mean,
-    quoted,
-    read_mapping,
-)
-from .yaml_nodes import read_file
+from ..errors import Problem
+from .document import Node, read_file, read_mapping
+from .fields import FIELDS
+from .model import TaskPolicy
+from .problems import INLINE_SOURCE, NOWHERE, Place, Report, did_you_mean, quoted
 
-__all__ = ("Place", "PolicySet", "Significant", "TaskPolicy", "load_policy", "policy_schema")
+__all__ = ("PolicySet", "load_policy")
 
-_MINIMAL = "`tasks: {reports.divide: {cache_duration: 1h}}`"
-#: What only refines the watch on memory that `memleak_threshold` switches on.
-_REFINES_MEMLEAK = ("memleak_trace", "memleak_action")
+MINIMAL = "`tasks: {reports.divide: {cache_duration: 1h}}`"
 #: What `on_duplicate: serialize` excludes, and how each is switched off.
-_SHARING = {
+SHARING = {
     "cache_duration": "-1",
     "failure_cache_duration": "-1",
     "stale_while_revalidate": "0",
+}
+WATCH = ("memleak_threshold", "which switches the watch on memory on")
+#: Fields that mean nothing without another one, and why.
+NEEDS = {
+    "stale_while_revalidate": ("cache_duration", "after which it begins"),
+    "memleak_trace": WATCH,
+    "memleak_action": WATCH,
 }
 
 
@@ -150,7 +141,7 @@ def load_policy(
         kind = type(source).__name__
         report.stop(start, f"found an object of type `{kind}`, expected a path or a mapping")
     if root is None or root.kind == "nothing":
-        report.stop(start, f"the policy is empty, expected at least {_MINIMAL}")
+        report.stop(start, f"the policy is empty, expected at least {MINIMAL}")
     return _read_policy(root, report, further)
 
 
@@ -167,7 +158,7 @@ def _read_policy(
 ) -> PolicySet:
     defaults, tasks = _Section(), dict[str, _Section]()
     if root.kind != "mapping":
-        report.expected(root, f"a mapping such as {_MINIMAL}")
+        root.refuse(report, f"a mapping such as {MINIMAL}")
         report.raise_problems()
     for key, value in root.entries:
         if key.text == "defaults":
@@ -177,13 +168,11 @@ def _read_policy(
         else:
             report.add(key.place, f"unknown key {quoted(key.text)}{_top_level_hint(key.text)}")
     if all(key.text != "tasks" for key, _ in root.entries):
-        report.add(root.place, f"the key `tasks` is missing, expected at least {_MINIMAL}")
+        report.add(root.place, f"the key `tasks` is missing, expected at least {MINIMAL}")
     policies = {
-        pattern: _checked(_merged(pattern, task, defaults), task, defaults, report)
-        for pattern, task in tasks.items()
+        pattern: _checked(pattern, task, defaults, report) for pattern, task in tasks.items()
     }
-    _check_stale_default(policies, tasks, defaults, report)
-    _check_memleak_default(policies, tasks, defaults, report)
+    _check_defaults(tasks, defaults, report)
     found = PolicySet(report.source, policies, tasks, defaults)
     for problem in further(found):
         report.keep(problem)
@@ -202,7 +191,7 @@ def _top_level_hint(word: str) -> str:
 def _read_tasks(node: Node, report: Report) -> dict[str, _Section]:
     if node.kind != "mapping":
         empty = "; for no task at all, write `tasks: {}`" if node.kind == "nothing" else ""
-        report.expected(node, f"a mapping of task names to their fields{empty}")
+        node.refuse(report, f"a mapping of task names to their fields{empty}")
     tasks: dict[str, _Section] = {}
     for key, value in node.entries:
         section = _read_section(key, value, report, common=False)
@@ -227,7 +216,7 @@ def _is_glob_sound(pattern: str) -> bool:
 def _read_section(key: Node, node: Node, report: Report, *, common: bool) -> _Section:
     """Read the fields under ``defaults`` (``common``) or under a task's name."""
     if node.kind not in ("mapping", "nothing"):
-        report.expected(node, "a mapping of fields, such as `{cache_duration: 1h}`")
+        node.refuse(report, "a mapping of fields, such as `{cache_duration: 1h}`")
     values: dict[str, Any] = {}
     places: dict[str, Place] = {}
     items: dict[str, tuple[Place, ...]] = {}
@@ -248,89 +237,54 @@ def _read_section(key: Node, node: Node, report: Report, *, common: bool) -> _Se
 
 
 def _report_unknown(name: Node, below: Node, report: Report, *, common: bool) -> None:
-    fields: list[Field] = [field for field in FIELDS.values() if field.common or not common]
-    hint = did_you_mean(name.text, [field.name for field in fields])
+    fields = [field.name for field in FIELDS.values() if field.common or not common]
+    hint = did_you_mean(name.text, fields)
     if not hint and below.kind == "mapping":
         hint = "; task names are written in full, such as `reports.divide`"
-    expected = "" if hint else f", expected one of: {', '.join(field.name for field in fields)}"
+    expected = "" if hint else f", expected one of: {', '.join(fields)}"
     report.add(name.place, f"unknown field {quoted(name.text)}{hint}{expected}")
 
 
-def _merged(pattern: str, task: _Section, defaults: _Section) -> TaskPolicy:
-    return TaskPolicy(pattern=pattern, **{**defaults.values, **task.values})
-
-
-def _checked(policy: TaskPolicy, task: _Section, defaults: _Section, report: Report) -> TaskPolicy:
-    """Report fields that contradict each other, wherever each of them comes from."""
+def _checked(pattern: str, task: _Section, defaults: _Section, report: Report) -> TaskPolicy:
+    """Merge the fields of a task, and report those that contradict each other."""
+    policy = TaskPolicy(pattern=pattern, **{**defaults.values, **task.values})
     unread = task.unread | (defaults.unread - task.places.keys())
     if policy.on_duplicate == "serialize" and "on_duplicate" not in unread:
-        for field in (name for name in _SHARING if name not in unread):
-            _check_serialized(field, policy, task, defaults, report)
-    if policy.memleak_threshold is None and "memleak_threshold" not in unread:
-        for field in (name for name in _REFINES_MEMLEAK if name in task.values):
-            if task.values[field] not in (0, "log"):
-                _report_unwatched(field, task, report)
-    if policy.cache_duration is None and policy.stale_while_revalidate:
-        if "stale_while_revalidate" not in task.places:
-            return replace(policy, stale_while_revalidate=0.0)
-        if not unread & {"cache_duration", "stale_while_revalidate"}:
-            _report_stale(task, report)
+        _check_serialized(policy, unread, task, defaults, report)
+    for field, (needed, why) in NEEDS.items():
+        if getattr(policy, needed) is not None or getattr(policy, field) == FIELDS[field].default:
+            continue
+        if field not in task.places:
+            policy = replace(policy, **{field: FIELDS[field].default})
+        elif not unread & {field, needed}:
+            report.add(task.places[field], f"`{field}` needs `{needed}`, {why}")
     return policy
 
 
 def _check_serialized(
-    field: str, policy: TaskPolicy, task: _Section, defaults: _Section, report: Report
+    policy: TaskPolicy, unread: set[str], task: _Section, defaults: _Section, report: Report
 ) -> None:
-    if getattr(policy, field) == FIELDS[field].default:
-        return
-    # The task is what to change, also when only one of the two stands there.
-    places = {**defaults.places, **task.places}
-    at = places[field if field in task.places else "on_duplicate"]
-    origin = "" if field in task.places else f", set {defaults.places[field]} in `defaults`,"
-    report.add(
-        at,
-        f"`on_duplicate: serialize` runs every call, which excludes caching: `{field}`{origin} "
-        f"must be {_SHARING[field]}",
-    )
+    for field, off in SHARING.items():
+        if field in unread or getattr(policy, field) == FIELDS[field].default:
+            continue
+        # The task is what to change, also when only one of the two stands there.
+        places = {**defaults.places, **task.places}
+        at = places[field if field in task.places else "on_duplicate"]
+        origin = "" if field in task.places else f", set {defaults.places[field]} in `defaults`,"
+        report.add(
+            at,
+            f"`on_duplicate: serialize` runs every call, which excludes caching: `{field}`{origin} "
+            f"must be {off}",
+        )
 
 
-def _check_stale_default(
-    policies: Mapping[str, TaskPolicy],
-    tasks: Mapping[str, _Section],
-    defaults: _Section,
-    report: Report,
-) -> None:
-    """A task that caches nothing may inherit the field, but then some task must cache."""
-    cached = any(policy.cache_duration is not None for policy in policies.values())
-    unread = any("cache_duration" in section.unread for section in (defaults, *tasks.values()))
-    if defaults.values.get("stale_while_revalidate") and not cached and not unread:
-        _report_stale(defaults, report)
-
-
-def _check_memleak_default(
-    policies: Mapping[str, TaskPolicy],
-    tasks: Mapping[str, _Section],
-    defaults: _Section,
-    report: Report,
-) -> None:
-    """A task without a threshold may inherit the fields, but then some task must have one."""
-    watched = any(policy.memleak_threshold is not None for policy in policies.values())
-    if watched or any("memleak_threshold" in part.unread for part in (defaults, *tasks.values())):
-        return
-    for field in _REFINES_MEMLEAK:
-        if defaults.values.get(field, 0) not in (0, "log"):
-            _report_unwatched(field, defaults, report)
-
-
-def _report_unwatched(field: str, section: _Section, report: Report) -> None:
-    report.add(
-        section.places[field],
-        f"`{field}` needs `memleak_threshold`, which switches the watch on memory on",
-    )
-
-
-def _report_stale(section: _Section, report: Report) -> None:
-    report.add(
-        section.places["stale_while_revalidate"],
-        "`stale_while_revalidate` needs `cache_duration`, after which it begins",
-    )
+def _check_defaults(tasks: Mapping[str, _Section], defaults: _Section, report: Report) -> None:
+    """A task may inherit what it cannot use, but then some task must be able to."""
+    sections = (defaults, *tasks.values())
+    for field, (needed, why) in NEEDS.items():
+        if defaults.values.get(field, FIELDS[field].default) == FIELDS[field].default:
+            continue
+        inherited = defaults.values.get(needed)
+        used = any(task.values.get(needed, inherited) is not None for task in tasks.values())
+        if not used and not any(needed in section.unread for section in sections):
+            report.add(defaults.places[field], f"`{field}` needs `{needed}`, {why}")

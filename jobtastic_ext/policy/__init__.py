@@ -1,0 +1,1 @@
+"""The policy file: from YAML to frozen data."""

@@ -1,0 +1,63 @@
+"""What a policy means, as frozen data."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+from .converters import Converter
+
+__all__ = (
+    "MemleakAction",
+    "OnBrokerError",
+    "OnDuplicate",
+    "OnStoreError",
+    "Significant",
+    "TaskPolicy",
+)
+
+OnBrokerError = Literal["raise", "eager", "fail"]
+OnStoreError = Literal["run", "raise"]
+OnDuplicate = Literal["join", "serialize", "raise"]
+MemleakAction = Literal["log", "recycle"]
+
+
+class Significant(Struct, frozen=True):
+    """One argument that tells calls apart."""
+
+    name: str
+    #: As written; None where the policy names no converter.
+    converter: str | None = None
+    #: The callable that ``converter`` means.
+    convert: Converter | None = None
+
+
+class TaskPolicy(Struct, frozen=True, kw_only=True):
+    """What holds for one task.  Durations are seconds; `math.inf` is for ever."""
+
+    #: The task name or glob in the policy that matched.
+    pattern: str
+    #: None: every argument.
+    significant_kwargs: tuple[Significant, ...] | None = None
+    herd_avoidance_timeout: float = 60.0
+    #: None: results are not reused.
+    cache_duration: float | None = None
+    #: None: the task's name.
+    cache_prefix: str | None = None
+    #: MB (1,000,000 bytes) of growth in one run; None: off.
+    memleak_threshold: float | None = None
+    #: Watch for growth that persists over runs, too.  Means nothing without a threshold.
+    memleak_trend: bool = True
+    #: How many call sites a report names; 0: none, and no run is traced.
+    memleak_trace: int = 0
+    memleak_action: MemleakAction = "log"
+    on_broker_error: OnBrokerError = "raise"
+    on_store_error: OnStoreError = "run"
+    on_duplicate: OnDuplicate = "join"
+    stale_while_revalidate: float = 0.0
+    #: None: failures are not shared.
+    failure_cache_duration: float | None = None
+    shadow: bool = False
+    #: None: one history of durations for the whole task.
+    estimate_by: tuple[Significant, ...] | None = None
