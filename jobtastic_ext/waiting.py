@@ -16,7 +16,7 @@ __all__ = ("MOST", "queue_of")
 logger = logging.getLogger("jobtastic_ext")
 
 #: So many messages are looked at; for one further back nothing is said.
-MOST = 200
+MOST = 50
 
 #: What kombu's Redis transport puts between the name of a queue and a priority, and its priorities.
 SEPARATOR, STEPS = "\x06\x16", (0, 3, 6, 9)
@@ -31,19 +31,18 @@ def queue_of(
     have taken already, to run it or to hold it ready, is not among them.  `queue` defaults to the
     one that a task called `task` is routed to, else to the app's default.
 
-    Known on a Redis broker for the next 200 messages: a list is looked through from its end, in
-    the server.  No other broker tells.  When the task starts is not said: nobody but the workers
-    knows how many of them take from this queue.
+    Known on a Redis broker for the next 50 messages, unless they are large: the ends of its lists
+    are looked at twice a second at most, in the server.  No other broker tells.  When the task
+    starts is not said: nobody but the workers knows how many of them take from this queue.
     """
     runtime = runtime_of(app)
     if runtime is None or runtime.queues is None:
         return None
     lists = lists_of(runtime, queue or name_of(app, task))
-    # As kombu writes it; in `task_id`, `root_id` and the like no quote stands before the "id".
-    part = f'"id": {json.dumps(task_id)}'
+    written = json.dumps(task_id)[1:-1]
     queues, breaker = runtime.queues, runtime.queues_breaker
     try:
-        ahead = breaker.call(lambda: queues.ahead(lists, part, MOST), StoreUnavailable)
+        ahead = breaker.call(lambda: queues.ahead(lists, written, MOST), StoreUnavailable)
     except StoreError:
         return None
     return None if ahead is None else {"ahead": ahead}
