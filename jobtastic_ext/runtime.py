@@ -22,7 +22,7 @@ from .features.memleak import MemoryWatch
 from .features.ticker import Ticker
 from .histories import Histories
 from .plans import Plan, make_plan, policy_of, problems_of
-from .policy.loader import PolicySet, load_policy
+from .policy.loader import PolicySet, load_policy, no_policy
 from .policy.problems import did_you_mean
 from .resilience.circuit_breaker import CircuitBreaker
 from .results.backend import Backend
@@ -30,7 +30,7 @@ from .results.redis_state_writer import open_writer
 from .results.result_objects import enrich
 from .results.state_writer import Writer
 from .results.subscriptions import Subscriptions
-from .settings import read_settings
+from .settings import Settings, read_settings
 from .stores import open_store
 
 if TYPE_CHECKING:
@@ -77,7 +77,12 @@ class Runtime:
         self.app = app
         enrich(app, forgotten)
         self.settings = read_settings(app.conf)
-        self.policies = load_policy(self.settings.policy, further=self._problems)
+        #: Why there is no policy at all, if nobody has named one.
+        self.no_policy = missing(self.settings)
+        if self.no_policy:
+            self.policies = no_policy(str(self.settings.policy))
+        else:
+            self.policies = load_policy(self.settings.policy, further=self._problems)
         settings = self.settings
         self.results = Backend(app, min(settings.store_timeout, settings.publish_timeout / 2))
         self.subscriptions = Subscriptions(app)
@@ -147,7 +152,7 @@ class Runtime:
         """Return what is no mistake but will surprise, each with its place in the policy."""
         policies = (policy_of(name, self.policies) for name in self.app._tasks)
         used = {policy.pattern for policy in policies if policy is not None}
-        return [
+        return [self.no_policy] * bool(self.no_policy) + [
             str(self.policies.problem(pattern, None, self._unused(pattern)))
             for pattern in self.policies.patterns
             if pattern not in used
@@ -164,6 +169,16 @@ class Runtime:
 
     def _store_failed(self, key: str, error: StoreError) -> None:
         signals.store_failed.send(sender=self.app, key=key, exception=error)
+
+
+def missing(settings: Settings) -> str:
+    """Say that there is no file where a policy is looked for, though nobody has named it."""
+    if settings.policy_is_named or os.path.lexists(str(settings.policy)):
+        return ""
+    return (
+        f"there is no {settings.policy} in {os.getcwd()}: no task has a policy; "
+        "create it, or set `jobtastic_policy` to the path of the policy file"
+    )
 
 
 def server_of(url: str) -> tuple[str, str]:

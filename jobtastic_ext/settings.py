@@ -18,6 +18,9 @@ from .errors import ConfigurationError
 
 __all__ = ("Conf", "Settings", "default_store", "read_settings")
 
+#: Where a policy is looked for if nobody says: in the working directory.
+DEFAULT_POLICY = "jobtastic.yaml"
+
 #: Schemes of Celery's URLs that a `RedisStore` understands.
 REDIS_SCHEMES = ("redis", "rediss", "redis+socket", "socket", "sentinel")
 
@@ -43,6 +46,8 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     #: Path of the policy file, or the policy itself.
     policy: str | Mapping[str, Any]
+    #: Somebody named it, by the setting or the environment; else it is where one is looked for.
+    policy_is_named: bool = True
     #: URL of the store of claims.
     store: str
     #: Options for the store that its URL cannot carry.
@@ -81,9 +86,8 @@ def read_settings(conf: Conf) -> Settings:
             complaints.append(str(error))
             return default
 
-    policy = ask(
-        "jobtastic_policy", os.environ.get("JOBTASTIC_POLICY") or "jobtastic.yaml", _policy
-    )
+    named = os.environ.get("JOBTASTIC_POLICY")
+    policy = ask("jobtastic_policy", named or DEFAULT_POLICY, _policy)
     key_prefix = ask("jobtastic_key_prefix", "jobtastic", _prefix)
     lease = ask("jobtastic_lease", 30.0, _seconds)
     store_timeout = ask("jobtastic_store_timeout", 0.5, _seconds)
@@ -100,6 +104,7 @@ def read_settings(conf: Conf) -> Settings:
         raise ConfigurationError("; ".join(complaints))
     return Settings(
         policy=policy,
+        policy_is_named=bool(named or conf.get("jobtastic_policy") is not None),
         store=store,
         store_options=options,
         results=results,

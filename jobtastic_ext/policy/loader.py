@@ -145,6 +145,11 @@ def load_policy(
     return _read_policy(root, report, further)
 
 
+def no_policy(source: str) -> PolicySet:
+    """Return what holds where nobody has written a policy: none for any task."""
+    return PolicySet(source, {}, {}, _Section())
+
+
 def _globs(
     policies: Mapping[str, TaskPolicy],
 ) -> list[tuple[Callable[[str], object], TaskPolicy]]:

@@ -166,6 +166,32 @@ def test_a_producer_raises_all_mistakes_at_the_first_call(
         assert "did you mean `y`?" in text
 
 
+def test_a_policy_that_nobody_named_may_be_missing(
+    start_project: Any, unique: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A call in another working directory raised for every task, also those that no policy names.
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("JOBTASTIC_POLICY", raising=False)
+    project = start_project(jobtastic_policy=None)
+    assert project.task("work").delay(unique).state == "PENDING"
+    (warning,) = runtime_of(project.app).warnings()  # type: ignore[union-attr]
+    assert f"there is no jobtastic.yaml in {tmp_path}" in warning
+    for named in (str(tmp_path / "none.yaml"), "jobtastic.yaml"):
+        wrong = start_project(jobtastic_policy=named)
+        with pytest.raises(PolicyError, match="there is no such file"):
+            wrong.task("work").delay(unique)
+
+
+def test_a_worker_warns_that_there_is_no_policy(
+    start_project: Any, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("JOBTASTIC_POLICY", raising=False)
+    project = start_project(jobtastic_policy=None)
+    worker = project.worker(concurrency=1)
+    assert f"there is no jobtastic.yaml in {ROOT}: no task has a policy" in worker.output()
+    assert project.task("plain").delay(unique).get(timeout=30) == unique
+
+
 def test_a_significant_argument_that_the_task_does_not_take(
     start_project: Any, unique: str, tmp_path: Path
 ) -> None:
