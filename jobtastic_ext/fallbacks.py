@@ -17,7 +17,7 @@ from .errors import ResultsUnavailable, StoreError
 from .messages import HERE
 from .records import Renew
 from .resilience.deadline import within
-from .results.backend import ONE_VALUE
+from .results.kinds import ONE_VALUE
 from .runtime import Runtime
 from .sending import Sending
 

@@ -28,8 +28,6 @@ from billiard.exceptions import (
 )
 from celery import Celery, states
 from celery.backends.base import Backend as CeleryBackend
-from celery.exceptions import BackendStoreError
-from kombu.exceptions import ContentDisallowed, DecodeError, EncodeError
 
 from ..errors import ResultsUnavailable
 from ..protocol import Outcome
@@ -38,42 +36,15 @@ from ..resilience.daemon_pool import DaemonPool
 from . import kinds
 from .payloads import FORGOTTEN, Payload, fetch
 
-__all__ = ("ONE_VALUE", "Backend")
+__all__ = ("Backend",)
 
 logger = logging.getLogger("jobtastic_ext")
 
 T = TypeVar("T")
 Question = Callable[[CeleryBackend], T]
 
-#: What concerns one value, and says nothing of the backend.
-ONE_VALUE = (
-    EncodeError,
-    DecodeError,
-    ContentDisallowed,
-    BackendStoreError,
-    TypeError,
-    ValueError,
-)
-
 #: Raised in the midst of whatever a worker's thread does; never to be kept from the task.
 URGENT = (SoftTimeLimitExceeded, Terminated)
-
-#: What drivers call a server that cannot be reached; everything else is an answer of it.
-UNREACHABLE = {
-    "AutoReconnect",
-    "BusyLoadingError",
-    "ConnectionError",
-    "ConnectionFailure",
-    "EndpointConnectionError",
-    "InterfaceError",
-    "NoHostAvailable",
-    "OperationalError",
-    "ServerDown",
-    "TimeoutError",
-    "TransportError",
-}
-#: Answers of a Redis that its driver counts among the errors of a connection.
-REFUSED = {"AuthenticationError", "AuthorizationError", "NoPermissionError"}
 
 #: Threads for each app and purpose, where the driver keeps no time.
 THREADS = 8
@@ -277,7 +248,7 @@ class Backend:
                 # An answer may still be under way; whoever asked next would take it for theirs.
                 kinds.close(backend)
                 close_django()
-                if is_new or not is_outage(error) or isinstance(error, TimeoutError):
+                if is_new or not kinds.is_outage(error) or isinstance(error, TimeoutError):
                     raise
                 continue  # its connection was of old: the server may have been restarted
             self._free.append(backend)
@@ -340,16 +311,8 @@ def leave_word(backend: CeleryBackend, task_id: str) -> None:
 def wrapped(error: BaseException, what: str) -> ResultsUnavailable:
     if isinstance(error, WrongResult):
         logger.warning("%s: %s; it is not used", what, error)
-    kind = Unreachable if is_outage(error) else ResultsUnavailable
+    kind = Unreachable if kinds.is_outage(error) else ResultsUnavailable
     return kind(f"{what}: {error}")
-
-
-def is_outage(error: BaseException) -> bool:
-    """Whether an error says that the backend cannot be reached."""
-    names = {kind.__name__ for kind in type(error).__mro__}
-    if isinstance(error, ONE_VALUE) and not isinstance(error.__cause__, OSError):
-        return False
-    return not names & REFUSED and (isinstance(error, OSError) or bool(names & UNREACHABLE))
 
 
 def is_loss(error: Exception) -> bool:

@@ -10,8 +10,47 @@ from celery import Celery
 from celery.app.backends import by_url
 from celery.app.task import Task
 from celery.backends.base import Backend, DisabledBackend
+from celery.exceptions import BackendStoreError
+from kombu.exceptions import ContentDisallowed, DecodeError, EncodeError
 
-__all__ = ("backend_class", "close", "hasten", "holds_outcomes", "is_shared", "unshareable")
+__all__ = (
+    "ONE_VALUE",
+    "backend_class",
+    "close",
+    "hasten",
+    "holds_outcomes",
+    "is_outage",
+    "is_shared",
+    "keeps_time",
+    "unshareable",
+)
+
+#: What concerns one value, and says nothing of the backend.
+ONE_VALUE = (
+    EncodeError,
+    DecodeError,
+    ContentDisallowed,
+    BackendStoreError,
+    TypeError,
+    ValueError,
+)
+
+#: What drivers call a server that cannot be reached; everything else is an answer of it.
+UNREACHABLE = {
+    "AutoReconnect",
+    "BusyLoadingError",
+    "ConnectionError",
+    "ConnectionFailure",
+    "EndpointConnectionError",
+    "InterfaceError",
+    "NoHostAvailable",
+    "OperationalError",
+    "ServerDown",
+    "TimeoutError",
+    "TransportError",
+}
+#: Answers of a Redis that its driver counts among the errors of a connection.
+REFUSED = {"AuthenticationError", "AuthorizationError", "NoPermissionError"}
 
 
 def backend_class(app: Celery) -> type[Backend]:
@@ -72,6 +111,14 @@ def close(backend: Backend) -> None:
     engines = getattr(getattr(backend, "session_manager", None), "_engines", {})
     for engine in list(engines.values()):  # SQLAlchemy, in a forked process
         engine.dispose()
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether an error says that the backend cannot be reached."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if isinstance(error, ONE_VALUE) and not isinstance(error.__cause__, OSError):
+        return False
+    return not names & REFUSED and (isinstance(error, OSError) or bool(names & UNREACHABLE))
 
 
 def unshareable(task: Task) -> str | None:

@@ -10,6 +10,8 @@ from celery import states
 from celery.backends.base import Backend
 from msgspec import Struct
 
+from .kinds import is_outage
+
 __all__ = ("FORGOTTEN", "Cut", "Payload", "decode", "fetch")
 
 #: The traceback of a task in PENDING whose result was forgotten, for those who share it.
@@ -17,6 +19,9 @@ FORGOTTEN = "jobtastic: forgotten"
 
 #: Bytes that are read of every value; most have no more.
 HEAD = 65_536
+
+#: So many are asked for at once where values come in whole: each answer shows that there are any.
+AT_ONCE = 25
 
 #: A request for many may read so many times what one result may have.
 TOTAL = 4
@@ -59,14 +64,18 @@ def fetch(
     if most is not None and can_cut(backend):
         found += fetch_cut(backend.client, keys, most)
     if not found or any(type(one).__name__ == "NoPermissionError" for one in found):
-        found[:] = bounded(fetch_whole(backend, keys), most)
+        found.clear()
+        for start in range(0, len(keys), AT_ONCE):
+            found += bounded(fetch_whole(backend, keys[start : start + AT_ONCE]), most)
     return found
 
 
 def fetch_one(backend: Backend, task_id: str) -> Payload:
     try:
         meta: Mapping[str, Any] = backend._get_task_meta_for(task_id)
-    except (TypeError, ValueError, LookupError, AttributeError) as error:
+    except Exception as error:
+        if is_outage(error):
+            raise
         return error
     return meta
 
