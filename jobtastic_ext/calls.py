@@ -115,7 +115,7 @@ class Call:
     def __init__(self, sending: Sending, plan: Plan, key: str, refresh: bool) -> None:
         self.sending, self.plan, self.key, self.refresh = sending, plan, key, refresh
         self.runtime, self.task, self.options = sending.runtime, sending.task, sending.options
-        hold, expires = plan.herd, expires_in(self.task, self.options)
+        hold, expires = plan.hold, expires_in(self.task, self.options)
         if expires is not None:
             hold = min(hold, max(1, round(expires * 1000)))
         self.claim = ClaimCall(

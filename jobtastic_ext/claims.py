@@ -18,6 +18,8 @@ from msgspec.structs import replace
 from .records import (
     FOREVER,
     LINGER,
+    MOMENT,
+    MOST_MARKS,
     MOST_ORPHANS,
     Answer,
     Begin,
@@ -56,13 +58,14 @@ def prune(claim: Claim, now: int) -> Claim:
     value = claim.value
     if value is not None and now >= max(value.fresh, value.stale, value.kept):
         value = None
-    given_up = {name: until for name, until in claim.given_up.items() if now < until}
-    return Claim(holder=claim.holder, value=value, given_up=given_up)
+    tombstones = {name: until for name, until in claim.tombstones.items() if now < until}
+    arrivals = {name: until for name, until in claim.arrivals.items() if now < until}
+    return Claim(holder=claim.holder, value=value, tombstones=tombstones, arrivals=arrivals)
 
 
 def expiry(claim: Claim) -> int:
     """When the store may drop the claim; `FOREVER` for never, 0 for at once."""
-    ends = list(claim.given_up.values())
+    ends = [*claim.tombstones.values(), *claim.arrivals.values()]
     if claim.holder is not None:
         ends.append(claim.holder.until + LINGER)
     if claim.value is not None:
@@ -96,6 +99,7 @@ def after(holder: Holder, now: int, hold: int, orphans: tuple[str, ...]) -> Hold
             owner=holder.next,
             gen=holder.next_gen,
             until=later(now, hold),
+            at=now,
             orphans=orphans,
         )
     return unserved(orphans, holder.gen, now)
@@ -151,7 +155,7 @@ def claim_call(op: ClaimCall, claim: Claim, now: int) -> Outcome:
         return claim, Answer(word, value.owner if value else op.task_id, op.gen)
     if holder is not None and not refreshes:
         if may_join(op, holder, now):
-            return join(op, claim, holder)
+            return join(op, claim, holder, now)
         if now >= holder.until and not op.refresh:
             if op.pinned:
                 # Published under its own id all the same; the worker takes over.
@@ -164,6 +168,7 @@ def claim_call(op: ClaimCall, claim: Claim, now: int) -> Outcome:
         owner=op.task_id,
         gen=op.gen,
         until=later(now, op.hold),
+        at=now,
         brief=op.brief,
         group=op.group,
         orphans=orphans,
@@ -195,33 +200,40 @@ def may_join(op: ClaimCall, holder: Holder, now: int) -> bool:
     return now < holder.until and (op.refresh or holder.next != "")
 
 
-def join(op: ClaimCall, claim: Claim, holder: Holder) -> Outcome:
+def join(op: ClaimCall, claim: Claim, holder: Holder, now: int) -> Outcome:
     foreign = holder.owner != op.task_id
     if op.refresh and foreign and holder.state == "running" and not holder.next:
         waiting = replace(holder, next=op.task_id, next_gen=op.gen)
         return replace(claim, holder=waiting), Answer("claimed", op.task_id, op.gen)
+    answer = Answer("joined", holder.owner, holder.gen)
     if holder.next and foreign:
         answer = Answer("joined", holder.next, holder.next_gen)
-    elif (holder.ending or holder.taken) and foreign and not op.pinned:
-        # The run that was taken for dead may have ended all the same.
-        answer = Answer("ending", holder.owner, holder.gen)
-    else:
-        answer = Answer("joined", holder.owner, holder.gen)
+    elif foreign and not op.pinned and (holder.ending or is_overdue(holder, now)):
+        answer = replace(answer, word="ending" if holder.ending else "overdue")
     if op.pinned and not holder.followed:
         claim = replace(claim, holder=replace(holder, followed=True))
     return claim, answer
 
 
+def is_overdue(holder: Holder, now: int) -> bool:
+    """Whether its task may have ended without the claim knowing, although nobody has begun it."""
+    return holder.state == "queued" and (holder.taken or now - holder.at >= MOMENT)
+
+
 def take_over(op: ClaimCall, claim: Claim, holder: Holder, now: int) -> Outcome:
-    """Publish under the dead run's id, so that everybody who joined it is served.
+    """Publish under the dead run's id, or a lost message's, so that all who joined it are served.
 
     A refresh that waited for it, and may be lost, is served by the same run: it begins later.
+    A message that only waits in a long queue gets a copy after twice the time of the last one.
     """
+    again = holder.state == "queued" and holder.taken
+    length = min(2 * (holder.until - holder.at), LINGER) if again else 0
     taken = replace(
         holder,
         state="queued",
         run="",
-        until=later(now, op.hold),
+        until=later(now, max(op.hold, length)),
+        at=now,
         herd=0,
         attempt=0,
         ending=False,
@@ -238,13 +250,14 @@ def begin(op: Begin, claim: Claim, now: int) -> Outcome:
     message = f"{op.gen}:{op.task_id}"
     if op.give_up:
         unsent = op.unclaimed or is_unsent(claim.holder, op)
-        if not unsent or f"+{message}" in claim.given_up:
+        if not unsent or message in claim.arrivals:
             return claim, LOST
-        claim = marked(claim, message, later(now, op.give_up))
-    elif message in claim.given_up and not op.bare:  # nobody gives up the copy of a takeover
+        claim = given_up(claim, message, later(now, op.give_up))
+    elif message in claim.tombstones and not op.bare:  # nobody gives up the copy of a takeover
         return claim, Answer("dropped", op.task_id, op.gen)
     elif op.arrival:
-        claim = marked(claim, f"+{message}", later(now, op.arrival))
+        arrivals = marked(claim.arrivals, message, later(now, op.arrival))
+        claim = replace(claim, arrivals=arrivals)
     if claim.value is not None and claim.value.owner == op.gone:
         claim = replace(claim, value=None)
     if claim.value is not None:
@@ -295,9 +308,16 @@ def is_unsent(holder: Holder | None, op: Begin | Release) -> bool:
     return mine and not holder.taken and not holder.attempt
 
 
-def marked(claim: Claim, message: str, until: int) -> Claim:
-    """Remember what became of a message."""
-    return replace(claim, given_up={**claim.given_up, message: until})
+def given_up(claim: Claim, message: str, until: int) -> Claim:
+    return replace(claim, tombstones=marked(claim.tombstones, message, until))
+
+
+def marked(marks: dict[str, int], message: str, until: int) -> dict[str, int]:
+    """Remember what became of a message, and of so many others at most."""
+    marks = {**marks, message: until}
+    if len(marks) > MOST_MARKS:
+        del marks[min(marks, key=lambda name: (marks[name], name))]
+    return marks
 
 
 def settle_by_value(op: Begin, claim: Claim, value: Value, now: int) -> Outcome | None:
@@ -342,8 +362,7 @@ def ending(op: Ending, claim: Claim, now: int) -> Outcome:
     holder = claim.holder
     if holder is None or not is_run(holder, op.task_id, op.run):
         return claim, LOST
-    answer = replace(OK, ids=holder.orphans)
-    return replace(claim, holder=replace(holder, ending=True)), answer
+    return replace(claim, holder=replace(holder, ending=True)), replace(OK, ids=holder.orphans)
 
 
 def finish(op: Finish, claim: Claim, now: int) -> Outcome:
@@ -370,9 +389,10 @@ def finish(op: Finish, claim: Claim, now: int) -> Outcome:
             stale=later(now, fresh + stale) if fresh and stale else 0,
             kept=later(now, max(op.keep, LINGER) if followed else op.keep),
         )
-    rest = after(held, now, op.hold, ()) if held else holder
-    orphans = held.orphans if held else ()
-    return replace(claim, holder=rest, value=value), replace(OK, ids=orphans)
+    claim = replace(claim, value=value)
+    if held is None:
+        return claim, OK
+    return replace(claim, holder=after(held, now, op.hold, ())), replace(OK, ids=held.orphans)
 
 
 def release(op: Release, claim: Claim, now: int) -> Outcome:
@@ -383,9 +403,9 @@ def release(op: Release, claim: Claim, now: int) -> Outcome:
         mine = holder is not None and holder.owner == op.task_id
         runs = mine and holder is not None and (holder.state == "running" or holder.taken)
         has_run = value is not None and (value.owner, value.gen) == (op.task_id, op.gen)
-        if runs or has_run or f"+{message}" in claim.given_up:
+        if runs or has_run or message in claim.arrivals:
             return claim, LOST
-        return marked(claim, message, later(now, op.give_up)), OK
+        return given_up(claim, message, later(now, op.give_up)), OK
     if holder is None or (op.give_up and not is_unsent(holder, op)):
         return claim, LOST
     if holder.next == op.task_id and not op.run:
@@ -402,16 +422,14 @@ def release(op: Release, claim: Claim, now: int) -> Outcome:
         return claim, LOST
     claim = replace(claim, holder=rest)
     if op.give_up:
-        claim = marked(claim, f"{gen}:{op.task_id}", later(now, op.give_up))
+        claim = given_up(claim, f"{gen}:{op.task_id}", later(now, op.give_up))
     return claim, OK
 
 
 def lapse(op: Lapse, claim: Claim, now: int) -> Outcome:
     holder = claim.holder
-    if holder is None or holder.owner != op.task_id or not holder.taken:
-        return claim, LOST
-    if holder.until != later(op.at, op.hold):
-        return claim, LOST  # another caller has taken it over since
+    if holder is None or not holder.taken or (holder.owner, holder.at) != (op.task_id, op.at):
+        return claim, LOST  # perhaps another caller has taken it over since
     return replace(claim, holder=replace(holder, until=now)), OK
 
 
@@ -424,6 +442,7 @@ def requeue(op: Requeue, claim: Claim, now: int) -> Outcome:
         state="queued",
         run="",
         until=later(now, op.hold),
+        at=now,
         herd=0,
         attempt=op.attempt,
         ending=False,
@@ -435,8 +454,8 @@ def renew(op: Renew, claim: Claim, now: int) -> Outcome:
     holder = claim.holder
     if holder is None or not is_run(holder, op.task_id, op.run):
         return claim, LOST
-    renewed = replace(holder, until=later(now, op.lease))
-    return replace(claim, holder=renewed), Answer("ok", holder.run)
+    claim = replace(claim, holder=replace(holder, until=later(now, op.lease)))
+    return claim, Answer("ok", holder.run)
 
 
 def forget(op: Forget, claim: Claim, now: int) -> Outcome:
@@ -445,7 +464,7 @@ def forget(op: Forget, claim: Claim, now: int) -> Outcome:
     if claim.holder is not None:
         # Should it be dead, those who wait for it are served by the next run.
         rest = unserved(displaced(claim.holder, ""), claim.holder.gen, now)
-    return Claim(holder=rest, given_up=claim.given_up), OK if known else LOST
+    return replace(claim, holder=rest, value=None), OK if known else LOST
 
 
 STEPS: dict[type, Callable[[Any, Claim, int], Outcome]] = {

@@ -16,7 +16,7 @@ from .plans import Plan
 from .records import Answer, Begin, Ending, Finish, Operation, Release, Requeue
 from .runtime import Runtime
 
-__all__ = ("Run", "end", "keep_result", "succeed")
+__all__ = ("Run", "end", "keep_result", "release_message", "succeed")
 
 logger = logging.getLogger("jobtastic_ext")
 
@@ -54,7 +54,7 @@ class Run:
                 fresh=(plan.failure_fresh if failed else plan.fresh) if share else 0,
                 stale=plan.stale if share and not failed else 0,
                 keep=plan.keep,
-                hold=plan.herd,
+                hold=plan.hold,
                 failed=failed,
                 attempt=begun.attempt,
                 group=begun.group,
@@ -75,7 +75,7 @@ class Run:
 
     def requeue(self, wait: float) -> None:
         """The run will be retried in `wait` seconds: the claim waits with it."""
-        hold = self.plan.herd + round(max(wait, 0) * 1000)
+        hold = self.plan.hold + round(max(wait, 0) * 1000)
         begun = self.begun
         self._apply(
             Requeue(task_id=begun.task_id, run=begun.run, hold=hold, attempt=begun.attempt + 1)
@@ -85,7 +85,7 @@ class Run:
         """Nothing came of it: the next identical call runs, and serves those who are `unserved`."""
         begun = self.begun
         self._apply(
-            Release(task_id=begun.task_id, run=begun.run, hold=self.plan.herd, unserved=unserved)
+            Release(task_id=begun.task_id, run=begun.run, hold=self.plan.hold, unserved=unserved)
         )
 
     def _apply(self, operation: Operation) -> Answer | None:
@@ -170,7 +170,7 @@ def release_unseen(runtime: Runtime, task: Task, request: Context) -> None:
 def release_message(runtime: Runtime, plan: Plan, key: str, task_id: str, bare: bool) -> None:
     """Let go of the queued claim of a message."""
     try:
-        runtime.store.apply(key, Release(task_id=task_id, hold=plan.herd, bare=bare))
+        runtime.store.apply(key, Release(task_id=task_id, hold=plan.hold, bare=bare))
     except StoreError as error:
         logger.debug("%s: not released: %s", key, error)
 

@@ -14,7 +14,7 @@ from .keys import CallSignature, call_key, key_head
 from .policy.loader import PolicySet
 from .policy.model import Significant, TaskPolicy
 from .policy.problems import did_you_mean
-from .records import FOREVER
+from .records import FOREVER, LINGER
 from .results.kinds import unshareable
 from .settings import Settings
 
@@ -38,6 +38,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     exclusive: bool
     lease: int
     herd: int
+    #: How long a queued message is believed to be on its way before it is sent again.
+    hold: int
     fresh: int
     stale: int
     failure_fresh: int
@@ -67,7 +69,7 @@ def make_plan(task: Task, policies: PolicySet, settings: Settings) -> Plan | Non
     problems = list(problems_of(task, policies))
     if problems:
         raise PolicyError(problems)
-    herd = milliseconds(policy.herd_avoidance_timeout)
+    herd, lease = milliseconds(policy.herd_avoidance_timeout), milliseconds(settings.lease)
     fresh = milliseconds(policy.cache_duration)
     failure_fresh = milliseconds(policy.failure_cache_duration)
     exclusive = policy.on_duplicate == "serialize"
@@ -83,12 +85,13 @@ def make_plan(task: Task, policies: PolicySet, settings: Settings) -> Plan | Non
         or bool(herd or fresh or failure_fresh)
         or (policy.on_broker_error != "raise" and not task.ignore_result),
         exclusive=exclusive,
-        lease=milliseconds(settings.lease),
+        lease=lease,
         herd=herd,
+        hold=min(herd, lease),
         fresh=fresh,
         stale=milliseconds(policy.stale_while_revalidate),
         failure_fresh=failure_fresh,
-        keep=min(2 * max(herd, milliseconds(settings.lease)), FOREVER),
+        keep=min(2 * max(herd, lease), LINGER),
     )
 
 

@@ -81,7 +81,7 @@ def ask(
         except ResultsUnavailable:
             # The caller reads it when the backend is back.
             return Settled(joined(answer))
-        if answer.word in ("takeover", "ending"):
+        if answer.word in ("takeover", "ending", "overdue"):
             # Nobody waits for a result that is final: to send its id again would show the old one.
             if outcome is None:
                 return Settled(joined(answer))
@@ -96,11 +96,11 @@ def ask(
 
 
 #: Answers that depend on a result.
-LOOK = ("cached", "stale", "refresh", "takeover", "ending")
+LOOK = ("cached", "stale", "refresh", "takeover", "ending", "overdue")
 
 
 def joined(answer: Answer) -> Answer:
-    return replace(answer, word="joined") if answer.word == "ending" else answer
+    return replace(answer, word="joined") if answer.word in ("ending", "overdue") else answer
 
 
 def start(
@@ -108,7 +108,8 @@ def start(
 ) -> Settled:
     """Settle a message at the worker, before its task runs.
 
-    `is_copy` is for a message that was delivered again, or has waited for a run of its own id.
+    `is_copy` is for a message that was delivered again or sent again for others, or has waited for
+    a run of its own id.
     """
     settled = start_copy(store, results, key, message) if is_copy else None
     if settled is not None:
@@ -137,8 +138,8 @@ def start_copy(store: Store, results: Results, key: str, message: Begin) -> Sett
         outcome = results.outcome(message.task_id)
     except ResultsUnavailable:
         return None
-    if outcome is None:
-        return None
+    if outcome is None or (message.bare and not outcome.shareable):
+        return None  # what was sent again for others is not revoked with the first message
     answer = store.apply(key, replace(message, lease=0))
     done = answer.word == "finished" or message.bare or message.exclusive
     if done or not outcome.shareable:
@@ -153,7 +154,7 @@ def withdrawal(answer: Answer, call: ClaimCall, give_up: int) -> Lapse | Release
     A takeover is left for the next caller instead: the first message may yet be on its way.
     """
     if answer.word == "takeover":
-        return Lapse(task_id=answer.id, at=answer.at, hold=call.hold)
+        return Lapse(task_id=answer.id, at=answer.at)
     return Release(
         task_id=call.task_id,
         hold=call.hold,

@@ -36,8 +36,15 @@ FOREVER = 90_000_000_000_000
 #: The most ids that one claim remembers beside its own.
 MOST_ORPHANS = 32
 
+#: The most tombstones that one claim remembers, and the most arrivals; the oldest go first.
+MOST_MARKS = 32
+
 #: How long a lapsed claim, or a result that somebody still waits for, is remembered.
 LINGER = 3_600_000
+
+#: How long a claim may be queued before those who join it look whether its task has ended all the
+#: same: in a worker without the plugin or the task, or where the store did not answer.
+MOMENT = 1_000
 
 
 class Holder(Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -50,8 +57,10 @@ class Holder(Struct, frozen=True, omit_defaults=True, kw_only=True):
     gen: str
     #: Token of the single run; empty while queued.
     run: str = ""
-    #: Queued: the message counts as lost after this.  Running: end of the lease.
+    #: Queued: after this the next call sends the message again.  Running: end of the lease.
     until: int
+    #: Queued: since when, or when it was sent again.
+    at: int = 0
     #: Running: identical calls join until then.
     herd: int = 0
     #: Retries so far; a message of an earlier attempt is a late copy.
@@ -99,21 +108,23 @@ class Claim(Struct, frozen=True, omit_defaults=True, kw_only=True):
     holder: Holder | None = None
     value: Value | None = None
     #: ``gen:task id`` of messages whose sender gave up -> until when they are dropped.
-    #: And ``+gen:task id`` of messages that have arrived, lest their sender gives them up.
-    given_up: dict[str, int] = {}
+    tombstones: dict[str, int] = {}
+    #: The same of messages that have arrived, lest their sender gives them up.
+    arrivals: dict[str, int] = {}
 
 
 class ClaimCall(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="claim", tag_field="op"):
     """A caller asks for the right to publish.
 
     Answers ``claimed``, ``takeover`` (publish under that id), ``joined``, ``ending`` (joined, but
-    its outcome may be known already), ``cached``, ``stale`` (served, somebody else refreshes),
-    ``refresh`` (served, and this call publishes the refresh) or ``free`` (publish, no claim).
+    its outcome may be known already), ``overdue`` (joined, but it has waited for a while and may
+    have ended long ago), ``cached``, ``stale`` (served, somebody else refreshes), ``refresh``
+    (served, and this call publishes the refresh) or ``free`` (publish, no claim).
     """
 
     task_id: str
     gen: str
-    #: How long the message may wait for a worker; 0 asks for a cached result only.
+    #: How long the message is believed to be on its way; 0 asks for a cached result only.
     hold: int
     #: The id is the caller's, so the message is published whatever the answer.
     pinned: bool = False
@@ -172,7 +183,7 @@ class Finish(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="finish"
     fresh: int
     stale: int
     keep: int
-    #: How long a waiting refresh may wait for a worker.
+    #: How long the message of a waiting refresh is believed to be on its way.
     hold: int
     failed: bool = False
     attempt: int = 0
@@ -217,9 +228,8 @@ class Lapse(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="lapse", 
     """A takeover could not be published: the next caller shall try again.  ``ok`` or ``lost``."""
 
     task_id: str
-    #: When it was taken over, by the answer, and for how long: nobody ends another's takeover.
+    #: When it was taken over, by the answer: nobody ends another's takeover.
     at: int
-    hold: int
 
 
 class Requeue(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="requeue", tag_field="op"):

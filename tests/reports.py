@@ -73,7 +73,8 @@ def create(conf: dict[str, Any]) -> Celery:
     app = Celery("reports", set_as_current=False)
     app.conf.update(conf)
     app.notes = Notes(conf["notes_url"], conf["notes_name"])
-    app.steps["worker"].add(JobtasticStep)
+    if not conf.get("without_plugin"):
+        app.steps["worker"].add(JobtasticStep)
 
     # Not shared: Celery would register them with every other app of the process, too.
     declare = functools.partial(app.task, shared=False)
@@ -241,6 +242,22 @@ def create(conf: dict[str, Any]) -> Celery:
             self.update_progress(i + 1, steps)
         return steps
 
+    @declare(name="reports.mirror", bind=True)
+    def mirror(self, x, delay=0.0):
+        time.sleep(delay)
+        request = self.request
+        return {
+            "x": sorted(x),
+            "argsrepr": request.argsrepr,
+            "kwargsrepr": request.kwargsrepr,
+            "compression": getattr(request, "compression", None),
+            "priority": request.delivery_info["priority"],
+            "tenant": getattr(request, "tenant", None),
+        }
+
+    for name in conf.get("without_tasks", ()):
+        app.finalize()
+        app.tasks.unregister(name)
     return app
 
 

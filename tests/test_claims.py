@@ -14,6 +14,7 @@ from jobtastic_ext.claims import EMPTY, expiry, prune, step
 from jobtastic_ext.records import (
     FOREVER,
     LINGER,
+    MOST_MARKS,
     MOST_ORPHANS,
     Begin,
     Claim,
@@ -64,7 +65,7 @@ def requeue(name: str, attempt: int, run: str = "") -> Requeue:
 
 
 def lapse(name: str, at: float = 0) -> Lapse:
-    return Lapse(task_id=name, at=ms(at), hold=ms(HOLD))
+    return Lapse(task_id=name, at=ms(at))
 
 
 def renew(name: str, run: str = "") -> Renew:
@@ -83,7 +84,14 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
     "a free key is claimed": [(0, call("a"), "claimed a ga")],
     "while the message waits, others join": [
         (0, call("a"), "claimed a ga"),
-        (599, call("b"), "joined a ga"),
+        (0.9, call("b"), "joined a ga"),
+    ],
+    "and look, after a moment, whether it has ended in a worker that tells nobody": [
+        (0, call("a"), "claimed a ga"),
+        (1, call("b"), "overdue a ga"),
+        (1, call("c", pinned=True), "joined a ga"),  # it is published, and settled at the worker
+        (1, call("b", gone="a"), "claimed b gb"),
+        (2, begin("c", "ga"), "reuse a ga"),
     ],
     "while it runs, others join": [*RAN, (2, call("b"), "joined a ga")],
     "a result is reused": [*CACHED, (101, call("b"), "cached a ga")],
@@ -103,12 +111,28 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
     "a dead run is published anew under its id": [
         *RAN,
         (31, call("b"), "takeover a ga"),
-        (32, call("c"), "ending a ga"),  # it looks whether the run has ended after all
+        (32, call("c"), "overdue a ga"),  # it looks whether the run has ended after all
         (33, begin("a", "ga", run="a.2"), "run  ga"),
         (34, finish("a", run="a.2", fresh=100), "ok"),
         (35, call("d"), "cached a ga"),
     ],
     "so is a lost message": [(0, call("a"), "claimed a ga"), (600, call("b"), "takeover a ga")],
+    "again only after twice the time: it may wait in a long queue": [
+        (0, call("a", hold=30), "claimed a ga"),
+        (30, call("b", hold=30), "takeover a ga"),
+        (59, call("b", hold=30), "overdue a ga"),
+        (60, call("b", hold=30), "takeover a ga"),
+        (119, call("b", hold=30), "overdue a ga"),
+        (120, call("b", hold=30), "takeover a ga"),
+        (121, begin("a", "ga", bare=True), "run  ga"),
+        (122, requeue("a", 1), "ok"),
+        (123, begin("a", "ga", run="a.2", attempt=1), "run  ga"),
+    ],
+    "but once an hour at least": [
+        (0, call("a", hold=30), "claimed a ga"),
+        *[(30 * 2**n, call("b", hold=30), "takeover a ga") for n in range(8)],
+        (3840 + 3600, call("b", hold=30), "takeover a ga"),
+    ],
     "but not a message that expired by itself": [
         (0, call("a", brief=True), "claimed a ga"),
         (600, call("b"), "claimed b gb"),
@@ -126,21 +150,21 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
         (31, call("b"), "takeover a ga"),
         (631, call("c"), "takeover a ga"),  # the first one's message is lost, it seems
         (632, lapse("a", at=31), "lost"),
-        (633, call("d"), "ending a ga"),
+        (633, call("d"), "overdue a ga"),
         (634, lapse("a", at=631), "ok"),
     ],
     "the first message of a takeover frees nothing": [
         (0, call("a"), "claimed a ga"),
         (600, call("b"), "takeover a ga"),
         (601, release("a"), "lost"),  # it has expired, and the copy has not
-        (602, call("c"), "ending a ga"),
+        (602, call("c"), "overdue a ga"),
         (603, release("a", bare=True), "ok"),  # the copy was revoked
         (604, call("c"), "claimed c gc"),
     ],
     "who joined a run that was taken for dead looks whether it has ended": [
         *RAN,
         (31, call("b"), "takeover a ga"),
-        (32, call("c"), "ending a ga"),
+        (32, call("c"), "overdue a ga"),
         (33, call("c", gone="a"), "claimed c gc"),
     ],
     "what could not be sent leaves alone the run that it displaced": [
@@ -295,7 +319,7 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
     "a run that goes on is not given up": [*RAN, (2, call("b", gone="a"), "joined a ga")],
     "a message that expires is not joined by a call that does not": [
         (0, call("a", hold=10, brief=True), "claimed a ga"),
-        (1, call("b", hold=5, brief=True), "joined a ga"),
+        (1, call("b", hold=5, brief=True), "overdue a ga"),
         (2, call("c"), "claimed c gc"),
         (3, begin("a", "ga"), "follow c gc"),
     ],
@@ -340,7 +364,7 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
         *RAN,
         (2, call("b", refresh=True), "claimed b gb"),
         (31, call("c"), "takeover a ga"),
-        (32, call("d"), "ending a ga"),
+        (32, call("d"), "overdue a ga"),
     ],
     "a refresh leaves to others what they wait for": [
         *RAN,
@@ -376,8 +400,8 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
     ],
     "nobody releases for another": [
         (0, call("a"), "claimed a ga"),
-        (1, release("b"), "lost"),
-        (2, call("b"), "joined a ga"),
+        (0, release("b"), "lost"),
+        (0, call("b"), "joined a ga"),
     ],
     "a sender does not release what runs": [
         *RAN,
@@ -424,7 +448,7 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
     "a retry keeps the claim": [
         *RAN,
         (2, requeue("a", 1), "ok"),
-        (3, call("b"), "joined a ga"),
+        (3, call("b"), "overdue a ga"),
         (4, begin("a", "ga", run="a.2", attempt=1), "run  ga"),
         (5, finish("a", run="a.2", fresh=100), "ok"),
         (6, call("c"), "cached a ga"),
@@ -487,11 +511,11 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
     "refresh: replaces what is cached": [
         *CACHED,
         (3, call("b", refresh=True), "claimed b gb"),
-        (4, call("c"), "joined b gb"),
+        (4, call("c"), "overdue b gb"),
     ],
     "refresh: joins what has not begun": [
         (0, call("a"), "claimed a ga"),
-        (1, call("b", refresh=True), "joined a ga"),
+        (0.5, call("b", refresh=True), "joined a ga"),
     ],
     "refresh: runs after what runs now": [
         *RAN,
@@ -500,7 +524,7 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
         (4, call("d"), "joined b gb"),
         (5, begin("b", "gb", refresh=True), "follow a ga"),
         (6, finish("a", fresh=100), "ok"),
-        (7, call("e"), "joined b gb"),
+        (7, call("e"), "overdue b gb"),
         (8, begin("b", "gb"), "run  gb"),
         (9, finish("b", fresh=100), "ok"),
         (10, call("f"), "cached b gb"),
@@ -509,7 +533,7 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
         *RAN,
         (2, call("b", refresh=True), "claimed b gb"),
         (3, release("a", run="a.1"), "ok"),
-        (4, call("c"), "joined b gb"),
+        (4, call("c"), "overdue b gb"),
         (5, begin("b", "gb"), "run  gb"),
     ],
     "refresh: one that was not sent leaves its place": [
@@ -691,6 +715,19 @@ def test_orphans_are_limited() -> None:
     assert len(claim.holder.orphans) == MOST_ORPHANS
 
 
+@pytest.mark.parametrize("marks", ["tombstones", "arrivals"])
+def test_what_is_remembered_of_messages_is_limited(marks: str) -> None:
+    claim = EMPTY
+    for n in range(3 * MOST_MARKS):
+        operations: dict[str, Operation] = {
+            "tombstones": release(f"a{n}", give_up=3600, gen="g", unclaimed=True),
+            "arrivals": begin(f"a{n}", "g", lease=0, arrival=600_000),
+        }
+        claim, _ = step(operations[marks], claim, n)
+    kept = [f"g:a{n}" for n in range(2 * MOST_MARKS, 3 * MOST_MARKS)]
+    assert list(getattr(claim, marks)) == kept, "the oldest go first"
+
+
 def test_an_unchanged_claim_is_equal_so_that_no_store_writes_it() -> None:
     claim, _ = step(call("a"), EMPTY, 0)
     for operation in (call("b"), call("b", hold=0), release("b"), renew("b"), lapse("b")):
@@ -703,7 +740,7 @@ def test_time_ends_what_is_cached_and_what_was_given_up() -> None:
         claim, _ = step(operation, claim, ms(seconds))
     claim, _ = step(release("x", give_up=10, gen="gx"), claim, ms(3))
     assert prune(claim, ms(12)) == claim
-    assert prune(claim, ms(13)).given_up == {}
+    assert prune(claim, ms(13)).tombstones == {}
     assert prune(claim, ms(102)) == Claim()
 
 

@@ -43,7 +43,7 @@ NOW = 1_700_000_000_000
 CLAIM = Claim(
     holder=Holder(state="running", owner="a", gen="ga", run="a.1", until=FOREVER, orphans=("b",)),
     value=Value(owner="b", gen="gb", ended=NOW, fresh=FOREVER, kept=FOREVER),
-    given_up={"gc:c": FOREVER},
+    tombstones={"gc:c": FOREVER},
 )
 GOOD = msgspec.json.encode(CLAIM)
 ODD = st.recursive(
@@ -92,7 +92,7 @@ OPERATIONS: list[Operation] = [
     Release(task_id="a", run="a.1", hold=1_000, give_up=1_000),
     Requeue(task_id="a", run="a.1", hold=1_000, attempt=1),
     Renew(task_id="a", run="a.", lease=1_000),
-    Lapse(task_id="a", at=NOW, hold=1_000),
+    Lapse(task_id="a", at=NOW),
     Forget(),
 ]
 

@@ -168,7 +168,7 @@ def test_raise_raises_within_a_deadline_that_was_set(
     assert median(timed(call)[0] for _ in range(20)) < 0.1
     # Who polls the id that was handed to nobody but those who joined is told as well.
     key = runtime_of(project.app).plan(task).key((unique,), {})  # type: ignore[union-attr]
-    marks = runtime_of(project.app).store.read(key).given_up  # type: ignore[union-attr]
+    marks = runtime_of(project.app).store.read(key).tombstones  # type: ignore[union-attr]
     ids = [mark.partition(":")[2] for mark in marks]
     assert ids
     wait_until(lambda: project.app.AsyncResult(ids[0]).state == "FAILURE")

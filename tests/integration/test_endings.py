@@ -13,9 +13,18 @@ from typing import Any
 
 import celery
 import pytest
-from celery.exceptions import Reject, TaskRevokedError, TimeLimitExceeded, WorkerLostError
+import redis
+from celery.exceptions import (
+    NotRegistered,
+    Reject,
+    TaskRevokedError,
+    TimeLimitExceeded,
+    WorkerLostError,
+)
 
+from jobtastic_ext import StoreUnavailable
 from tests.integration.conftest import Project, wait_until
+from tests.workers import Worker
 
 TIMEOUT = 30
 
@@ -246,3 +255,92 @@ def test_the_late_end_of_a_run_that_lost_its_claim(start_project: Any, unique: s
     assert after.value is None
     assert second.get(timeout=TIMEOUT)["x"] == unique
     assert project.runs("cached", unique) == 2
+
+
+@pytest.fixture(scope="module")
+def unserved(start_project: Any) -> Project:
+    """A project that has no worker of its own, and is harmed by nobody's store."""
+    policy = {
+        "tasks": {"reports.work": {"herd_avoidance_timeout": "1h", "on_store_error": "raise"}}
+    }
+    project: Project = start_project(jobtastic_policy=policy)
+    return project
+
+
+@pytest.mark.parametrize(
+    ("conf", "error"),
+    [
+        ({"without_plugin": True}, None),  # a rolling deploy: the web processes came first
+        ({"without_tasks": ["reports.work"]}, NotRegistered),
+        ({"jobtastic_store": "redis://127.0.0.1:1/0"}, StoreUnavailable),
+    ],
+    ids=["a worker without the plugin", "an unknown task", "a worker that has no store"],
+)
+def test_a_message_that_ends_and_nobody_says_so(
+    unserved: Project, unique: str, conf: dict[str, Any], error: type[Exception] | None
+) -> None:
+    # Celery stores the outcome, and the claim says "queued" for ever.
+    work = unserved.task("work")
+    with Worker({**unserved.conf, **conf}, concurrency=1):
+        first = work.delay(unique, delay=0)
+        if error is None:
+            assert first.get(timeout=TIMEOUT)["x"] == unique
+        else:
+            with pytest.raises(error):
+                first.get(timeout=TIMEOUT)
+        second = wait_until(
+            lambda: (again := work.delay(unique, delay=0)).id != first.id and again, AT_ONCE
+        )
+        if error is None:
+            assert second.get(timeout=TIMEOUT)["x"] == unique
+
+
+def test_a_message_that_is_lost(start_project: Any, unique: str) -> None:
+    # `celery purge`, or a broker that was wiped: Celery's own call would be lost, but the next not.
+    policy = {"tasks": {"reports.work": {"herd_avoidance_timeout": "forever"}}}
+    project = start_project(jobtastic_policy=policy)
+    work = project.task("work")
+    first = work.delay(unique, delay=0)
+    assert project.app.control.purge() == 1
+    project.worker(concurrency=1)
+    wait_until(lambda: work.delay(unique, delay=0) and first.ready(), TIMEOUT)
+    assert first.get(timeout=TIMEOUT)["x"] == unique
+    assert [line["id"] for line in project.notes.read("work")].count(first.id) == 1
+
+
+def test_a_message_that_waits_in_a_long_queue_runs_once(start_project: Any, unique: str) -> None:
+    # It may be lost for all that its callers know: they send few copies, and none of them runs.
+    project = start_project(jobtastic_lease=0.5)
+    worker = project.worker(concurrency=1)
+    blocker = project.task("plain").delay(unique, delay=4)
+    wait_until(lambda: project.runs("plain", unique))
+    work, ids, calls = project.task("work"), set(), 0
+    while not blocker.ready():
+        ids.add(work.delay(unique, delay=0).id)
+        calls += 1
+        time.sleep(0.05)
+    (first,) = ids
+    assert work.AsyncResult(first).get(timeout=TIMEOUT)["x"] == unique
+    last = project.task("plain").delay(f"{unique}-last")
+    assert last.get(timeout=TIMEOUT)
+    assert project.runs("work", unique) == 1
+    assert calls > 10
+    assert 1 <= worker.output().count("it has run already") <= 6
+
+
+def test_no_key_without_an_end(start_project: Any, unique: str) -> None:
+    forever = {"herd_avoidance_timeout": "forever", "significant_kwargs": ["x"]}
+    other = start_project(jobtastic_policy={"tasks": {"reports.work": forever}})
+    client = redis.Redis.from_url(other.conf["jobtastic_store"])
+    prefix = other.conf["jobtastic_key_prefix"]
+
+    def lives() -> list[int]:
+        return [client.ttl(key) for key in client.scan_iter(f"{prefix}:*") if b"%" not in key]
+
+    first = other.task("work").delay(unique, delay=0)
+    assert [0 < life < 7200 for life in lives()] == [True], "queued"
+    other.worker(concurrency=1)
+    first.get(timeout=TIMEOUT)
+    wait_until(lambda: other.claim("work", unique).holder is None)
+    assert [0 < life < 7200 for life in lives()] == [True], "ended"
+    client.close()

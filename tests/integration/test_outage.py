@@ -99,6 +99,6 @@ def test_a_call_that_could_not_be_sent_leaves_nobody_waiting(
         work.delay(unique)
     claim = project.claim("work", unique)
     assert claim.holder is None
-    (mark,) = claim.given_up
+    (mark,) = claim.tombstones
     task_id = mark.partition(":")[2]
     wait_until(lambda: work.AsyncResult(task_id).state == "FAILURE")

@@ -329,6 +329,28 @@ def expire(behaviour: Behaviour, message: Message) -> None:
     leases.Keeper(runtime).revoke(task, request, False)
 
 
+def foreign(behaviour: Behaviour, message: Message) -> None:
+    """A worker without the plugin: body and result, and nobody is told."""
+    runtime, _ = setting(behaviour)
+    write = runtime.results._app.backend.store_result
+    kind = behaviour.body[min(message.retries, len(behaviour.body) - 1)]
+    value = now().do(Effect("body", message.retries))
+    if kind == "retry":
+        write(message.id, "retry", states.RETRY)
+        again = Message(message.id, message.header, message.retries + 1)
+        now().do(Effect("publish", again), lambda: OperationalError("down"))
+    elif kind == "fail":
+        write(message.id, ValueError(value), states.FAILURE)
+    else:
+        write(message.id, value, states.SUCCESS)
+
+
+def unknown(behaviour: Behaviour, message: Message) -> None:
+    """A worker that does not know the task, or whose `on_store_error` is `raise`."""
+    runtime, _ = setting(behaviour)
+    runtime.results._app.backend.store_result(message.id, "unknown", states.FAILURE)
+
+
 def renew(behaviour: Behaviour, message: Message) -> None:
     """A worker's main process renews the lease of a run in its child."""
     runtime, task = setting(behaviour)
@@ -354,6 +376,8 @@ PROGRAMS: dict[str, Callable[..., Any]] = {
     "lose": lose,
     "expire": expire,
     "renew": renew,
+    "foreign": foreign,
+    "unknown": unknown,
 }
 
 _steps: dict[Any, Effect | Finished] = {}

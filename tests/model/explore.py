@@ -11,10 +11,13 @@ from collections import deque
 from msgspec import Struct
 from msgspec.structs import replace
 
+from jobtastic_ext.records import MOMENT
+
+from .actors import LEASE
 from .world import READY, Budget, Caller, Model, Scenario, Violation, World, final, nice, promised
 
 #: Faults that nobody notices at once: what they leave behind ends with its time.
-SILENT = ("crash", "store", "late", "expire", "copy")
+SILENT = ("crash", "store", "late", "expire", "copy", "purge", "foreign", "unknown")
 
 
 class Report(Struct):
@@ -129,12 +132,18 @@ class Explorer:
                 raise Violation(f"caller {index} was served {value}, which was over when it called")
 
     def over(self, world: World) -> World:
-        """Past every lease and every wait."""
-        claim = self.model.claims.all[world.claim]
-        holder = claim.holder
-        if holder is not None and world.now < holder.until:
-            return replace(world, now=holder.until)
-        return world
+        """Past every lease, and what is believed of a message that nobody has seen.
+
+        Of one that has ended, whoever joins knows after a moment.
+        """
+        holder = self.model.claims.all[world.claim].holder
+        if holder is None or world.now >= holder.until:
+            return world
+        if holder.state == "queued" and final(world, holder.owner) is not None:
+            return replace(world, now=max(world.now, holder.at + MOMENT))
+        if holder.until > world.now + LEASE:
+            raise Violation(f"nobody looks after {nice(holder.owner)} for {holder.until} ms")
+        return replace(world, now=holder.until)
 
     def settle(self, model: Model, world: World, lines: list[str], path: list[int]) -> World | None:
         """Let everybody go on, without a fault, until nothing moves; None if that end is known."""

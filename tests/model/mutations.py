@@ -170,7 +170,7 @@ def a_message_that_was_given_up_runs() -> Patches:
 
     def release(op: Release, claim: Claim, now: int) -> Any:
         changed, answer = real(op, claim, now)
-        return replace(changed, given_up={}), answer
+        return replace(changed, tombstones={}), answer
 
     return rule(Release, release)
 
@@ -203,7 +203,7 @@ def the_first_message_frees_the_takeover() -> Patches:
 
 
 def forget_forgets_those_who_wait() -> Patches:
-    return rule(Forget, lambda op, claim, now: (Claim(given_up=claim.given_up), claims.OK))
+    return rule(Forget, lambda op, claim, now: (replace(claim, holder=None, value=None), claims.OK))
 
 
 def what_did_not_begin_stays_joinable() -> Patches:
@@ -228,6 +228,19 @@ def a_dead_child_keeps_its_claim_for_ever() -> Patches:
         return claim, claims.LOST
 
     return [mock.patch.dict(claims.STEPS, {Begin: begin, Renew: renew})]
+
+
+def nobody_looks_whether_a_message_has_ended() -> Patches:
+    return [mock.patch.object(claims, "is_overdue", return_value=False)]
+
+
+def a_lost_message_is_waited_for_as_long_as_a_run() -> Patches:
+    real = claims.claim_call
+
+    def claim_call(op: ClaimCall, claim: Claim, now: int) -> Any:
+        return real(replace(op, hold=20 * op.hold), claim, now)
+
+    return rule(ClaimCall, claim_call)
 
 
 TWO, THREE = CASTS["two plain calls"], CASTS["three plain calls"]
@@ -255,6 +268,8 @@ MUTATIONS: dict[Callable[[], Patches], Scenario] = {
     what_did_not_begin_stays_joinable: with_faults(TWO, "store"),
     orphans_are_not_served: with_faults(PINNED, "crash"),
     a_dead_child_keeps_its_claim_for_ever: with_faults(TWO, "crash"),
+    nobody_looks_whether_a_message_has_ended: with_faults(TWO, "unknown"),
+    a_lost_message_is_waited_for_as_long_as_a_run: with_faults(TWO, "purge"),
 }
 
 

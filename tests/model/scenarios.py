@@ -82,6 +82,9 @@ PAIRS = (
     ("lapse", "store"),
     ("expire", "wait"),
     ("forget", "crash"),
+    ("purge", "wait"),
+    ("foreign", "wait"),
+    ("unknown", "wait"),
 )
 
 

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from jobtastic_ext import claims
 from jobtastic_ext.records import (
     FOREVER,
+    MOMENT,
     Answer,
     Begin,
     Claim,
@@ -68,10 +69,28 @@ class Budget(Struct, frozen=True):
     expire: int = 0
     #: Somebody calls `forget`.
     forget: int = 0
+    #: A message vanishes from the queue: `celery purge`, a broker that was wiped.
+    purge: int = 0
+    #: A worker without the plugin takes a message, as in a rolling deploy.
+    foreign: int = 0
+    #: A message ends as a failure that tells nobody: a worker does not know the task.
+    unknown: int = 0
 
 
 #: What is a fault, and not only the passing of time.
-FAULTS = ("crash", "store", "late", "publish", "lapse", "copy", "expire", "forget")
+FAULTS = (
+    "crash",
+    "store",
+    "late",
+    "publish",
+    "lapse",
+    "copy",
+    "expire",
+    "forget",
+    "purge",
+    "foreign",
+    "unknown",
+)
 
 
 class Scenario(Struct, frozen=True):
@@ -284,7 +303,8 @@ class Model:
     def is_unclaimed(self, message: Message) -> bool:
         """Whether the store knows nothing of a message that waits: Celery alone may lose it."""
         own = {dict(options).get("task_id") for options in self.scenario.callers}
-        return self.scenario.exclusive or message.id in own
+        herdless = dict(self.scenario.behaviour.policy).get("herd_avoidance_timeout") == 0
+        return self.scenario.exclusive or herdless or message.id in own
 
     def deliveries(self, world: World) -> Moves:
         if None not in world.slots:
@@ -306,10 +326,33 @@ class Model:
                     copied = excuse(copied, "stale")
                     word = "redelivered" if flag else "plain"
                     yield f"{line} of two ({word})", put(copied, "slots", index, slot)
+            yield from self.odd_deliveries(world, taken, index, slot, line)
             if world.budget.expire and not message.retries:
                 expired = spend(taken, "expire")
                 gone = replace(slot, program="expire")
                 yield f"{line}, expired", put(expired, "slots", index, gone)
+
+    def odd_deliveries(
+        self, world: World, taken: World, index: int, slot: Slot, line: str
+    ) -> Moves:
+        """The message ends, and no worker with the plugin has had it in its hands."""
+        if world.budget.purge:
+            gone = spend(taken, "purge")
+            if self.is_unclaimed(slot.message):
+                gone = excuse(gone, f"lost {slot.message.id}")
+            yield f"{nice(slot.message)} vanishes", gone
+        if world.budget.unknown:
+            yield (
+                f"{line}, and does not know the task",
+                put(spend(taken, "unknown"), "slots", index, replace(slot, program="unknown")),
+            )
+        if world.budget.foreign:
+            # It shares nothing, and for a moment nobody looks whether it has ended.
+            alien = excuse(spend(taken, "foreign"), "twice", "stale")
+            yield (
+                f"{line} without the plugin",
+                put(alien, "slots", index, replace(slot, program="foreign")),
+            )
 
     # Time
 
@@ -331,9 +374,11 @@ class Model:
     def moments(self, world: World) -> list[int]:
         """When something ends."""
         claim = self.claims.all[world.claim]
-        ends = set(claim.given_up.values())
+        ends = {*claim.tombstones.values(), *claim.arrivals.values()}
         if claim.holder is not None:
             ends |= {claim.holder.until, claim.holder.herd}
+            if claim.holder.state == "queued":
+                ends.add(claim.holder.at + MOMENT)
         if claim.value is not None:
             ends |= {claim.value.fresh, claim.value.stale}
         return sorted(end for end in ends if world.now < end < FOREVER)

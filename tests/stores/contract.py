@@ -53,9 +53,9 @@ GARBAGE = [
     b'{"holder":{"state":"queued","owner":"a","gen":"g","until":5000000000000,"orphans":[1]}}',
     b'{"holder":{"state":"queued","owner":"a","gen":"g","until":5000000000000,"orphans":{"a":"b"}}}',
     b'{"value":{"owner":"a","gen":"g","fresh":"x"}}',
-    b'{"given_up":{"a":"b"}}',
-    b'{"given_up":7}',
-    b'{"given_up":{"a":5000000000000.5}}',
+    b'{"tombstones":{"a":"b"}}',
+    b'{"tombstones":7}',
+    b'{"tombstones":{"a":5000000000000.5}}',
     b'{"holder":{"state":"queued","owner":"a","gen":"g","until":5000000000000.5}}',
     b'{"holder":{"state":"queued","owner":"\xff","gen":"g","until":5000000000000}}',
 ]
@@ -133,7 +133,7 @@ class StoreContract:
         assert store.apply(key, Requeue(**run, hold=1, attempt=1)).word == "lost"
         assert store.apply(key, Renew(**run, lease=1)).word == "lost"
         assert store.apply(key, Release(task_id="a", hold=1)).word == "lost"
-        assert store.apply(key, Lapse(task_id="a", at=0, hold=1_000)).word == "lost"
+        assert store.apply(key, Lapse(task_id="a", at=0)).word == "lost"
         assert store.apply(key, Ending(**run)).word == "lost"
         assert store.apply(key, Forget()).word == "lost"
         assert store.apply(key, finish("a")).word == "lost"
@@ -148,10 +148,15 @@ class StoreContract:
         assert claim.holder is not None
         until = claim.holder.until
         assert claim.holder == Holder(
-            state="queued", owner="a", gen="ga", until=until, group='chörd/\x7f"\\\n'
+            state="queued",
+            owner="a",
+            gen="ga",
+            until=until,
+            at=claim.holder.at,
+            group='chörd/\x7f"\\\n',
         )
         assert before + 55_000 < until < before + 70_000
-        assert list(claim.given_up) == ["gx:x"]
+        assert list(claim.tombstones) == ["gx:x"]
 
     def test_a_look_tells_whether_a_lease_is_over(self, store: Store, key: str) -> None:
         claim, at = store.look(key)
@@ -215,7 +220,7 @@ class StoreContract:
         claim = store.read(key)
         assert claim is not None
         assert claim.value is None
-        assert list(claim.given_up) == ["gx:x"]
+        assert list(claim.tombstones) == ["gx:x"]
 
     def test_what_ends_at_once_is_not_kept(self, store: Store, key: str) -> None:
         store.apply(key, begin("a"))
@@ -245,7 +250,7 @@ class StoreContract:
         together(8, work)
         claim = store.read(key)
         assert claim is not None
-        assert sorted(claim.given_up) == [f"gt{n}:t{n}" for n in range(8)]
+        assert sorted(claim.tombstones) == [f"gt{n}:t{n}" for n in range(8)]
 
     # Open and closed
 
@@ -354,7 +359,7 @@ class SharedStoreContract(StoreContract):
         with caplog.at_level(logging.WARNING):
             assert store.read(key) is None
             assert store.read(key) is None
-            assert store.apply(key, Lapse(task_id="a", at=0, hold=1_000)).word == "lost"
+            assert store.apply(key, Lapse(task_id="a", at=0)).word == "lost"
         assert len(caplog.records) == 1
         assert key in caplog.text
         assert said(store.apply(key, call("a"))) == "claimed a ga"

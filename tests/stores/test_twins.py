@@ -22,6 +22,7 @@ from jobtastic_ext.demo.server import EmbeddedServer
 from jobtastic_ext.records import (
     FOREVER,
     LINGER,
+    MOST_MARKS,
     Answer,
     Begin,
     Claim,
@@ -118,7 +119,7 @@ operations: st.SearchStrategy[Operation] = st.one_of(
         give_up=lengths_or_none,
         unclaimed=rarely,
     ),
-    st.builds(Lapse, task_id=task_ids, at=times, hold=lengths),
+    st.builds(Lapse, task_id=task_ids, at=times),
     st.builds(Requeue, task_id=task_ids, run=runs, hold=lengths, attempt=attempts),
     st.builds(Renew, task_id=task_ids, run=runs_or_workers, lease=lengths),
     st.builds(Forget),
@@ -143,7 +144,7 @@ def aimed(operation: Operation, claim: Claim, aim: str) -> Operation:
     if isinstance(somebody, Holder):
         fields["run"] = somebody.run
         if isinstance(operation, Lapse):
-            operation = replace(operation, at=somebody.until - operation.hold)
+            operation = replace(operation, at=somebody.at)
         if aim == "next":
             fields |= {"task_id": somebody.next, "gen": somebody.next_gen}
     known = operation.__struct_fields__
@@ -212,3 +213,16 @@ def test_case(
         now = min(int(seconds * 1000), FOREVER)
         answer = twins.apply(operation, now)
         assert f"{answer.word} {answer.id} {answer.gen}".rstrip() == expected
+
+
+@pytest.mark.parametrize("step", [UNIT, 0])
+def test_the_bound_of_what_is_remembered_of_messages(
+    both: tuple[RedisStore, redis.Redis], step: int
+) -> None:
+    twins = Twins(*both)
+    for n in range(MOST_MARKS + 5):
+        name, now = f"t{n}", START + n * step
+        mark = {"unclaimed": True, "give_up": LINGER}
+        twins.apply(Release(task_id=name, hold=1, gen="g", **mark), now)
+        twins.apply(Begin(task_id=name, run="r", lease=0, herd=0, gen="h", arrival=LINGER), now)
+    assert len(twins.claim.tombstones) == len(twins.claim.arrivals) == MOST_MARKS

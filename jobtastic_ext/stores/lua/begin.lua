@@ -7,15 +7,15 @@
 local message = op.gen .. ':' .. op.task_id
 if op.give_up ~= 0 then
   local unsent = op.unclaimed or is_unsent(claim.holder)
-  if not unsent or claim.given_up['+' .. message] then return answer(claim, 'lost') end
-  claim = Claim(claim.holder, claim.value, marked(claim, message, op.give_up))
-elseif claim.given_up[message] and not op.bare then
+  if not unsent or claim.arrivals[message] then return answer(claim, 'lost') end
+  claim = given_up(claim, message, op.give_up)
+elseif claim.tombstones[message] and not op.bare then
   return answer(claim, 'dropped', op.task_id, op.gen)
 elseif op.arrival ~= 0 then
-  claim = Claim(claim.holder, claim.value, marked(claim, '+' .. message, op.arrival))
+  claim = arrived(claim, message, op.arrival)
 end
 if claim.value and claim.value.owner == op.gone then
-  claim = Claim(claim.holder, nil, claim.given_up)
+  claim = Claim(claim.holder, nil, claim)
 end
 local value, holder = claim.value, claim.holder
 
@@ -23,7 +23,7 @@ local function with_value(fields)
   local copy = {}
   for name, field in pairs(value) do copy[name] = field end
   for name, field in pairs(fields) do copy[name] = field end
-  return Claim(holder, Value(copy), claim.given_up)
+  return Claim(holder, Value(copy), claim)
 end
 
 -- By the run that ended last, if this message is to have its outcome.
@@ -70,7 +70,7 @@ local gen = op.gen ~= '' and op.gen or op.run
 local upcoming, upcoming_gen, followed, orphans = '', '', false, NOBODY
 if holder then
   if must_follow() then
-    local changed = Claim(with(holder, { followed = true }), claim.value, claim.given_up)
+    local changed = Claim(with(holder, { followed = true }), claim.value, claim)
     return answer(changed, 'follow', holder.owner, holder.gen)
   end
   if holder.owner == op.task_id and op.attempt < holder.attempt and now < holder['until'] then
@@ -90,4 +90,4 @@ local running = Holder{
   followed = followed, group = op.group, next = upcoming, next_gen = upcoming_gen,
   bare = op.bare, orphans = orphans,
 }
-return answer(Claim(running, claim.value, claim.given_up), 'run', '', gen)
+return answer(Claim(running, claim.value, claim), 'run', '', gen)

@@ -29,7 +29,7 @@ if holder and holder.owner == op.gone
     holder = nil
   end
 end
-claim = Claim(holder, value, claim.given_up)
+claim = Claim(holder, value, claim)
 
 local refreshes = false
 if value then
@@ -57,21 +57,26 @@ local function may_join()
   return now < holder['until'] and (op.refresh or holder.next ~= '')
 end
 
+-- Whether its task may have ended without the claim knowing, although nobody has begun it.
+local function is_overdue()
+  return holder.state == 'queued' and (holder.taken or now - holder.at >= MOMENT)
+end
+
 local function join()
   local foreign = holder.owner ~= op.task_id
   if op.refresh and foreign and holder.state == 'running' and holder.next == '' then
     local waiting = with(holder, { next = op.task_id, next_gen = op.gen })
-    return answer(Claim(waiting, value, claim.given_up), 'claimed', op.task_id, op.gen)
+    return answer(Claim(waiting, value, claim), 'claimed', op.task_id, op.gen)
   end
   local word, id, gen = 'joined', holder.owner, holder.gen
   if holder.next ~= '' and foreign then
     id, gen = holder.next, holder.next_gen
-  elseif (holder.ending or holder.taken) and foreign and not op.pinned then
-    word = 'ending'
+  elseif foreign and not op.pinned and (holder.ending or is_overdue()) then
+    word = holder.ending and 'ending' or 'overdue'
   end
   local joined = holder
   if op.pinned and not holder.followed then joined = with(holder, { followed = true }) end
-  return answer(Claim(joined, value, claim.given_up), word, id, gen)
+  return answer(Claim(joined, value, claim), word, id, gen)
 end
 
 if holder and not refreshes then
@@ -80,24 +85,27 @@ if holder and not refreshes then
     if op.pinned then
       -- Published under its own id all the same; the worker takes over.
       local followed = with(holder, { followed = true })
-      return answer(Claim(followed, value, claim.given_up), 'joined', holder.owner, holder.gen)
+      return answer(Claim(followed, value, claim), 'joined', holder.owner, holder.gen)
     end
     if not (holder.state == 'queued' and holder.brief) then
-      -- Published under the dead run's id, so that everybody who joined it is served.
+      -- Published under the dead run's id, or a lost message's: all who joined it are served.
+      local again = holder.state == 'queued' and holder.taken
+      local length = again and math.min(2 * (holder['until'] - holder.at), LINGER) or 0
       local taken = with(holder, {
-        state = 'queued', run = '', ['until'] = later(op.hold), herd = 0, attempt = 0,
+        state = 'queued', run = '', ['until'] = later(math.max(op.hold, length)), at = now,
+        herd = 0, attempt = 0,
         ending = false, taken = true, followed = true, next = '', next_gen = '',
         orphans = displaced(holder, holder.owner),
       })
-      return answer(Claim(taken, value, claim.given_up), 'takeover', holder.owner, holder.gen)
+      return answer(Claim(taken, value, claim), 'takeover', holder.owner, holder.gen)
     end
   end
 end
 
 local fresh = Holder{
   state = 'queued', owner = op.task_id, gen = op.gen, ['until'] = later(op.hold),
-  brief = op.brief, group = op.group, orphans = orphans,
+  at = now, brief = op.brief, group = op.group, orphans = orphans,
 }
-local changed = Claim(fresh, value, claim.given_up)
+local changed = Claim(fresh, value, claim)
 if refreshes then return answer(changed, 'refresh', value.owner, op.gen) end
 return answer(changed, 'claimed', op.task_id, op.gen)

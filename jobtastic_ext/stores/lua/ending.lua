@@ -4,5 +4,5 @@
 
 local holder = claim.holder
 if not is_run(holder, op.task_id, op.run) then return answer(claim, 'lost') end
-local changed = Claim(with(holder, { ending = true }), claim.value, claim.given_up)
+local changed = Claim(with(holder, { ending = true }), claim.value, claim)
 return answer(changed, 'ok', '', '', holder.orphans)

@@ -25,4 +25,4 @@ if not op.failed or fresh ~= 0 or (followed and not old_serves) then
 end
 local rest, orphans = holder, NOBODY
 if held then rest, orphans = after(held, op.hold, NOBODY), held.orphans end
-return answer(Claim(rest, value, claim.given_up), 'ok', '', '', orphans)
+return answer(Claim(rest, value, claim), 'ok', '', '', orphans)

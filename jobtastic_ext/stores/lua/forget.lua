@@ -6,4 +6,4 @@ local known = claim.holder or claim.value
 local rest
 -- Should it be dead, those who wait for it are served by the next run.
 if claim.holder then rest = unserved(displaced(claim.holder, ''), claim.holder.gen) end
-return answer(Claim(rest, nil, claim.given_up), known and 'ok' or 'lost')
+return answer(Claim(rest, nil, claim), known and 'ok' or 'lost')

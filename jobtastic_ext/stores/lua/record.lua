@@ -12,12 +12,14 @@
 
 local FOREVER = 90000000000000
 local LINGER = 3600000
+local MOMENT = 1000
+local MOST_MARKS = 32
 local MOST_ORPHANS = 32
 local NOBODY = {}
 
 local HOLDER = { state = 'string', owner = 'string', gen = 'string', ['until'] = 'number' }
 local HOLDER_DEFAULTS = {
-  run = '', herd = 0, attempt = 0, brief = false, followed = false,
+  run = '', at = 0, herd = 0, attempt = 0, brief = false, followed = false,
   group = '', next = '', next_gen = '', ending = false, taken = false, bare = false,
   orphans = NOBODY,
 }
@@ -46,9 +48,11 @@ local function later(length)
   return math.min(now + length, FOREVER)
 end
 
-local function Claim(holder, value, given_up)
-  return { holder = holder, value = value, given_up = given_up }
+local function Claim(holder, value, marks)
+  return { holder = holder, value = value, tombstones = marks.tombstones, arrivals = marks.arrivals }
 end
+
+local EMPTY = Claim(nil, nil, { tombstones = {}, arrivals = {} })
 
 local function Holder(fields)
   return setmetatable(fields, HOLDER_META)
@@ -87,12 +91,31 @@ local function is_unsent(holder)
   return mine and not holder.taken and holder.attempt == 0
 end
 
--- What is known of messages, and that of one more.
-local function marked(claim, message, length)
-  local given_up = {}
-  for name, ends in pairs(claim.given_up) do given_up[name] = ends end
-  given_up[message] = later(length)
-  return given_up
+-- What became of messages, and of one more; of so many at most.
+local function marked(marks, message, length)
+  local copy, count = {}, 0
+  for name, ends in pairs(marks) do copy[name] = ends end
+  copy[message] = later(length)
+  local oldest
+  for name, ends in pairs(copy) do
+    count = count + 1
+    if not oldest or ends < copy[oldest] or (ends == copy[oldest] and name < oldest) then
+      oldest = name
+    end
+  end
+  if count > MOST_MARKS then copy[oldest] = nil end
+  return copy
+end
+
+-- `claim` with the mark of a message that was given up, or has arrived.
+local function given_up(claim, message, length)
+  local tombstones = marked(claim.tombstones, message, length)
+  return Claim(claim.holder, claim.value, { tombstones = tombstones, arrivals = claim.arrivals })
+end
+
+local function arrived(claim, message, length)
+  local arrivals = marked(claim.arrivals, message, length)
+  return Claim(claim.holder, claim.value, { tombstones = claim.tombstones, arrivals = arrivals })
 end
 
 -- Remember those who are left without an outcome, as a claim whose time is over.
@@ -110,7 +133,7 @@ local function after(holder, hold, orphans)
   if holder.next ~= '' then
     return Holder{
       state = 'queued', owner = holder.next, gen = holder.next_gen, ['until'] = later(hold),
-      orphans = orphans,
+      at = now, orphans = orphans,
     }
   end
   return unserved(orphans, holder.gen)
@@ -139,7 +162,8 @@ end
 
 local function expiry(claim)
   local last = 0
-  for _, ends in pairs(claim.given_up) do last = math.max(last, ends) end
+  for _, ends in pairs(claim.tombstones) do last = math.max(last, ends) end
+  for _, ends in pairs(claim.arrivals) do last = math.max(last, ends) end
   if claim.holder then last = math.max(last, claim.holder['until'] + LINGER) end
   if claim.value then
     last = math.max(last, claim.value.fresh, claim.value.stale, claim.value.kept)
@@ -184,12 +208,24 @@ local function is_record(fields, needed, defaults)
   return true
 end
 
+-- Whether it is a table of names and times.
+local function are_marks(marks)
+  if type(marks) ~= 'table' then return false end
+  for name, ends in pairs(marks) do
+    if not is_text(name) or not is_whole(ends) then return false end
+  end
+  return true
+end
+
 -- The claim that `raw` encodes; nil if it encodes none.
 local function decode(raw)
   local understood, claim = pcall(cjson.decode, raw)
   if not understood or type(claim) ~= 'table' then return nil end
-  local holder, value, given_up = claim.holder, claim.value, claim.given_up
-  if holder == nil and value == nil and given_up == nil then return nil end
+  local holder, value = claim.holder, claim.value
+  local marks = { tombstones = claim.tombstones or {}, arrivals = claim.arrivals or {} }
+  if holder == nil and value == nil and not claim.tombstones and not claim.arrivals then
+    return nil
+  end
   if holder ~= nil then
     if not is_record(holder, HOLDER, HOLDER_DEFAULTS) then return nil end
     if holder.state ~= 'queued' and holder.state ~= 'running' then return nil end
@@ -205,24 +241,26 @@ local function decode(raw)
     if not is_record(value, VALUE, VALUE_DEFAULTS) then return nil end
     setmetatable(value, VALUE_META)
   end
-  if given_up ~= nil then
-    if type(given_up) ~= 'table' then return nil end
-    for name, ends in pairs(given_up) do
-      if not is_text(name) or not is_whole(ends) then return nil end
-    end
+  if not are_marks(marks.tombstones) or not are_marks(marks.arrivals) then return nil end
+  return Claim(holder, value, marks)
+end
+
+local function unexpired(marks)
+  local kept = {}
+  for name, ends in pairs(marks) do
+    if now < ends then kept[name] = ends end
   end
-  return Claim(holder, value, given_up or {})
+  return kept
 end
 
 -- Forget what time has ended.
 local function prune(claim)
-  if expiry(claim) <= now then return Claim(nil, nil, {}) end
-  local value, given_up = claim.value, {}
+  if expiry(claim) <= now then return EMPTY end
+  local value = claim.value
   if value and now >= math.max(value.fresh, value.stale, value.kept) then value = nil end
-  for name, ends in pairs(claim.given_up) do
-    if now < ends then given_up[name] = ends end
-  end
-  return Claim(claim.holder, value, given_up)
+  return Claim(claim.holder, value, {
+    tombstones = unexpired(claim.tombstones), arrivals = unexpired(claim.arrivals),
+  })
 end
 
 local function same(one, other)
@@ -251,7 +289,8 @@ local function encode(claim)
   return cjson.encode{
     holder = sparse(claim.holder, HOLDER_DEFAULTS),
     value = sparse(claim.value, VALUE_DEFAULTS),
-    given_up = next(claim.given_up) and claim.given_up or nil,
+    tombstones = next(claim.tombstones) and claim.tombstones or nil,
+    arrivals = next(claim.arrivals) and claim.arrivals or nil,
   }
 end
 
@@ -262,11 +301,11 @@ local function load()
     if not string.find(raw.err, 'WRONGTYPE', 1, true) then
       redis.call('GET', key) -- raises the error again, whatever it is
     end
-    return Claim(nil, nil, {}), 1
+    return EMPTY, 1
   end
-  if not raw then return Claim(nil, nil, {}), nil end
+  if not raw then return EMPTY, nil end
   local claim = decode(raw)
-  if not claim then return Claim(nil, nil, {}), 1 end
+  if not claim then return EMPTY, 1 end
   return prune(claim), nil
 end
 
@@ -276,7 +315,8 @@ local claim = stored
 -- Store `changed`, unless nothing did change, and answer.
 local function answer(changed, word, id, gen, ids)
   if not (same(changed.holder, stored.holder) and same(changed.value, stored.value)
-      and same(changed.given_up, stored.given_up)) then
+      and same(changed.tombstones, stored.tombstones)
+      and same(changed.arrivals, stored.arrivals)) then
     local ends = expiry(changed)
     if ends <= now then
       redis.call('DEL', key)

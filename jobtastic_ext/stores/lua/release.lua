@@ -8,8 +8,8 @@ if op.unclaimed then
   local runs = holder and holder.owner == op.task_id and (holder.state == 'running' or holder.taken)
   local has_run = value and value.owner == op.task_id and value.gen == op.gen
   local message = op.gen .. ':' .. op.task_id
-  if runs or has_run or claim.given_up['+' .. message] then return answer(claim, 'lost') end
-  return answer(Claim(holder, value, marked(claim, message, op.give_up)), 'ok')
+  if runs or has_run or claim.arrivals[message] then return answer(claim, 'lost') end
+  return answer(given_up(claim, message, op.give_up), 'ok')
 end
 if not holder or (op.give_up ~= 0 and not is_unsent(holder)) then return answer(claim, 'lost') end
 local rest, gen
@@ -24,6 +24,8 @@ elseif is_run(holder, op.task_id, op.run) then
 else
   return answer(claim, 'lost')
 end
-local given_up = claim.given_up
-if op.give_up ~= 0 then given_up = marked(claim, gen .. ':' .. op.task_id, op.give_up) end
-return answer(Claim(rest, value, given_up), 'ok')
+local released = Claim(rest, value, claim)
+if op.give_up ~= 0 then
+  released = given_up(released, gen .. ':' .. op.task_id, op.give_up)
+end
+return answer(released, 'ok')

@@ -5,4 +5,4 @@
 local holder = claim.holder
 if not is_run(holder, op.task_id, op.run) then return answer(claim, 'lost') end
 local renewed = with(holder, { ['until'] = later(op.lease) })
-return answer(Claim(renewed, claim.value, claim.given_up), 'ok', holder.run)
+return answer(Claim(renewed, claim.value, claim), 'ok', holder.run)

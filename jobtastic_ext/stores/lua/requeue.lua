@@ -5,7 +5,7 @@
 local holder = claim.holder
 if not is_run(holder, op.task_id, op.run) then return answer(claim, 'lost') end
 local waiting = with(holder, {
-  state = 'queued', run = '', ['until'] = later(op.hold), herd = 0, attempt = op.attempt,
+  state = 'queued', run = '', ['until'] = later(op.hold), at = now, herd = 0, attempt = op.attempt,
   ending = false,
 })
-return answer(Claim(waiting, claim.value, claim.given_up), 'ok')
+return answer(Claim(waiting, claim.value, claim), 'ok')
