@@ -14,7 +14,7 @@ from celery.worker.request import Request
 from msgspec import Struct
 
 from .errors import StoreError
-from .messages import HEADER, read_header
+from .messages import CONTENT, HEADER, read_header
 from .plans import Plan
 from .records import Release, Renew
 from .runtime import Runtime
@@ -56,6 +56,7 @@ class Keeper:
         if self._runtime.plan(request.task) is None:
             return
         self._received[request.id] = request
+        request.request_dict[CONTENT] = request.content_type
         if self._thread is None:
             self._thread = threading.Thread(target=self._keep, name="jobtastic-keeper", daemon=True)
             self._thread.start()
@@ -128,7 +129,7 @@ class Keeper:
             lease.run, lease.renewed = answer.id, time.monotonic()
 
     def _release(self, task_id: str, lease: Lease, run: str) -> None:
-        release = Release(task_id=task_id, hold=lease.plan.herd, run=run, bare=lease.bare)
+        release = Release(task_id=task_id, hold=lease.plan.hold, run=run, bare=lease.bare)
         try:
             self._runtime.store.apply(lease.key, release)
         except StoreError as error:

@@ -13,6 +13,7 @@ from msgspec.structs import asdict
 from .plans import Plan
 
 __all__ = (
+    "CONTENT",
     "HEADER",
     "HERE",
     "RUN",
@@ -32,6 +33,10 @@ HEADER = "jobtastic"
 
 #: The header of a task that runs at its caller, because the broker is down: its call key.
 HERE = "jobtastic_here"
+
+#: Where a worker's main process notes the content type of a message, which its children are not
+#: told, in what they are told of it.
+CONTENT = "jobtastic_content"
 
 #: The attribute of a request that holds its run; see `runs`.
 RUN = "jobtastic_run"

@@ -12,16 +12,18 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from celery import states
 from celery._state import _task_stack
 from celery.app.task import Context, Task
 from celery.exceptions import Ignore, Reject, Retry
+from kombu.serialization import registry
 from msgspec.structs import asdict, replace
 
 from . import reporting
 from .decisions import log_decision
-from .endings import Run
+from .endings import Run, release_message
 from .errors import ArgumentNotEncodable, DuplicateCall, StoreError
-from .messages import HEADER, RUN, UNRUN, Header, read_header, traced
+from .messages import CONTENT, HEADER, RUN, UNRUN, Header, read_header, traced
 from .plans import Plan
 from .protocol import Settled, start
 from .records import Answer, Begin
@@ -38,6 +40,10 @@ FIRST_LOOK, LAST_LOOK, GROWTH = 0.1, 2.0, 1.5
 #: Milliseconds for which the arrival of a message is remembered: longer than a caller's deadline.
 ARRIVAL = 600_000
 
+#: What is replaced on the instance of a policy task.  Celery's tracer would store STARTED before
+#: the body is called, for a message, too, that is to wait: it is stored when the body begins.
+REPLACED = ("run", "track_started")
+
 #: Celery's tasks that call another task's body for each item of a list.
 MAPS = ("celery.map", "celery.starmap")
 
@@ -51,25 +57,28 @@ def wrap_tasks(runtime: Runtime) -> None:
         plan = runtime.plan(task)
         if plan is None or not plan.shares or task.name in runtime.wrapped:
             continue
-        body = task.run
-        runtime.wrapped[task.name] = task.__dict__.get("run")
-        task.run = wrap(runtime, plan, task, body)
+        runtime.wrapped[task.name] = {name: task.__dict__.get(name) for name in REPLACED}
+        task.run = wrap(runtime, plan, task, task.run)
+        task.track_started = False
 
 
 def unwrap_tasks(runtime: Runtime) -> None:
     """Give every task its own body back."""
-    for name, own in runtime.wrapped.items():
-        task = runtime.app._tasks.get(name)
+    for task_name, own in runtime.wrapped.items():
+        task = runtime.app._tasks.get(task_name)
         if task is None:
             continue
-        if own is None:
-            task.__dict__.pop("run", None)
-        else:
-            task.run = own
+        for name, value in own.items():
+            if value is None:
+                task.__dict__.pop(name, None)
+            else:
+                setattr(task, name, value)
     runtime.wrapped.clear()
 
 
 def wrap(runtime: Runtime, plan: Plan, task: Task, body: Callable[..., Any]) -> Callable[..., Any]:
+    tracks = task.track_started
+
     @functools.wraps(body)
     def run(*args: Any, **kwargs: Any) -> Any:
         request = traced(task)
@@ -78,7 +87,7 @@ def wrap(runtime: Runtime, plan: Plan, task: Task, body: Callable[..., Any]) -> 
         if hasattr(request, RUN):
             return body(*args, **kwargs)  # the body calls itself
         setattr(request, RUN, None)
-        return Message(runtime, plan, task, request, args, kwargs).run(body)
+        return Message(runtime, plan, task, request, args, kwargs, tracks).run(body)
 
     return run
 
@@ -100,7 +109,9 @@ class Message:
         request: Context,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        tracks: bool = False,
     ) -> None:
+        self.tracks = tracks
         self.runtime, self.plan, self.task, self.request = runtime, plan, task, request
         self.args, self.kwargs = args, kwargs
         self.header = read_header(getattr(request, HEADER, None), plan, request.id)
@@ -137,10 +148,11 @@ class Message:
                 self.runtime.results,
                 self.key,
                 message,
-                is_copy=self.header.copy or message.redelivered,
+                is_copy=self.header.copy or message.bare or message.redelivered,
             )
         except StoreError as error:
             if self.plan.policy.on_store_error == "raise":
+                delattr(self.request, RUN)  # the call is let go of, should the store be back
                 raise
             self.log("runs", f"unshared: {error}")
             return self.run_unshared(message, body)
@@ -151,6 +163,11 @@ class Message:
 
         def run(*args: Any, **kwargs: Any) -> Any:
             key = getattr(self, "key", "")
+            if self.tracks and not ignores_result(self.task, self.request):
+                started = {"pid": os.getpid(), "hostname": self.request.hostname}
+                self.task.backend.store_result(
+                    self.request.id, started, states.STARTED, request=self.request
+                )
             reporting.start(self.runtime, self.plan, self.task, self.request, args, kwargs, key)
             try:
                 return body(*args, **kwargs)
@@ -176,6 +193,8 @@ class Message:
             raise Ignore
         if answer.word == "finished":
             self.log("dropped", "it has run already")
+            bare = self.header.bare
+            release_message(self.runtime, self.plan, self.key, self.request.id, bare)
             raise Ignore
         if answer.word == "follow":
             return self.follow(answer, message, body)
@@ -243,12 +262,24 @@ class Message:
             expires=None,  # it came in time
             retries=request.retries,
             headers={**(request.headers or {}), HEADER: asdict(header)},
+            **content_of(request),
         )
         self.runtime.publish(self.task, signature.args, signature.kwargs, **signature.options)
 
     def log(self, decision: str, why: str, level: int = logging.INFO) -> None:
         key = getattr(self, "key", "-")
         log_decision(self.task.name, self.request.id, key, decision, why, level)
+
+
+def content_of(request: Context) -> dict[str, Any]:
+    """Return the options by which a message is encoded, and shown in logs, as this one was."""
+    options = {
+        "serializer": registry.type_to_name.get(getattr(request, CONTENT, None)),
+        "compression": getattr(request, "compression", None),
+        "argsrepr": request.argsrepr,
+        "kwargsrepr": request.kwargsrepr,
+    }
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def run_item(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -128,3 +129,50 @@ def test_no_slot_is_held_by_those_who_wait(start_project: Any, unique: str) -> N
     for result in waiting:
         result.get(timeout=TIMEOUT)
     assert project.runs("work", unique) == 1
+
+
+@pytest.fixture(scope="module")
+def mirror(start_project: Any) -> Any:
+    turns = {"on_duplicate": "serialize", "significant_kwargs": []}
+    project = start_project(
+        jobtastic_policy={"tasks": {"reports.mirror": turns}},
+        accept_content=["json", "pickle"],
+        task_track_started=True,
+    )
+    project.worker(concurrency=2)
+    return project.task("mirror")
+
+
+def test_a_message_that_waits_comes_back_as_it_came(mirror: Any, unique: str) -> None:
+    # `signature_from_request` leaves the serializer, the compression and the masks behind, and
+    # Celery stores STARTED before it calls the body.
+    first = mirror.delay([1], delay=1.0)
+    key = mirror.backend.get_key_for_task(unique)
+    with mirror.backend.client.pubsub(ignore_subscribe_messages=True) as states:
+        states.subscribe(key)
+        second = mirror.apply_async(
+            ({2},),  # no JSON
+            {"delay": 0.3},
+            task_id=unique,
+            serializer="pickle",
+            compression="gzip",
+            priority=3,
+            argsrepr="({secret},)",
+            kwargsrepr="{secret}",
+            headers={"tenant": "seven"},
+        )
+        assert second.get(timeout=TIMEOUT) == {
+            "x": [2],
+            "argsrepr": "({secret},)",
+            "kwargsrepr": "{secret}",
+            "compression": "application/x-gzip",
+            "priority": 3,
+            "tenant": "seven",
+        }
+        assert first.ready()
+        seen = []
+        while not seen or seen[-1]["status"] != "SUCCESS":
+            if message := states.get_message(timeout=TIMEOUT):
+                seen.append(json.loads(message["data"]))
+    assert [state["status"] for state in seen].count("STARTED") == 1
+    assert seen[0]["result"].keys() == {"pid", "hostname"}, "as Celery says it"
