@@ -257,7 +257,7 @@ def forget(runtime: Runtime, task: Task, args: Any, kwargs: Any) -> bool:
     plan = runtime.plan(task)
     if plan is None or not plan.shares:
         return False
-    key = plan.key(args, kwargs)
+    key = plan.key(*plain_arguments(task, args, kwargs, {}))
     known = runtime.store.apply(key, Forget()).word == "ok"
     log_decision(task.name, "-", key, "forgotten", "somebody asked for it")
     return known

@@ -109,12 +109,12 @@ class Keeper:
 
     def _release_revoked(self) -> None:
         """A message revoked while it waits for a slot is dropped only when its turn comes."""
-        for task_id, request in snapshot(self._received.items):
-            if task_id in state.revoked:
-                self._received.pop(task_id, None)
-                lease = self._lease(request)
-                if lease is not None:
-                    self._release(task_id, lease, "")
+        # By those that are revoked, which are few: of messages with an eta there may be thousands.
+        for task_id in snapshot(state.revoked.as_dict) if state.revoked else ():
+            request = self._received.pop(task_id, None)
+            lease = self._lease(request) if request is not None else None
+            if lease is not None:
+                self._release(task_id, lease, "")
 
     def _renew(self, task_id: str, lease: Lease) -> None:
         renew = Renew(task_id=task_id, run=lease.run or worker_token(), lease=lease.plan.lease)

@@ -103,7 +103,7 @@ def retry_options(task: Task, args: Any, kwargs: Any, options: dict[str, Any]) -
     if run is None:
         return options
     headers = {k: v for k, v in (options.get("headers") or {}).items() if k != HEADER}
-    if list(args or ()) == list(request.args or ()) and dict(kwargs or {}) == request.kwargs:
+    if are_same(list(args or ()), list(request.args or ())) and are_same(kwargs, request.kwargs):
         begun = run.begun
         header = Header(
             id=request.id,
@@ -118,6 +118,14 @@ def retry_options(task: Task, args: Any, kwargs: Any, options: dict[str, Any]) -
     else:
         run.departed = True
     return {**options, "headers": headers}
+
+
+def are_same(ones: Any, others: Any) -> bool:
+    """Whether two lists or two mappings of arguments are equal, as far as their values can tell."""
+    try:
+        return bool((ones or None) == (others or None))
+    except Exception:  # noqa: BLE001 - NumPy's arrays are neither equal nor unequal
+        return False
 
 
 def plain_arguments(task: Task, args: Any, kwargs: Any, options: dict[str, Any]) -> tuple[Any, Any]:

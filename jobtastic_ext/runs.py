@@ -288,7 +288,8 @@ def run_item(
     """Run the body here, as a direct call does; once for identical items of a map or starmap."""
     callers = _task_stack.stack
     caller = callers[-2] if len(callers) > 1 else None
-    if caller is None or caller.name not in MAPS or plan.exclusive or plan.policy.shadow:
+    shares = (plan.herd or plan.fresh) and not plan.exclusive and not plan.policy.shadow
+    if caller is None or caller.name not in MAPS or not shares:
         return body(*args, **kwargs)
     memo = caller.request.__dict__.setdefault(MEMO, {})
     try:

@@ -25,7 +25,7 @@ DEFAULT_POLICY = "jobtastic.yaml"
 REDIS_SCHEMES = ("redis", "rediss", "redis+socket", "socket", "sentinel")
 
 #: Brokers that exist on one machine only, so that a file is shared as far as they are.
-LOCAL_BROKERS = ("memory", "filesystem", "sqla+sqlite", "sqlalchemy+sqlite")
+LOCAL_BROKERS = ("filesystem", "sqla+sqlite", "sqlalchemy+sqlite")
 
 #: Celery's settings for what its URLs cannot carry.
 BACKEND_OPTIONS = ("result_backend_transport_options", "redis_backend_use_ssl")
@@ -120,12 +120,14 @@ def read_settings(conf: Conf) -> Settings:
 
 
 def default_store(backend: str | None, broker: str | None) -> str:
-    """Choose where claims live: the result backend's Redis, the broker's, or a local file."""
+    """Choose where claims live: in one of Celery's own Redis, in memory, or in a local file."""
     for url in (backend, broker):
         if url and scheme(url) == "sentinel":
             return url
         if url and scheme(url) in REDIS_SCHEMES:
             return url.partition(";")[0]  # of a broker's alternatives, the first
+    if broker and scheme(broker) == "memory":
+        return "memory://"  # what lives in one process keeps its claims there
     if broker and scheme(broker) in LOCAL_BROKERS:
         return f"sqlite:///{Path.cwd() / 'jobtastic.sqlite3'}"
     raise ConfigurationError(

@@ -53,6 +53,21 @@ class Flaky(Exception):
     """Raised by tasks that fail on purpose."""
 
 
+class Grid:
+    """A value such as NumPy's: it cannot be told whether two are equal."""
+
+    def __init__(self, cells: int) -> None:
+        self.cells = cells
+
+    def __eq__(self, other: object) -> Any:
+        return self
+
+    def __bool__(self) -> bool:
+        raise ValueError("the truth value of an array is ambiguous")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 class Early(Task):
     """Fails before its body is reached."""
 
@@ -254,6 +269,13 @@ def create(conf: dict[str, Any]) -> Celery:
             "priority": request.delivery_info["priority"],
             "tenant": getattr(request, "tenant", None),
         }
+
+    @declare(name="reports.grids", bind=True, serializer="pickle")
+    def grids(self, x, grid):
+        note(self, x)
+        if not self.request.retries:
+            raise self.retry(args=(x, Grid(grid.cells + 1)), kwargs={}, countdown=0)
+        return grid.cells
 
     for name in conf.get("without_tasks", ()):
         app.finalize()

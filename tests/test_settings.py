@@ -38,7 +38,7 @@ def test_the_policy_may_be_named_by_the_environment(monkeypatch: pytest.MonkeyPa
         ("db+sqlite:///r", "redis://b/0;redis://c/0", "redis://b/0"),
         ("sentinel://a:1;sentinel://b:2", "amqp://", "sentinel://a:1;sentinel://b:2"),
         ("file:///results", "filesystem://", "sqlite:///{cwd}/jobtastic.sqlite3"),
-        (None, "memory://", "sqlite:///{cwd}/jobtastic.sqlite3"),
+        (None, "memory://", "memory://"),
     ],
 )
 def test_where_claims_live(backend: str | None, broker: str, store: str) -> None:

@@ -25,9 +25,9 @@ __all__ = ("SQLiteStore",)
 
 T = TypeVar("T")
 
-#: One change in so many also removes a batch of expired rows.
-PURGE_EVERY = 200
-PURGE_BATCH = 100
+#: One change in so many also removes a bite of expired rows, more than there can be new ones.
+PURGE_EVERY = 10
+PURGE_BATCH = 30
 
 #: Pages of 4 kB in the log before it is copied into the file, which waits for the disk.
 CHECKPOINT = 4_000

@@ -7,6 +7,8 @@ celery-heimdall do).  Here every part is sent, and the worker settles which of t
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from celery import chain, chord, group
 
@@ -104,3 +106,14 @@ def test_a_starmap_over_duplicates(either: Project) -> None:
     result = add.starmap([(3, 4), (5, 6), (3, 4), (3, 4), (5, 6)]).apply_async()
     assert result.get(timeout=TIMEOUT) == [7, 11, 7, 7, 11]
     assert len(either.notes.read("add")) - before == 2
+
+
+def test_a_starmap_without_herd_avoidance(start_project: Callable[..., Project]) -> None:
+    # As Celery does it, where nothing was asked for.
+    add = {"herd_avoidance_timeout": 0, "on_broker_error": "fail"}
+    project = start_project(jobtastic_policy={"tasks": {"reports.add": add}})
+    project.worker(concurrency=1)
+    task = project.task("add")
+    assert task.starmap([(3, 4), (3, 4)]).apply_async().get(timeout=TIMEOUT) == [7, 7]
+    assert task.chunks([(3, 4), (3, 4)], 2).apply_async().get(timeout=TIMEOUT) == [[7, 7]]
+    assert len(project.notes.read("add")) == 4

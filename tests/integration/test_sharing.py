@@ -7,6 +7,7 @@ import logging
 import time
 from typing import Any
 
+import celery
 import pytest
 from celery import group
 
@@ -208,6 +209,24 @@ def test_forget_drops_claim_and_result(project: Project, unique: str) -> None:
     assert cached.forget(unique) is True
     assert cached.forget(unique) is False
     assert cached.delay(unique).id != first.id
+
+
+@pytest.mark.skipif(celery.VERSION < (5, 7), reason="Celery dumps no pydantic arguments")
+def test_forget_of_a_call_with_a_pydantic_argument(start_project: Any, unique: str) -> None:
+    # Celery puts a mapping into the message in the place of the model.
+    class Point(pytest.importorskip("pydantic").BaseModel):
+        x: str
+
+    def typed(point):
+        raise NotImplementedError
+
+    typed.__annotations__ = {"point": Point}
+    project = start_project(jobtastic_policy={"tasks": {"reports.typed": {}}})
+    task = project.app.task(typed, name="reports.typed", pydantic=True, shared=False)
+    first = task.delay(Point(x=unique))
+    assert task.delay(Point(x=unique)).id == first.id
+    assert task.forget(Point(x=unique))
+    assert task.delay(Point(x=unique)).id != first.id
 
 
 def test_a_stale_result_is_served_while_one_call_refreshes_it(

@@ -60,6 +60,9 @@ GARBAGE = [
     b'{"holder":{"state":"queued","owner":"\xff","gen":"g","until":5000000000000}}',
 ]
 
+#: What a call is told that joins another; after a moment, on a slow machine, the second.
+JOINED = ("joined", "overdue")
+
 
 def call(name: str, hold: int = 60_000, **options: object) -> ClaimCall:
     return ClaimCall(task_id=name, gen=f"g{name}", hold=hold, **options)  # type: ignore[arg-type]
@@ -200,7 +203,7 @@ class StoreContract:
 
     def test_a_lease_ends_by_the_stores_clock(self, store: Store, key: str) -> None:
         store.apply(key, begin("a", lease=80))
-        assert store.apply(key, call("b")).word == "joined"
+        assert store.apply(key, call("b")).word in JOINED
         time.sleep(0.12)
         assert said(store.apply(key, call("b"))) == "takeover a ga"
 
@@ -279,7 +282,7 @@ class StoreContract:
     def test_two_stores_of_one_url_share_claims(self, url: str, store: Store, key: str) -> None:
         other = open_store(url, timeout=2)
         assert store.apply(key, call("a")).word == "claimed"
-        assert other.apply(key, call("b")).word == "joined"
+        assert other.apply(key, call("b")).word in JOINED
         other.close()
 
     # Small values
@@ -335,7 +338,7 @@ class SharedStoreContract(StoreContract):
             told += json.loads(output)
         words = [word for word, _, _ in told]
         assert words.count("claimed") == 1, told
-        assert words.count("joined") == processes * threads - 1, told
+        assert sum(word in JOINED for word in words) == processes * threads - 1, told
         assert len({name for _, name, _ in told}) == 1
 
     def test_forked_while_in_use(self, url: str, key: str) -> None:

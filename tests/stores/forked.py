@@ -24,7 +24,8 @@ def call(name: str) -> ClaimCall:
 
 def child(store: Store, key: str) -> int:
     answer = store.apply(key, call("child"))
-    assert (answer.word, answer.id) == ("joined", "parent"), answer
+    assert answer.word in ("joined", "overdue"), answer
+    assert answer.id == "parent"
     crowd = [threading.Thread(target=store.read, args=(key,)) for _ in range(4)]
     for thread in crowd:
         thread.start()

@@ -14,7 +14,7 @@ from redis.retry import Retry
 from jobtastic_ext.records import FOREVER, LINGER
 from jobtastic_ext.stores import Store
 from jobtastic_ext.stores.redis import RedisStore
-from tests.stores.contract import SharedStoreContract, begin, call, finish
+from tests.stores.contract import JOINED, SharedStoreContract, begin, call, finish
 
 
 class RedisContract(SharedStoreContract):
@@ -37,7 +37,7 @@ class RedisContract(SharedStoreContract):
         client.execute_command(*command.format(key).split())
         assert store.read(key) is None
         assert store.apply(key, call("a")).word == "claimed"
-        assert store.apply(key, call("b")).word == "joined"
+        assert store.apply(key, call("b")).word in JOINED
 
     def test_the_value_is_readable_json(self, store: Store, key: str, client: Any) -> None:
         store.apply(key, begin("a"))
@@ -69,14 +69,14 @@ class RedisContract(SharedStoreContract):
     def test_a_joined_call_writes_nothing(self, store: Store, key: str, client: Any) -> None:
         store.apply(key, call("a"))
         client.pexpire(key, 100_000)
-        assert store.apply(key, call("b")).word == "joined"
+        assert store.apply(key, call("b")).word in JOINED
         assert client.pttl(key) <= 100_000, "it was written again"
 
     def test_the_scripts_come_back_after_a_flush(self, store: Store, key: str, client: Any) -> None:
         store.apply(key, call("a"))
         client.script_flush()
-        assert store.apply(key, call("b")).word == "joined"
-        assert store.apply(key, call("c")).word == "joined"
+        assert store.apply(key, call("b")).word in JOINED
+        assert store.apply(key, call("c")).word in JOINED
         client.script_flush()
         assert store.read(key) is not None
 

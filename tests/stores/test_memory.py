@@ -8,7 +8,7 @@ import pytest
 from jobtastic_ext.records import LINGER, ClaimCall
 from jobtastic_ext.stores import open_store
 from jobtastic_ext.stores.memory import SWEEP_EVERY, MemoryStore
-from tests.stores.contract import StoreContract, call
+from tests.stores.contract import JOINED, StoreContract, call
 
 
 class TestMemoryStore(StoreContract):
@@ -28,7 +28,7 @@ def test_the_clock_is_given() -> None:
     store = MemoryStore(clock=lambda: now)
     store.apply("k", call("a", hold=1_000))
     now = 999
-    assert store.apply("k", call("b")).word == "joined"
+    assert store.apply("k", call("b")).word in JOINED
     now = 1_000
     assert store.apply("k", call("b", hold=1_000)).word == "takeover"
     now = 2_000 + LINGER
@@ -52,4 +52,4 @@ def test_a_forked_child_knows_no_claims() -> None:
     if not pid:
         os._exit(0 if store.apply("k", call("b")).word == "claimed" else 1)
     assert os.waitpid(pid, 0)[1] == 0
-    assert store.apply("k", call("b")).word == "joined"
+    assert store.apply("k", call("b")).word in JOINED

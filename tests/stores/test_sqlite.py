@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from jobtastic_ext.errors import ConfigurationError, StoreError, StoreUnavailable
 from jobtastic_ext.records import LINGER
 from jobtastic_ext.stores import Store, open_store, sqlite
 from jobtastic_ext.stores.sqlite import SQLiteStore
-from tests.stores.contract import SharedStoreContract, begin, call, finish, together
+from tests.stores.contract import JOINED, SharedStoreContract, begin, call, finish, together
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_while_another_writes_a_join_waits_for_nobody(small_store: SQLiteStore, 
     small_store.apply("k", call("a"))
     with locked(path):
         began = time.monotonic()
-        assert small_store.apply("k", call("b")).word == "joined"
+        assert small_store.apply("k", call("b")).word in JOINED
         assert small_store.read("k") is not None
         assert time.monotonic() - began < 0.3  # it did not wait for its timeout
 
@@ -231,7 +232,7 @@ def test_a_fork_carries_no_connection_over(small_store: SQLiteStore) -> None:
     if not pid:
         os._exit(0 if small_store._connection is None else 1)
     assert os.waitpid(pid, 0)[1] == 0
-    assert small_store.apply("k", call("b")).word == "joined"
+    assert small_store.apply("k", call("b")).word in JOINED
 
 
 def test_many_processes_write_different_keys_and_come_and_go(path: Path) -> None:
@@ -258,3 +259,15 @@ def test_many_processes_write_different_keys_and_come_and_go(path: Path) -> None
     with contextlib.closing(sqlite3.connect(path)) as other:
         assert other.execute("SELECT count(*) FROM claims").fetchone() == (2 * 6 * 5 * 30,)
         assert other.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_what_has_expired_is_removed_by_those_who_come_after(path: Path) -> None:
+    now = [0]
+    store = SQLiteStore(path, clock=lambda: now[0])
+    for n in range(3_000):
+        now[0] += 10
+        store.apply(f"k{n}", replace(finish("a", fresh=1_000), unclaimed=True))
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        ((rows,),) = other.execute("SELECT count(*) FROM claims").fetchall()
+    store.close()
+    assert 100 <= rows < 300, "100 are alive"
