@@ -11,6 +11,10 @@ from celery.worker import state
 from jobtastic_ext.leases import Keeper
 
 
+class Request:
+    id, request_dict, task = "a", {}, None
+
+
 class Held(WeakValueDictionary[str, Any]):
     """Messages with an eta: so many that nobody may go through them twice a second."""
 
@@ -23,7 +27,7 @@ class Held(WeakValueDictionary[str, Any]):
 def test_a_look_does_not_go_through_what_only_waits() -> None:
     settings = SimpleNamespace(lease=30.0)
     keeper = Keeper(SimpleNamespace(plan=lambda task: None, settings=settings))  # type: ignore[arg-type]
-    request = SimpleNamespace(id="a", request_dict={}, task=None)
+    request = Request()
     keeper._received = Held(a=request)
     state.revoked.add("a")
     try:
