@@ -25,22 +25,24 @@ except ModuleNotFoundError as error:
     sys.exit(f"The demo needs {error.name}: pip install 'jobtastic_ext[demo]'")
 
 from ..errors import JobtasticError
-from . import library
-from .app import configure
+from .app import configure, shelf
 from .story import Story
 
 #: Names a Redis or Valkey of one's own, in place of the one that the demo starts.
 BROKER = "JOBTASTIC_DEMO_BROKER"
+
+FAILED = "bold red"
 
 
 def main() -> int:
     """Tell the story; return the exit code."""
     signal.signal(signal.SIGTERM, leave)
     screen, began = Screen(), time.monotonic()
-    if len(library.shelf()) < 100:
-        screen.fail(
+    if len(shelf()) < 100:
+        screen.title(
             "The demo reads the source of Python's standard library, which is not installed here; "
-            "run it with a Python that has it: make demo PYTHON=…"
+            "run it with a Python that has it: make demo PYTHON=…",
+            FAILED,
         )
         return 2
     screen.title("jobtastic_ext: identical calls share one run")
@@ -59,7 +61,7 @@ def main() -> int:
     if story.checks:
         screen.table(story.checks)
     if trouble or not all(check.held for check in story.checks):
-        screen.fail(f"\nNot all of it held. {trouble}".rstrip())
+        screen.title(f"\nNot all of it held. {trouble}".rstrip(), FAILED)
         screen.say(f"The worker's log is {log}. It ends:")
         for line in log.read_text(errors="replace").splitlines()[-15:] if log.exists() else ():
             screen.quote(line)

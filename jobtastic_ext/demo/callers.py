@@ -6,12 +6,13 @@ import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Barrier
 from queue import SimpleQueue
 from threading import Thread
-from types import TracebackType
 from typing import Any, NamedTuple
 
 from .app import report
@@ -29,41 +30,25 @@ class Call(NamedTuple):
     seconds: float
 
 
-class Callers:
+class Callers(ExitStack):
     """`processes` times `seats` callers, who make the same call when one barrier falls."""
 
     def __init__(self, processes: int, seats: int) -> None:
+        super().__init__()
         # Not fork: a producer is a process of its own, with nothing inherited.
         spawning = get_context("spawn")
         # Held here too: its semaphores go when the one that made them lets go.
         self._barrier = spawning.Barrier(processes * seats)
         self.count = processes * seats
         self._lines: list[Connection] = []
-        self._processes = []
         for _ in range(processes):
             ours, theirs = spawning.Pipe()
             process = spawning.Process(target=sit, args=(theirs, self._barrier, seats), daemon=True)
-            self._lines.append(ours)
-            self._processes.append((process, theirs))
-
-    def __enter__(self) -> Callers:
-        for process, theirs in self._processes:
             process.start()
             theirs.close()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        for process, _ in self._processes:
-            if process.pid is not None:
-                process.kill()
-                process.join()
-        for line in self._lines:
-            line.close()
+            self._lines.append(ours)
+            self.callback(ours.close)
+            self.callback(end, process)
 
     def wait_until_seated(self, timeout: float) -> None:
         """Return when every process is ready to call."""
@@ -90,6 +75,11 @@ class Callers:
             except EOFError:
                 raise RuntimeError("a producer process ended by itself") from None
         return heard
+
+
+def end(process: BaseProcess) -> None:
+    process.kill()
+    process.join()
 
 
 def sit(line: Connection, barrier: Barrier, seats: int) -> None:
