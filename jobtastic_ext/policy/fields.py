@@ -342,7 +342,7 @@ FIELDS: dict[str, Field] = {
             A_FAILURE_CACHE,
             "How long a failure is shared too; -1 = never.",
         ),
-        Field("shadow", A_SWITCH, "Observe only: decide, count and log, but always run."),
+        Field("shadow", A_SWITCH, "Observe only: decide and log, but always run."),
         Field(
             "estimate_by",
             ARGUMENTS,

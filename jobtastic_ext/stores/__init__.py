@@ -26,9 +26,6 @@ SCHEMES = {
     "unix": "redis",
 }
 
-#: Promised, and not built yet.
-PLANNED = ("django", "memcached")
-
 
 def open_store(url: str, *, timeout: float = 0.5, **options: Any) -> Store:
     """Open the store that `url` names; one call to it takes about `timeout` seconds at most.
@@ -44,11 +41,6 @@ def open_store(url: str, *, timeout: float = 0.5, **options: Any) -> Store:
     cannot be served.  A server that is down shows only when the store is used.
     """
     scheme = url.partition("://")[0] if "://" in url else ""
-    if scheme in PLANNED:
-        raise ConfigurationError(
-            f"jobtastic_store: {scheme}:// is not available in this version; "
-            f"use one of {', '.join(sorted(SCHEMES))}"
-        )
     if scheme not in SCHEMES:
         named = f"unknown scheme {scheme!r}" if scheme else "no URL"
         raise ConfigurationError(

@@ -14,7 +14,7 @@ from tests.browser.stub import Step, Stub, progress, task
 
 STATES: dict[str, list[Step]] = {
     "pending": [task("PENDING")],
-    "queued": [task("PENDING", queue={"ahead": 4, "starts_in": 95})],
+    "queued": [task("PENDING", queue={"ahead": 4})],
     "begun": [progress(0)],
     "progress": [progress(42.6, 127, message="Sheet 3 of 7")],
     "estimated": [

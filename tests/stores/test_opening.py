@@ -17,8 +17,6 @@ from jobtastic_ext.stores import open_store
         ("", "no URL; there are memory://, redis://"),
         ("redis", "no URL; there are memory://, redis://"),
         ("mysql://h/db", "unknown scheme 'mysql'; there are memory://, redis://"),
-        ("django://default", "django:// is not available in this version; use one of memory"),
-        ("memcached://h", "memcached:// is not available in this version; use one of memory"),
         ("sqlite://", "needs the path of a file"),
         ("sqlite:///", "needs the path of a file"),
         ("sqlite://relative", "needs the path of a file"),

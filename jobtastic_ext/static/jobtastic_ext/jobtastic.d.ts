@@ -33,7 +33,7 @@ export interface Task<Result = any> {
   /** Seconds after which it makes sense to ask again. */
   retry_after?: number;
   /** PENDING, when known: tasks ahead of this one, and seconds until it begins. */
-  queue?: { ahead?: number; starts_in?: number };
+  queue?: { ahead?: number };
 }
 
 export interface WatchError extends Error {
@@ -77,7 +77,6 @@ export interface Strings {
   label: string;
   pending: string;
   ahead: string;
-  soon: string;
   begun: string;
   working: string;
   left: string;

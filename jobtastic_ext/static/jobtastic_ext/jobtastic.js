@@ -195,7 +195,6 @@ lang:'en',
 label:'Progress',
 pending:'Waiting for your task to begin',
 ahead:'Waiting for your task to begin, {ahead} ahead of it',
-soon:'Your task begins in about {time}',
 begun:'Your task has begun',
 working:'Working on it',
 left:'about {time} left',
@@ -235,8 +234,7 @@ if(time<8&&!(high>=10))return table.moments;
 return fill(table.left,{time:duration(time,table.lang,low,high)});
 }
 function waiting(task,table){
-const{ahead,starts_in:seconds}=task.queue??{};
-if(known(seconds))return fill(table.soon,{time:duration(seconds,table.lang)});
+const{ahead}=task.queue??{};
 return known(ahead)&&ahead>0?fill(table.ahead,{ahead}):table.pending;
 }
 function describe(task,table=strings){

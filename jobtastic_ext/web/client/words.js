@@ -5,7 +5,6 @@ export const strings = {
   label: 'Progress',
   pending: 'Waiting for your task to begin',
   ahead: 'Waiting for your task to begin, {ahead} ahead of it',
-  soon: 'Your task begins in about {time}',
   begun: 'Your task has begun',
   working: 'Working on it',
   left: 'about {time} left',
@@ -52,8 +51,7 @@ function timeLeft(result, table) {
 }
 
 function waiting(task, table) {
-  const { ahead, starts_in: seconds } = task.queue ?? {};
-  if (known(seconds)) return fill(table.soon, { time: duration(seconds, table.lang) });
+  const { ahead } = task.queue ?? {};
   return known(ahead) && ahead > 0 ? fill(table.ahead, { ahead }) : table.pending;
 }
 
