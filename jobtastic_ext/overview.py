@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from .errors import ConfigurationError, ResultsUnavailable
 from .estimates import History, estimate
-from .results.payloads import Cut, decode
+from .results.payloads import decode
 from .results.reader import reads_of
 from .results.result_objects import NAME
 from .results.state_writer import PROGRESS
@@ -28,8 +28,8 @@ SEEN_PERCENT = "jobtastic_seen_percent"
 #: How a success begins in JSON, so that most results need not be decoded.
 SUCCESS = b'{"status": "SUCCESS",'
 
-#: Seconds that the result backend may take; bytes of one report that are read, at most.
-TIMEOUT, MOST = 2.0, 1_000_000
+#: Seconds that the result backend may take.
+TIMEOUT = 2.0
 
 
 class Overview(Struct, frozen=True, kw_only=True):
@@ -82,7 +82,7 @@ def progress_of(result: Any) -> Overview:
     seen: dict[str, Leaf] = result.__dict__.setdefault(SEEN, {})
     whole = lay_out(result, leaves, seen)
     runtime = runtime_of(app)
-    read_states(app, [leaf for leaf in leaves.values() if not leaf.ended])
+    read_states(app, runtime, [leaf for leaf in leaves.values() if not leaf.ended])
     if runtime is not None:
         learn_lengths(runtime, leaves.values())
     seen.update(leaves)
@@ -122,20 +122,18 @@ def leaf_of(result: Any, seen: dict[str, Leaf]) -> Leaf:
 # How it stands
 
 
-def read_states(app: Celery, leaves: list[Leaf]) -> None:
+def read_states(app: Celery, runtime: Runtime | None, leaves: list[Leaf]) -> None:
     """Ask the backend about all of them, at once if it can."""
     if not leaves:
         return
-    reads = reads_of(app)
+    reads, ids = reads_of(app), [leaf.id for leaf in leaves]
     try:
-        found = reads.payloads([leaf.id for leaf in leaves], TIMEOUT, MOST)
+        reads.check()
     except ConfigurationError as error:
         raise ResultsUnavailable(str(error)) from error
+    found = reads.payloads(ids, TIMEOUT) if runtime is None else runtime.progress.read_many(ids)
     for leaf, payload in zip(leaves, found, strict=True):
         if payload is None:
-            continue
-        if isinstance(payload, Cut):
-            take(leaf, payload.state, None)
             continue
         raw = payload.encode() if isinstance(payload, str) else payload
         if isinstance(raw, bytes) and raw.startswith(SUCCESS):

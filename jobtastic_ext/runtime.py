@@ -28,7 +28,7 @@ from .resilience.circuit_breaker import CircuitBreaker
 from .results.backend import Backend
 from .results.redis_state_writer import open_writer
 from .results.result_objects import enrich
-from .results.state_writer import Writer
+from .results.state_writer import MEANING, NAME, Writer
 from .results.subscriptions import Subscriptions
 from .settings import Settings, read_settings
 from .stores import open_store
@@ -85,6 +85,10 @@ class Runtime:
             self.policies = load_policy(self.settings.policy, further=self._problems)
         settings = self.settings
         self.results = Backend(app, min(settings.store_timeout, settings.publish_timeout / 2))
+        #: The same for what is only shown: its trouble is no trouble of calls.
+        self.progress = Backend(
+            app, settings.store_timeout, name=NAME, consequence=MEANING, pooled=True
+        )
         self.subscriptions = Subscriptions(app)
         #: What the store leaves of a call's deadline, but some of it in any case.
         left = settings.publish_timeout - settings.store_timeout
@@ -123,7 +127,7 @@ class Runtime:
     @cached_property
     def writer(self) -> Writer:
         """What writes progress to the result backend."""
-        return open_writer(self.app, self.settings)
+        return open_writer(self.app, self.settings, self.progress)
 
     @cached_property
     def queues(self) -> RedisQueues | None:
@@ -261,6 +265,7 @@ def close_runtime(app: Celery) -> None:
         runtime.memory.close()
     runtime.subscriptions.restore()
     runtime.results.close()
+    runtime.progress.close()
     runtime.owed_to_store.close()
     runtime.owed_to_results.close()
     runtime.broker.close()

@@ -65,8 +65,9 @@ def fetch(
         found += fetch_cut(backend.client, keys, most)
     if not found or any(type(one).__name__ == "NoPermissionError" for one in found):
         found.clear()
-        for start in range(0, len(keys), AT_ONCE):
-            found += bounded(fetch_whole(backend, keys[start : start + AT_ONCE]), most)
+        step = len(keys) if hasattr(backend, "connparams") else AT_ONCE  # Redis: one command
+        for start in range(0, len(keys), step):
+            found += bounded(fetch_whole(backend, keys[start : start + step]), most)
     return found
 
 

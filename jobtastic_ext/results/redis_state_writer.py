@@ -16,6 +16,7 @@ from ..errors import StoreError, StoreUnavailable
 from ..features.progress import Send
 from ..resilience.circuit_breaker import CircuitBreaker
 from ..settings import Settings
+from .backend import Backend
 from .kinds import backend_class
 from .state_writer import MEANING, NAME, PROGRESS, BackendSender, BackendWriter, Writer
 
@@ -27,9 +28,9 @@ logger = logging.getLogger("jobtastic_ext")
 ATTEMPTS = 3
 
 
-def open_writer(app: Celery, settings: Settings) -> Writer:
+def open_writer(app: Celery, settings: Settings, progress: Backend) -> Writer:
     """Return the writer for the app's result backend."""
-    through_celery = BackendWriter(app, settings.store_timeout)
+    through_celery = BackendWriter(progress)
     if settings.results is None or not is_plain_redis(backend_class(app)):
         return through_celery
     return RedisWriter(settings, through_celery)
@@ -86,7 +87,6 @@ class RedisWriter:
     def close(self) -> None:
         self.breaker.close()
         self.results.close()
-        self.other.close()
 
 
 class RedisSender:

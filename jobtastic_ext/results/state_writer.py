@@ -6,7 +6,6 @@ import logging
 from concurrent.futures import Future
 from typing import Any, Protocol
 
-from celery import Celery
 from celery.app.task import Context, Task
 from celery.backends.base import Backend as CeleryBackend
 from celery.backends.base import DisabledBackend
@@ -36,7 +35,7 @@ class Writer(Protocol):
         """Return what writes the states of this run; None if there is nowhere to write them."""
 
     def close(self) -> None:
-        """Let go of threads and connections."""
+        """Let go of what is its own."""
 
 
 class BackendWriter:
@@ -44,8 +43,8 @@ class BackendWriter:
 
     atomic = False
 
-    def __init__(self, app: Celery, timeout: float) -> None:
-        self.results = Backend(app, timeout, name=NAME, consequence=MEANING, pooled=True)
+    def __init__(self, results: Backend) -> None:
+        self.results = results
 
     def sender(self, task: Task, request: Context) -> Send | None:
         own = task._backend
@@ -54,7 +53,7 @@ class BackendWriter:
         return BackendSender(self.results, task, request)
 
     def close(self) -> None:
-        self.results.close()
+        """The backend is closed by those who have handed it in."""
 
 
 class BackendSender:

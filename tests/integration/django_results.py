@@ -78,7 +78,7 @@ def until(holds: Any) -> bool:
 
 
 seen: dict[str, Any] = {}
-results, writer = Backend(app, 5.0), BackendWriter(app, 5.0)
+results, writer = Backend(app, 5.0), BackendWriter(Backend(app, 5.0))
 ids = [str(uuid.uuid4()) for _ in range(4)]
 for task_id in ids:
     app.backend.store_result(task_id, [task_id], "SUCCESS")
