@@ -7,6 +7,7 @@ import os
 from contextvars import ContextVar
 from typing import Any
 
+from celery._state import _task_stack
 from celery.app.task import Task
 from celery.result import AsyncResult, EagerResult
 from celery.utils import uuid
@@ -15,17 +16,28 @@ from msgspec.structs import asdict
 
 from . import signals
 from .decisions import WHY, log_decision
+from .endings import Run
 from .errors import (
     ArgumentNotEncodable,
+    ArgumentUnknown,
     ConfigurationError,
     DuplicateCall,
     StoreError,
     StoreUnavailable,
 )
-from .messages import HEADER, Header, expires_in, plain_arguments, retry_options
+from .messages import (
+    HEADER,
+    RUN,
+    Header,
+    custom_headers,
+    expires_in,
+    plain_arguments,
+    retry_options,
+)
 from .plans import Plan
 from .protocol import Outcome, Settled, ask, is_claimed
 from .records import Answer, ClaimCall, Forget
+from .routing import OPTIONS
 from .runtime import Runtime, runtime_of
 from .sending import CANVAS, Publish, Sending
 from .undelivered import Undelivered, send_unshared
@@ -69,16 +81,33 @@ def apply_async(
     sending = Sending(runtime, publish, task, args, kwargs, options, mode)
     if plan is None or not plan.shares:
         return send_unshared(sending)
+    headers, place = options.get("headers"), tuple[str, ...]()
+    if plan.vary.queue and (options.keys() & OPTIONS):
+        place = runtime.routes.named(task, args, kwargs, options)
     try:
-        key = plan.key(*plain_arguments(task, args, kwargs, options))
+        vary = plan.vary.of(custom_headers(headers) if headers else None, place)
+        key = plan.key(*plain_arguments(task, args, kwargs, options), vary)
     except ArgumentNotEncodable:
         raise
+    except ArgumentUnknown as error:
+        runtime.tell_once(f"unshared {task.name}", "unshared: %s", error)
+        return send_unshared(sending)
     except TypeError:
         return send_unshared(sending)  # Celery reports the wrong arguments
-    call = Call(sending, plan, key, refresh)
+    call = Call(sending, plan, key, refresh, place)
     if plan.exclusive or options.get("countdown") or options.get("eta"):
         return call.send_claimed(call.free(), "it is settled at the worker")
     return call.settle()
+
+
+def caller_of(key: str) -> Run | None:
+    """Return the run from whose body a call of its own key is made; None if there is none."""
+    for task in _task_stack.stack:
+        for request in task.request_stack.stack:
+            run: Run | None = request.__dict__.get(RUN)
+            if run is not None and run.key == key and not run.over:
+                return run
+    return None
 
 
 def with_fallback(task: Task, options: dict[str, Any], mode: str) -> Any:
@@ -112,8 +141,17 @@ def take_fallback(task: Task) -> str | None:
 class Call:
     """One call of a policy task, from its key to the result that it returns."""
 
-    def __init__(self, sending: Sending, plan: Plan, key: str, refresh: bool) -> None:
-        self.sending, self.plan, self.key, self.refresh = sending, plan, key, refresh
+    def __init__(
+        self, sending: Sending, plan: Plan, key: str, asked: bool, place: tuple[str, ...]
+    ) -> None:
+        self.sending, self.plan, self.key, self.place = sending, plan, key, place
+        #: The caller asked for a new run.
+        self.asked = asked
+        run = caller_of(key)
+        #: A run that calls itself wants another one, which begins after it; not so if it replaces
+        #: itself, under its own id.
+        self.again = run is not None and run.begun.task_id != sending.options.get("task_id")
+        self.refresh = asked or self.again
         self.runtime, self.task, self.options = sending.runtime, sending.task, sending.options
         hold, expires = plan.hold, expires_in(self.task, self.options)
         if expires is not None:
@@ -123,7 +161,7 @@ class Call:
             gen=os.urandom(8).hex(),
             hold=hold,
             pinned=any(self.options.get(name) for name in PINNING),
-            refresh=refresh,
+            refresh=self.refresh,
             brief=expires is not None,
             group=self.options.get("group_id") or "",
         )
@@ -149,7 +187,7 @@ class Call:
             return self.join(answer)
         if answer.word in ("cached", "stale", "refresh") and not self.claim.pinned:
             return self.reuse(settled)
-        why = WHY[answer.word]
+        why = "the run calls itself" if self.again else WHY[answer.word]
         if answer.word in ("cached", "stale"):  # pinned: the worker reuses the result
             answer = self.free(answer.at)
         return self.send_claimed(answer, why)
@@ -212,7 +250,7 @@ class Call:
             self.undelivered.abandon(answer, error)
             raise
         self.log(result.id, "published", why)
-        if self.refresh or answer.word == "refresh":
+        if self.asked or answer.word == "refresh":
             self.tell(signals.call_refreshed, self.claim.task_id)
         return result
 
@@ -223,6 +261,7 @@ class Call:
             id=task_id,
             key=self.key,
             gen=answer.gen,
+            place=self.place,
             since=answer.at,
             refresh=self.refresh,
             bare=bare,
@@ -257,7 +296,10 @@ def forget(runtime: Runtime, task: Task, args: Any, kwargs: Any) -> bool:
     plan = runtime.plan(task)
     if plan is None or not plan.shares:
         return False
-    key = plan.key(*plain_arguments(task, args, kwargs, {}))
+    try:
+        key = plan.key(*plain_arguments(task, args, kwargs, {}))
+    except ArgumentUnknown:
+        return False  # such a call is never shared
     known = runtime.store.apply(key, Forget()).word == "ok"
     log_decision(task.name, "-", key, "forgotten", "somebody asked for it")
     return known

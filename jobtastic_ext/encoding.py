@@ -41,7 +41,7 @@ from msgspec.msgpack import Ext
 
 from .errors import ArgumentNotEncodable
 
-__all__ = ("ABSENT", "MAX_DEPTH", "canonical", "encode", "pack", "type_name")
+__all__ = ("ABSENT", "MAX_DEPTH", "VARY", "canonical", "encode", "pack", "type_name")
 
 #: Values nested deeper than this are refused; so are values that contain themselves.
 MAX_DEPTH = 100
@@ -80,6 +80,8 @@ _ADDRESS = Ext(18, b"")
 _NETWORK = Ext(19, b"")
 _INTERFACE = Ext(20, b"")
 _OBJECT = Ext(21, b"")
+#: Before what tells calls apart and is no argument.
+VARY = Ext(22, b"")
 
 _Handler = Callable[[Any, int], Any]
 

@@ -30,6 +30,10 @@ class Run:
     orphans: tuple[str, ...] = ()
     #: The store did not answer when it began: the claim may be another's, or wait for it yet.
     unsure = False
+    #: The place that its call named; see `Routes`.
+    place: tuple[str, ...] = ()
+    #: Its body has returned or raised.
+    over = False
 
     def __init__(self, runtime: Runtime, plan: Plan, key: str, begun: Begin, gen: str) -> None:
         self.runtime, self.plan, self.key, self.begun, self.gen = runtime, plan, key, begun, gen
@@ -37,6 +41,7 @@ class Run:
 
     def end(self) -> None:
         """The body is over: who calls from now on looks whether the outcome is known."""
+        self.over = True
         if not self.unclaimed and not self.plan.exclusive:
             answer = self._apply(Ending(task_id=self.begun.task_id, run=self.begun.run))
             self.orphans = answer.ids if answer is not None else ()

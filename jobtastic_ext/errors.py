@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 __all__ = (
     "ArgumentNotEncodable",
+    "ArgumentUnknown",
     "ConfigurationError",
     "DuplicateCall",
     "InvalidTaskId",
@@ -58,6 +59,10 @@ class PolicyError(ConfigurationError):
 
 class ArgumentNotEncodable(JobtasticError, TypeError):
     """A significant argument cannot become part of a call key."""
+
+
+class ArgumentUnknown(JobtasticError):
+    """A call does not tell a significant argument by its name, so it cannot be shared."""
 
 
 class DuplicateCall(JobtasticError):

@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from .errors import ArgumentNotEncodable, StoreError
+from .errors import ArgumentNotEncodable, ArgumentUnknown, StoreError
 from .estimates import History
 from .keys import call_key, history_key
 from .plans import Plan
@@ -89,7 +89,7 @@ class Histories:
             return (general,)
         try:
             key = call_key("", "", plan.signature, plan.estimate_by, tuple(args), kwargs)
-        except (ArgumentNotEncodable, TypeError) as error:
+        except (ArgumentNotEncodable, ArgumentUnknown, TypeError) as error:
             logger.warning("%s: estimated without estimate_by: %s", name, error)
             return (general,)
         return (f"{general}:{key[-GROUP_DIGITS:]}", general)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
-from .encoding import ABSENT, canonical, pack, type_name
-from .errors import ArgumentNotEncodable, ConfigurationError
+from .encoding import ABSENT, VARY, canonical, pack, type_name
+from .errors import ArgumentNotEncodable
+from .signature import UNSAID, CallSignature
 
 __all__ = ("CallSignature", "Converter", "call_key")
 
@@ -28,93 +28,6 @@ _UNSAFE_IN_PREFIX = re.compile(r"[^A-Za-z0-9_.:/-]")
 #: The default `object.__repr__` and its kind: ``<app.User object at 0x7f…>``.
 _MEMORY_ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]")
 
-_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-
-
-class CallSignature:
-    """What a task's ``run`` takes: turns the arguments of a call into names and values.
-
-    Built once per task from ``task.run`` (bound, or without ``self``).  Wrappers made with
-    `functools.wraps` are looked through.  ``name`` is what errors call the task.  Raises
-    `ConfigurationError` for a callable whose signature cannot be read.
-    """
-
-    __slots__ = (
-        "_keywords",
-        "_positional",
-        "_required",
-        "_signature",
-        "_template",
-        "name",
-        "names",
-    )
-
-    def __init__(self, run: Callable[..., Any], name: str | None = None) -> None:
-        self.name = name or str(getattr(run, "__qualname__", type(run).__qualname__))
-        try:
-            self._signature = inspect.signature(run)
-        except ValueError as error:
-            raise ConfigurationError(
-                f"the signature of {self.name} cannot be read, so its calls cannot be told apart; "
-                "wrap it in a Python function"
-            ) from error
-        parameters = self._signature.parameters.values()
-        #: Name of the parameter ``**name``, or None.
-        self._keywords = next((p.name for p in parameters if p.kind is p.VAR_KEYWORD), None)
-        #: Names of the arguments in the order of the signature, without that of ``**kwargs``.
-        self.names = tuple(p.name for p in parameters if p.kind is not p.VAR_KEYWORD)
-        #: Of an ordinary signature, the names that a position can fill; else None.
-        self._positional: tuple[str, ...] | None = None
-        if not any(p.kind is p.POSITIONAL_ONLY or p.kind in _VARIADIC for p in parameters):
-            self._positional = tuple(
-                p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD
-            )
-        self._required = frozenset(p.name for p in parameters if p.default is p.empty)
-        self._template = {p.name: p.default for p in parameters}
-
-    def takes(self, name: str) -> bool:
-        """Tell whether a call may have an argument of this name."""
-        return self._keywords is not None or name in self.names
-
-    def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return every argument of a call by name, defaults applied, in a fixed order.
-
-        However a call is spelt, the result is the same.  ``*args`` is a tuple under its name.
-        What ``**kwargs`` collects follows by its own names, sorted; where such a name is also
-        that of a parameter (positional-only, or ``*args``), it is written ``**name``.
-        Raises `TypeError` when the arguments do not fit.
-        """
-        positional = self._positional
-        if positional is None:
-            return self._bind_any(args, kwargs)
-        given = dict(zip(positional, args, strict=False))
-        if kwargs:
-            given.update(kwargs)
-        bound = {**self._template, **given}
-        if (
-            len(given) != len(args) + len(kwargs)
-            or len(bound) != len(self._template)
-            or not self._required <= given.keys()
-        ):
-            self._bind_any(args, kwargs)  # raises, and says what is wrong
-            raise TypeError(f"{self.name}: the arguments do not fit")
-        return bound
-
-    def _bind_any(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        try:
-            call = self._signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise TypeError(f"{self.name}: {error}") from None
-        call.apply_defaults()
-        bound = call.arguments
-        if self._keywords is not None:
-            extra = bound.pop(self._keywords)
-            bound.update((self._name_of(name), extra[name]) for name in sorted(extra))
-        return bound
-
-    def _name_of(self, name: str) -> str:
-        return f"**{name}" if name in self.names or name.startswith("**") else name
-
 
 def call_key(
     prefix: str,
@@ -123,35 +36,43 @@ def call_key(
     significant: Sequence[tuple[str, Converter | None]] | None,
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
+    vary: Any = None,
 ) -> str:
     """Return the key of a call: ``prefix:cache_prefix:`` and 32 hexadecimal digits.
 
     ``significant`` names the arguments that count, in order, each with a converter or None; None
     stands for every argument.  What a converter returns is encoded in place of the argument: after
-    `str`, ``1`` and ``"1"`` agree.  An argument that the call lacks differs from one that is None.
+    `str`, ``1`` and ``"1"`` agree.  ``vary`` is what counts beside them (see `vary`), or None.
 
     The key has at most 194 characters, all of them letters, digits or ``_.:/%~-``: other ones are
     percent-encoded, a longer prefix is cut and ends in a digest of the whole.
 
-    Raises `TypeError` when the arguments do not fit the signature, and `ArgumentNotEncodable`
-    when one has no fixed encoding, its converter fails, or `str` or `repr` gives an address in
-    memory, which no other process would repeat.
+    Raises `TypeError` when the arguments do not fit the signature, `ArgumentUnknown` when the call
+    does not tell a significant argument by its name, and `ArgumentNotEncodable` when one has no
+    fixed encoding, its converter fails, or `str` or `repr` gives an address in memory, which no
+    other process would repeat.
     """
-    bound = signature.bind(args, kwargs)
     parts: list[Any] = []
     try:
         if significant is None:
-            for name, value in bound.items():
-                parts += (name if name.isascii() else canonical(name), canonical(value, name))
+            for name, value in signature.bind(args, kwargs).items():
+                form = ABSENT if value is UNSAID else canonical(value, name)
+                parts += (name if name.isascii() else canonical(name), form)
         else:
+            bound = signature.named(args, kwargs)
             for name, converter in significant:
-                parts.append(name if name.isascii() else canonical(name))
                 if name not in bound:
+                    raise signature.unknown(name)
+                value = bound[name]
+                parts.append(name if name.isascii() else canonical(name))
+                if value is UNSAID:
                     parts.append(ABSENT)
                 elif converter is None:
-                    parts.append(canonical(bound[name], name))
+                    parts.append(canonical(value, name))
                 else:
-                    parts.append(_converted(name, converter, bound[name]))
+                    parts.append(_converted(name, converter, value))
+        if vary is not None:
+            parts.append([VARY, canonical(vary, "headers")])
     except ArgumentNotEncodable as error:
         raise ArgumentNotEncodable(f"{signature.name}: {error}") from error.__cause__
     return (

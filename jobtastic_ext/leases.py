@@ -13,8 +13,8 @@ from celery.worker import state
 from celery.worker.request import Request
 from msgspec import Struct
 
-from .errors import StoreError
-from .messages import CONTENT, HEADER, read_header
+from .errors import ArgumentUnknown, StoreError
+from .messages import CONTENT, HEADER, key_of, read_header
 from .plans import Plan
 from .records import Release, Renew
 from .runtime import Runtime
@@ -34,6 +34,8 @@ class Lease(Struct):
     """A claim that is kept: its key, the token of its run once known, and when it was renewed."""
 
     key: str
+    #: The key under which its caller claimed it: another one, if the message holds another call.
+    claimed: str
     plan: Plan
     run: str = ""
     renewed: float = 0.0
@@ -131,7 +133,7 @@ class Keeper:
     def _release(self, task_id: str, lease: Lease, run: str) -> None:
         release = Release(task_id=task_id, hold=lease.plan.hold, run=run, bare=lease.bare)
         try:
-            self._runtime.store.apply(lease.key, release)
+            self._runtime.store.apply(lease.key if run else lease.claimed, release)
         except StoreError as error:
             logger.debug("%s: not released, its lease ends by itself: %s", lease.key, error)
 
@@ -144,9 +146,9 @@ class Keeper:
             return None
         try:
             known = read_header(header, plan, request.id)
-            key = known.key or plan.key(request.args, request.kwargs)
-            return Lease(key=key, plan=plan, bare=known.bare)
-        except TypeError:
+            key, _ = key_of(plan, self._runtime.routes, task, known, request)
+            return Lease(key=key, claimed=known.key or key, plan=plan, bare=known.bare)
+        except (ArgumentUnknown, TypeError):
             return None  # it runs without a claim
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
@@ -11,6 +12,7 @@ from msgspec import Struct, ValidationError, convert
 from msgspec.structs import asdict
 
 from .plans import Plan
+from .routing import Routes
 
 __all__ = (
     "CONTENT",
@@ -19,8 +21,11 @@ __all__ = (
     "RUN",
     "UNRUN",
     "Header",
+    "custom_headers",
     "expires_in",
+    "foreign_key",
     "is_silent",
+    "key_of",
     "plain_arguments",
     "read_header",
     "retry_options",
@@ -45,6 +50,20 @@ RUN = "jobtastic_run"
 UNRUN = "jobtastic_unrun"
 
 
+#: What Celery writes into a message's headers itself, of whatever version.
+CELERYS = frozenset(
+    {
+        *Context.__dict__,
+        *("lang", "task", "argsrepr", "kwargsrepr", "compression", "stamps", "stamped_headers"),
+        *("time_limit", "soft_time_limit", "timelimit", "replaced_task_nesting", "ignore_result"),
+        *("group_index", "properties", "content_type", "content_encoding"),
+    }
+)
+
+#: Types that a header can have; what others set on a request to remember something has not.
+PLAIN = (str, bytes, int, float, list, tuple, dict, type(None))
+
+
 class Header(Struct, frozen=True, kw_only=True):
     """What a message carries in `HEADER`."""
 
@@ -52,6 +71,8 @@ class Header(Struct, frozen=True, kw_only=True):
     id: str = ""
     key: str = ""
     gen: str = ""
+    #: Where its caller sent it by name: exchange and routing key, or nothing.
+    place: tuple[str, ...] = ()
     #: How often the message was put back to wait for another run.
     looks: int = 0
     #: Store time of the call.
@@ -76,6 +97,42 @@ def read_header(raw: Any, plan: Plan, task_id: str) -> Header:
         return Header()
     own = header.id == task_id and header.key.startswith(plan.key_head)
     return header if own else Header()
+
+
+def foreign_key(raw: Any, prefix: str, task_id: str) -> str:
+    """Return the key in a message's header if it was written under another namespace."""
+    key = raw.get("key") if isinstance(raw, Mapping) and raw.get("id") == task_id else None
+    return "" if not isinstance(key, str) or key.startswith(f"{prefix}:") else key
+
+
+def custom_headers(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the headers that a caller sets, or has set: from a call's, or a request's dict.
+
+    A mapping under the name ``headers`` holds headers as well: Celery hands it to the task as
+    `request.headers`, and projects and tracers alike have put theirs there.
+    """
+    inner = message.get("headers")
+    found = custom_headers(inner) if isinstance(inner, Mapping) else {}
+    for name, value in message.items():
+        if name not in CELERYS and isinstance(value, PLAIN):
+            found[name] = value
+    return found
+
+
+def key_of(
+    plan: Plan, routes: Routes, task: Task, header: Header, request: Any
+) -> tuple[str, tuple[str, ...]]:
+    """Return the key of a message, and the place that its caller named.
+
+    Both follow from what the task will be given: a header says which key its caller took, and is
+    not believed.  Raises as `Plan.key`.
+    """
+    message = getattr(request, "request_dict", None) or request.__dict__
+    place = header.place
+    if plan.vary.queue and not header.key:
+        place = routes.delivered(task, request.args, request.kwargs, request.delivery_info)
+    headers = custom_headers(message) if plan.vary.headers else None
+    return plan.key(request.args, request.kwargs, plan.vary.of(headers, place)), place
 
 
 def is_silent(request: Context) -> bool:
@@ -109,6 +166,7 @@ def retry_options(task: Task, args: Any, kwargs: Any, options: dict[str, Any]) -
             id=request.id,
             key=run.key,
             gen=run.gen,
+            place=run.place,
             since=begun.since,
             refresh=begun.refresh,
             bare=begun.bare,

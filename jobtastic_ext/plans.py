@@ -17,6 +17,7 @@ from .policy.problems import did_you_mean
 from .records import FOREVER, LINGER
 from .results.kinds import unshareable
 from .settings import Settings
+from .vary import Vary
 
 __all__ = ("Plan", "make_plan", "problems_of")
 
@@ -26,6 +27,7 @@ class Plan(Struct, frozen=True, kw_only=True):
 
     policy: TaskPolicy
     signature: CallSignature
+    vary: Vary
     significant: tuple[tuple[str, Callable[[Any], Any] | None], ...] | None
     #: The arguments on which the duration depends; None: it is the same for every call.
     estimate_by: tuple[tuple[str, Callable[[Any], Any] | None], ...] | None
@@ -46,8 +48,13 @@ class Plan(Struct, frozen=True, kw_only=True):
     #: How long the end of a run is remembered for late copies of its message.
     keep: int
 
-    def key(self, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> str:
-        """Return the call key.  Raises `ArgumentNotEncodable`, or TypeError for wrong arguments."""
+    def key(
+        self, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None, vary: Any = None
+    ) -> str:
+        """Return the call key; `vary` is what counts beside the arguments.
+
+        Raises `ArgumentNotEncodable`, `ArgumentUnknown`, or TypeError for wrong arguments.
+        """
         return call_key(
             self.key_prefix,
             self.cache_prefix,
@@ -55,6 +62,7 @@ class Plan(Struct, frozen=True, kw_only=True):
             self.significant,
             tuple(args or ()),
             kwargs or {},
+            vary,
         )
 
 
@@ -76,6 +84,7 @@ def make_plan(task: Task, policies: PolicySet, settings: Settings) -> Plan | Non
     return Plan(
         policy=policy,
         signature=signature_of(task),
+        vary=Vary(policy.vary),
         significant=converters(policy.significant_kwargs),
         estimate_by=converters(policy.estimate_by),
         key_prefix=settings.key_prefix,
@@ -109,15 +118,10 @@ def problems_of(task: Task, policies: PolicySet) -> Iterable[Problem]:
     signature = signature_of(task)
     for field in ("significant_kwargs", "estimate_by"):
         for index, item in enumerate(getattr(policy, field) or ()):
-            if not signature.takes(item.name):
-                takes = ", ".join(f"`{name}`" for name in signature.names) or "none"
-                yield policies.problem(
-                    policy.pattern,
-                    field,
-                    f"{task.name} takes no argument `{item.name}`; it takes {takes}"
-                    + did_you_mean(item.name, signature.names),
-                    index=index,
-                )
+            refusal = signature.refusal(item.name)
+            if refusal:
+                near = did_you_mean(item.name, signature.names)
+                yield policies.problem(policy.pattern, field, refusal + near, index=index)
     if policy.on_duplicate == "serialize":
         return
     cached = policy.cache_duration is not None or policy.failure_cache_duration is not None
@@ -139,7 +143,8 @@ def policy_of(name: str, policies: PolicySet) -> TaskPolicy | None:
 
 def signature_of(task: Task) -> CallSignature:
     """Return the task's own arguments; a run wrapped by Celery or by us shows the original's."""
-    return CallSignature(task.run, name=task.name)
+    call = type(task).__call__
+    return CallSignature(task.run, name=task.name, call=None if call is Task.__call__ else call)
 
 
 def milliseconds(seconds: float | None) -> int:

@@ -6,6 +6,7 @@ of each policy task is wrapped on its instance before the tracer is built.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -22,11 +23,11 @@ from msgspec.structs import asdict, replace
 from . import reporting
 from .decisions import log_decision
 from .endings import Run, release_message
-from .errors import ArgumentNotEncodable, DuplicateCall, StoreError
-from .messages import CONTENT, HEADER, RUN, UNRUN, Header, read_header, traced
+from .errors import ArgumentNotEncodable, ArgumentUnknown, DuplicateCall, StoreError
+from .messages import CONTENT, HEADER, RUN, UNRUN, Header, foreign_key, key_of, read_header, traced
 from .plans import Plan
 from .protocol import Settled, start
-from .records import Answer, Begin
+from .records import Answer, Begin, Claim
 from .runtime import Runtime
 from .tokens import worker_token
 
@@ -114,7 +115,21 @@ class Message:
         self.tracks = tracks
         self.runtime, self.plan, self.task, self.request = runtime, plan, task, request
         self.args, self.kwargs = args, kwargs
-        self.header = read_header(getattr(request, HEADER, None), plan, request.id)
+        raw = getattr(request, HEADER, None)
+        self.header = read_header(raw, plan, request.id)
+        #: Where the call was sent by name.
+        self.place = self.header.place
+        here = runtime.settings.key_prefix
+        there = "" if self.header.key else foreign_key(raw, here, request.id)
+        if there:
+            runtime.tell_once(
+                "namespace",
+                "%s: its caller and this worker are taken for two deployments, and share nothing "
+                "(%s there, %s here); if they are one, set jobtastic_key_prefix in both",
+                task.name,
+                there,
+                here,
+            )
 
     def run(self, body: Callable[..., Any]) -> Any:
         """Return the value of the run, or that of the run it shares."""
@@ -122,11 +137,75 @@ class Message:
         if ignores_result(self.task, self.request) and not self.plan.exclusive:
             return body(*self.args, **self.kwargs)  # sent by name, and nobody could share it
         try:
-            self.key = self.header.key or self.plan.key(self.args, self.kwargs)
-        except (ArgumentNotEncodable, TypeError) as error:
-            self.log("runs", f"unshared: {error}", logging.WARNING)
+            self.key, self.place = key_of(
+                self.plan, self.runtime.routes, self.task, self.header, self.request
+            )
+        except (ArgumentNotEncodable, ArgumentUnknown, TypeError) as error:
+            self.runtime.tell_once(f"unshared {self.task.name}", "runs unshared: %s", error)
+            self.disown()
             return body(*self.args, **self.kwargs)
-        message = Begin(
+        if self.header.key not in ("", self.key):
+            self.disown()
+        message = self.opening()
+        try:
+            settled = self.settle(message)
+        except StoreError as error:
+            if self.plan.policy.on_store_error == "raise":
+                delattr(self.request, RUN)  # the call is let go of, should the store be back
+                raise
+            self.log("runs", f"unshared: {error}")
+            return self.run_unshared(message, body)
+        return self.carry_out(settled, message, body)
+
+    def settle(self, message: Begin) -> Settled:
+        store, results = self.runtime.store, self.runtime.results
+        is_copy = self.header.copy or message.bare or message.redelivered
+        settled = start(store, results, self.key, message, is_copy=is_copy)
+        parent = self.request.parent_id
+        if self.header.key or not parent or settled.answer.word not in ("reuse", "follow"):
+            return settled
+        claim = store.read(self.key) or Claim()
+        if parent not in [part.owner for part in (claim.holder, claim.value) if part is not None]:
+            return settled
+        # A run of this very call has sent it, by name: it wants a run of its own.
+        self.header = replace(self.header, refresh=True)
+        return start(store, results, self.key, replace(message, refresh=True))
+
+    def disown(self) -> None:
+        """Let go of what the header names, which is not the call that the message holds.
+
+        The header comes from outside, and other calls are not to be given what this one returns.
+        Or its caller saw other arguments or headers than those that arrived.
+        """
+        header = self.header
+        if not header.key:
+            return
+        self.runtime.tell_once(
+            f"disowned {self.task.name}",
+            "%s[%s]: its message holds another call than its caller made (key %s): headers that "
+            "were added later (before_task_publish) or arguments that change on the way; it shares "
+            "by what arrived",
+            self.task.name,
+            self.request.id,
+            header.key,
+        )
+        # Asks for nothing but whether its sender has given it up.
+        asked = Begin(
+            task_id=self.request.id, run="-", lease=0, herd=0, gen=header.gen, bare=header.bare
+        )
+        with contextlib.suppress(StoreError):
+            if self.runtime.store.apply(header.key, asked).word == "dropped":
+                setattr(self.request, UNRUN, True)
+                self.log("dropped", "its sender gave up")
+                raise Ignore
+        release_message(self.runtime, self.plan, header.key, self.request.id, header.bare)
+        self.header = Header(
+            id=header.id, since=header.since, refresh=header.refresh, place=header.place
+        )
+
+    def opening(self) -> Begin:
+        """Return what asks the store whether this message may run."""
+        return Begin(
             task_id=self.request.id,
             run=f"{worker_token()}{os.urandom(6).hex()}",
             lease=self.plan.lease if self.plan.herd or self.plan.exclusive else 0,
@@ -142,21 +221,6 @@ class Message:
             redelivered=bool((self.request.delivery_info or {}).get("redelivered")),
             arrival=ARRIVAL if self.header.guarded else 0,
         )
-        try:
-            settled = start(
-                self.runtime.store,
-                self.runtime.results,
-                self.key,
-                message,
-                is_copy=self.header.copy or message.bare or message.redelivered,
-            )
-        except StoreError as error:
-            if self.plan.policy.on_store_error == "raise":
-                delattr(self.request, RUN)  # the call is let go of, should the store be back
-                raise
-            self.log("runs", f"unshared: {error}")
-            return self.run_unshared(message, body)
-        return self.carry_out(settled, message, body)
 
     def shown(self, body: Callable[..., Any]) -> Callable[..., Any]:
         """Return a body that shows when it begins, and nothing any more when it is over."""
@@ -180,7 +244,7 @@ class Message:
         answer, outcome = settled.answer, settled.outcome
         if answer.word in ("run", "free"):
             run = Run(self.runtime, self.plan, self.key, message, answer.gen)
-            run.unclaimed = answer.word == "free"
+            run.unclaimed, run.place = answer.word == "free", self.place
             setattr(self.request, RUN, run)
             return self.run_body(run, body)
         if self.plan.policy.shadow:
@@ -208,6 +272,7 @@ class Message:
         try:
             value = body(*self.args, **self.kwargs)
         except (Retry, Ignore, Reject):
+            run.over = True
             raise
         except Exception:
             run.end()
@@ -218,7 +283,7 @@ class Message:
     def run_unshared(self, message: Begin, body: Callable[..., Any]) -> Any:
         """Run whatever the store says, and see that nobody joins this message afterwards."""
         run = Run(self.runtime, self.plan, self.key, message, self.header.gen)
-        run.unsure = True
+        run.unsure, run.place = True, self.place
         setattr(self.request, RUN, run)
         return self.run_body(run, body)
 
@@ -226,7 +291,8 @@ class Message:
         """Put the message back for a while, so that no slot is held and no state changes."""
         other, own = answer.id, answer.id == self.request.id
         displaced = self.header.gen == answer.gen  # it had the claim, and another one ran first
-        if self.plan.policy.on_duplicate == "raise" and not own and not displaced:
+        refused = self.plan.policy.on_duplicate == "raise" and not self.header.refresh
+        if refused and not own and not displaced:
             setattr(self.request, UNRUN, True)
             self.log("refused", f"task {other} is running")
             raise DuplicateCall(self.task.name, other)
@@ -237,6 +303,7 @@ class Message:
                 self.header,
                 id=self.request.id,
                 key=self.key,
+                place=self.place,
                 looks=looks + 1,
                 since=self.header.since or answer.at - 1,  # the run had not ended then
                 copy=own,
@@ -294,7 +361,7 @@ def run_item(
     memo = caller.request.__dict__.setdefault(MEMO, {})
     try:
         key = plan.key(args, kwargs)
-    except TypeError:
+    except (ArgumentUnknown, TypeError):
         return body(*args, **kwargs)
     if key not in memo:
         memo[key] = body(*args, **kwargs)

@@ -30,6 +30,7 @@ from .results.redis_state_writer import open_writer
 from .results.result_objects import enrich
 from .results.state_writer import MEANING, NAME, Writer
 from .results.subscriptions import Subscriptions
+from .routing import Routes
 from .settings import Settings, read_settings
 from .stores import open_store
 
@@ -76,7 +77,7 @@ class Runtime:
     def __init__(self, app: Celery) -> None:
         self.app = app
         enrich(app, forgotten)
-        self.settings = read_settings(app.conf)
+        self.settings = read_settings(app.conf, app.main)
         #: Why there is no policy at all, if nobody has named one.
         self.no_policy = missing(self.settings)
         if self.no_policy:
@@ -108,6 +109,7 @@ class Runtime:
         #: Of a worker whose policy asks for it.
         self.memory: MemoryWatch | None = None
         self._plans: dict[str, Plan | None] = {}
+        self._told: set[str] = set()
 
     def plan(self, task: Task) -> Plan | None:
         """Return what the policy means for this task, or None.  Raises `PolicyError`."""
@@ -116,6 +118,17 @@ class Runtime:
         except KeyError:
             plan = self._plans[task.name] = make_plan(task, self.policies, self.settings)
             return plan
+
+    @cached_property
+    def routes(self) -> Routes:
+        """Where the app's calls go."""
+        return Routes(self.app)
+
+    def tell_once(self, about: str, message: str, *values: object) -> None:
+        """Warn once in this process."""
+        if about not in self._told:
+            self._told.add(about)
+            logger.warning(message, *values)
 
     @cached_property
     def broker_shares_store(self) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from .errors import ConfigurationError
+from .namespace import default_namespace
 
 __all__ = ("Conf", "Settings", "default_store", "read_settings")
 
@@ -58,6 +59,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     #: The same of the broker.
     queues: str | None = None
     queues_options: Mapping[str, Any] = {}
+    #: What every key begins with.
     key_prefix: str = "jobtastic"
     #: How long a running claim outlives its worker.
     lease: float = 30.0
@@ -69,8 +71,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     is_patient: bool = True
 
 
-def read_settings(conf: Conf) -> Settings:
-    """Read and check the ``jobtastic_*`` settings.
+def read_settings(conf: Conf, main: str | None = None) -> Settings:
+    """Read and check the ``jobtastic_*`` settings of an app called `main`.
 
     Raises `ConfigurationError` that names every setting that is wrong, and what to write.
     """
@@ -88,7 +90,7 @@ def read_settings(conf: Conf) -> Settings:
 
     named = os.environ.get("JOBTASTIC_POLICY")
     policy = ask("jobtastic_policy", named or DEFAULT_POLICY, _policy)
-    key_prefix = ask("jobtastic_key_prefix", "jobtastic", _prefix)
+    key_prefix = ask("jobtastic_key_prefix", None, _prefix) or default_namespace(conf, main)
     lease = ask("jobtastic_lease", 30.0, _seconds)
     store_timeout = ask("jobtastic_store_timeout", 0.5, _seconds)
     publish_timeout = ask("jobtastic_publish_timeout", 1.0, _seconds)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobtastic_ext.errors import ArgumentNotEncodable, ConfigurationError
+from jobtastic_ext.errors import ArgumentNotEncodable, ArgumentUnknown, ConfigurationError
 from jobtastic_ext.keys import CallSignature, call_key
 
 ROOT = Path(__file__).parents[1]
@@ -111,13 +111,18 @@ def test_an_extra_argument_is_never_taken_for_a_parameter() -> None:
     assert key(lambda *a, **o: None, a=()) != key(lambda *a, **o: None)
 
 
-def test_names_and_takes() -> None:
+def test_names_and_what_can_never_be_known() -> None:
     signature = CallSignature(with_args)
     assert signature.names == ("a", "rest", "c")
-    assert signature.takes("rest")
-    assert not signature.takes("other")
+    assert signature.refusal("rest") is None
+    assert signature.refusal("other") == (
+        "with_args takes no argument `other`; it takes `a`, `rest`, `c`"
+    )
     assert CallSignature(with_kwargs).names == ("a", "b")
-    assert CallSignature(with_kwargs).takes("other")
+    assert CallSignature(with_kwargs).refusal("other") is None  # it may come by keyword
+    refusal = CallSignature(lambda *args, **kwargs: None, name="t").refusal("owner")
+    assert refusal is not None
+    assert refusal.startswith("t takes `*args, **kwargs`, so `owner` is not known by name")
 
 
 def test_methods_and_wrappers_show_their_own_arguments() -> None:
@@ -129,7 +134,9 @@ def test_methods_and_wrappers_show_their_own_arguments() -> None:
 
     @functools.wraps(task.run)
     def retrying(*args, **kwargs):
-        pass
+        return inner(*args, **kwargs)
+
+    inner = task.run
 
     for run in (task.run, retrying, functools.partial(Task.run, task)):
         assert CallSignature(run).names == ("a", "b")
@@ -178,13 +185,43 @@ def test_every_argument_named_in_order_is_the_same_as_none_named() -> None:
     assert key(plain, 1, significant=significant) == key(plain, 1)
 
 
-def test_an_absent_argument_differs_from_none() -> None:
+def test_an_argument_that_only_a_keyword_makes_known() -> None:
     significant = [("x", None)]
-    absent = key(with_kwargs, 1, significant=significant)
-    keys = {absent, *(key(with_kwargs, 1, x=x, significant=significant) for x in (None, [], "", 0))}
-    assert len(keys) == 5
-    assert absent == key(with_kwargs, 2, y=1, significant=significant)
-    assert absent == key(with_kwargs, 2, significant=[("x", str)])
+    keys = {key(with_kwargs, 1, x=x, significant=significant) for x in (None, [], "", 0)}
+    assert len(keys) == 4
+    for call in ({}, {"y": 1}):
+        with pytest.raises(ArgumentUnknown, match="does not pass `x` by keyword"):
+            key(with_kwargs, 2, significant=significant, **call)
+
+
+def test_the_name_of_extra_arguments_stands_for_all_of_them() -> None:
+    significant = [("a", None), ("options", None)]
+    calls = [{}, {"x": 1}, {"x": 2}, {"y": 1}, {"options": 1}, {"a": 1}, {"options": {"x": 1}}]
+    keys = {key(with_kwargs, 1, significant=significant, **call) for call in calls}
+    assert len(keys) == len(calls)
+    assert key(with_kwargs, 1, 2, x=1, significant=significant) in keys
+
+
+def test_a_default_without_an_encoding_is_told_from_whatever_is_given() -> None:
+    missing, lazy_text = object(), iter(())
+
+    def run(a, session=missing, lazy=lazy_text):
+        pass
+
+    assert key(run, 1) == key(run, a=1)
+    assert key(run, 1) == key(run, 1, significant=[("a", None), ("session", str), ("lazy", None)])
+    assert len({key(run, 1), key(run, 1, None), key(run, 1, []), key(run, 2)}) == 4
+    with pytest.raises(ArgumentNotEncodable):
+        key(run, 1, object())
+
+
+def test_what_counts_beside_the_arguments() -> None:
+    keys = {call_key("p", "t", CallSignature(plain), None, (1,), {}, vary) for vary in VARYING}
+    assert len(keys) == len(VARYING)
+    assert key(plain, 1, prefix="p", cache_prefix="t") in keys
+
+
+VARYING: list = [None, [{"a": 1}, []], [{}, ["", "a"]], [{"a": 1}, ["", "a"]], [{"a": "1"}, []]]
 
 
 def test_a_converter_stands_for_the_argument() -> None:

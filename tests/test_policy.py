@@ -515,6 +515,16 @@ def test_what_refines_the_watch_on_memory_needs_one(load: Load, field: str) -> N
             "`[name, converter]`; quote it: 'no'",
         ),
         (
+            "vary: headers",
+            "3:11: found the text `headers`, expected a list of `headers`, `queue` or "
+            "`headers.NAME`; for arguments alone, write `[]`",
+        ),
+        (
+            "vary: [quueue]",
+            "3:12: found the text `quueue`, expected a list of `headers`, `queue` or "
+            "`headers.NAME`; did you mean `queue`?",
+        ),
+        (
             "significant_kwargs: [5]",
             "3:26: found the number `5`, expected an argument's `name`, or `[name, converter]`",
         ),
@@ -523,7 +533,7 @@ def test_what_refines_the_watch_on_memory_needs_one(load: Load, field: str) -> N
             "3:5: unknown field `zzz`, expected one of: significant_kwargs, "
             "herd_avoidance_timeout, cache_duration, cache_prefix, memleak_threshold, "
             "memleak_trend, memleak_trace, memleak_action, on_broker_error, on_store_error, "
-            "on_duplicate, stale_while_revalidate, failure_cache_duration, shadow, "
+            "vary, on_duplicate, stale_while_revalidate, failure_cache_duration, shadow, "
             "estimate_by",
         ),
         (
@@ -1130,6 +1140,7 @@ def test_the_schema_names_every_field_and_its_default() -> None:
         "memleak_action": "log",
         "on_broker_error": "raise",
         "on_store_error": "run",
+        "vary": ["headers", "queue"],
         "on_duplicate": "join",
         "stale_while_revalidate": 0,
         "failure_cache_duration": -1,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from jobtastic_ext.errors import ConfigurationError
+from jobtastic_ext.namespace import default_namespace, place_of
 from jobtastic_ext.settings import default_store, read_settings
 
 
@@ -20,7 +22,8 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = read_settings(conf())
     assert settings.policy == "jobtastic.yaml"
     assert settings.store == "redis://localhost/1"
-    assert (settings.key_prefix, settings.lease) == ("jobtastic", 30)
+    assert re.fullmatch("jobtastic:app:[0-9a-f]{12}", settings.key_prefix)
+    assert settings.lease == 30
     assert (settings.store_timeout, settings.publish_timeout) == (0.5, 1)
 
 
@@ -48,6 +51,37 @@ def test_where_claims_live(backend: str | None, broker: str, store: str) -> None
 def test_nowhere_to_put_claims() -> None:
     with pytest.raises(ConfigurationError, match="set jobtastic_store to a URL"):
         default_store("rpc://", "amqp://")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("redis://localhost/0", "redis://u:p@127.0.0.1:6379"),
+        ("rediss://h:7/1?ssl_cert_reqs=none", "redis://H:7/1"),
+        ("amqp://guest:guest@h//", "pyamqp://h:5672"),
+        ("amqp://a;amqp://b", "amqp://b;amqp://a"),
+    ],
+)
+def test_one_place_however_it_is_written(one: str, other: str) -> None:
+    assert place_of(one) == place_of(other)
+
+
+def test_what_tells_deployments_apart() -> None:
+    settings: list[dict[str, Any]] = [
+        {},
+        {"broker_url": "amqp://h/staging"},
+        {"broker_url": "amqp://other"},
+        {"result_backend": "redis://localhost/2"},
+        {"result_backend": None},
+        {"task_default_queue": "south"},
+        {"broker_transport_options": {"global_keyprefix": "a"}},
+        {"result_backend_transport_options": {"global_keyprefix": "a"}},
+    ]
+    names = {default_namespace(conf(**each), "reports") for each in settings}
+    assert len(names) == len(settings)
+    assert all(len(name) <= 60 for name in names)
+    assert default_namespace(conf(), "web") not in names
+    assert read_settings(conf(jobtastic_key_prefix="own"), "web").key_prefix == "own"
 
 
 def test_ssl_settings_of_the_backend_are_the_stores() -> None:

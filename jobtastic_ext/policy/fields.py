@@ -25,6 +25,8 @@ MOST_SITES = 100
 DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
+VARYING = r"headers|queue|headers\.[^\n]+"
+
 A_DURATION = "a duration: seconds, or such as `90s`, `5m`, `1h`, `7d`, `forever`"
 A_DURATION_OR_NEVER = f"{A_DURATION}, or -1 for never"
 AN_ARGUMENT = "an argument's `name`, or `[name, converter]`"
@@ -67,6 +69,8 @@ class Field(Struct, frozen=True):
         """The default as one would write it in the file; None where silence cannot be written."""
         if self.default is None and self.common:
             return -1
+        if isinstance(self.default, tuple):
+            return list(self.default)
         return int(self.default) if isinstance(self.default, float) else self.default
 
     @property
@@ -153,6 +157,20 @@ def sites(node: Node, report: Report) -> int:
     if is_number(node, 0, MOST_SITES) and isinstance(node.value, int):
         return node.value
     raise Refused(f"a number of call sites from 0 (off) to {MOST_SITES}, such as `5`")
+
+
+def varying(node: Node, report: Report) -> Any:
+    what = "a list of `headers`, `queue` or `headers.NAME`"
+    if node.kind != "list":
+        raise Refused(f"{what}; for arguments alone, write `[]`")
+
+    def word(item: Node, report: Report) -> str:
+        if item.kind == "text" and re.fullmatch(VARYING, item.text):
+            return item.text
+        raise Refused(what + did_you_mean(item.text, ("headers", "queue")))
+
+    found = [attempt(word, item, report) for item in node.items]
+    return UNSET if UNSET in found else tuple(dict.fromkeys(found))
 
 
 def prefix(node: Node, report: Report) -> str:
@@ -262,6 +280,10 @@ A_FAILURE_CACHE = Kind(failure_cache_duration, duration_schema(NEVER, zero="excl
 A_PREFIX = Kind(prefix, TEXT)
 A_THRESHOLD = Kind(threshold, {"anyOf": [{"type": "number", "minimum": 0}, NEVER]})
 A_SWITCH = Kind(switch, {"type": "boolean"})
+A_VARY = Kind(
+    varying,
+    {"type": "array", "items": {"type": "string", "pattern": f"^({VARYING})$"}},
+)
 SITES = Kind(sites, {"type": "integer", "minimum": 0, "maximum": MOST_SITES})
 ARGUMENTS = Kind(
     arguments, {"type": "array", "items": {"anyOf": [TEXT, PAIR]}, "uniqueItems": True}
@@ -325,6 +347,12 @@ FIELDS: dict[str, Field] = {
             "on_store_error",
             one_of(OnStoreError),
             "What happens when the store of claims is down: carry on without it, or raise.",
+        ),
+        Field(
+            "vary",
+            A_VARY,
+            "What counts beside the arguments: `queue` (named in the call), `headers` (all that "
+            "the caller set, tracing apart), `headers.NAME`; [] = arguments alone.",
         ),
         Field(
             "on_duplicate",

@@ -54,6 +54,8 @@ class TaskPolicy(Struct, frozen=True, kw_only=True):
     memleak_action: MemleakAction = "log"
     on_broker_error: OnBrokerError = "raise"
     on_store_error: OnStoreError = "run"
+    #: What counts beside the arguments: ``headers``, ``headers.NAME``, ``queue``.
+    vary: tuple[str, ...] = ("headers", "queue")
     on_duplicate: OnDuplicate = "join"
     stale_while_revalidate: float = 0.0
     #: None: failures are not shared.
