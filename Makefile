@@ -1,6 +1,7 @@
 # make demo    the story, told in the terminal by real processes (under a minute)
 # make demo-web  a page with a form, a bar and a table, on http://127.0.0.1:8000/
-# make test    every test; servers that are not installed skip theirs, and fail it under CI=true
+# make test    every test, in parallel; servers that are not installed skip theirs, and fail it
+#              under CI=true.  PYTEST_ARGS="tests/web -k tokens" names some; PARALLEL= one by one
 # make lint    ruff, mypy, import-linter
 # make client  join the modules of the browser client into the file that pages load (needs node)
 # make bench   what it costs, beside a bare apply_async; how far estimates are off, beside peers'
@@ -16,6 +17,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/ready
 PYTEST_ARGS ?=
+PARALLEL ?= -n auto
 SECONDS ?= 120
 SEED ?= 1
 FAULTS ?= 2
@@ -30,7 +32,7 @@ demo-web: $(READY)
 	$(BIN)/python config_examples/flask_app/start.py
 
 test: $(READY)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

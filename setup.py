@@ -27,6 +27,7 @@ TEST = [
     "pydantic",
     "pymemcache>=4",
     "pytest>=9",
+    "pytest-xdist>=3.7",
     "ruff",
     "setuptools>=70.1",
     "sqlalchemy",

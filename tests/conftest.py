@@ -1,4 +1,4 @@
-"""Servers for the whole test run.  Tests keep apart by key prefixes of their own."""
+"""Servers for the whole run of a process.  Tests keep apart by key prefixes of their own."""
 
 from __future__ import annotations
 
@@ -10,9 +10,19 @@ import pytest
 from jobtastic_ext.demo.server import EmbeddedServer, server_binary
 from jobtastic_ext.errors import ConfigurationError
 from tests.rabbitmq import rabbitmq
+from tests.schedule import (
+    pytest_collection_modifyitems,
+    pytest_xdist_auto_num_workers,
+    pytest_xdist_make_scheduler,
+)
 from tests.servers import missing
 
-__all__ = ("rabbitmq",)
+__all__ = (
+    "pytest_collection_modifyitems",
+    "pytest_xdist_auto_num_workers",
+    "pytest_xdist_make_scheduler",
+    "rabbitmq",
+)
 
 
 @pytest.fixture(scope="session")

@@ -136,7 +136,9 @@ def test_values_that_celery_can_store_and_json_cannot_hold(project: Project) -> 
     assert found["result"] == {"day": "2024-02-03", "number": "1.10", "nan": None}
 
 
-@pytest.mark.parametrize("value", [object(), {"f": len}, "\ud800"], ids=repr)
+@pytest.mark.parametrize(
+    "value", [object(), {"f": len}, "\ud800"], ids=["object", "function", "surrogate"]
+)
 def test_a_result_that_cannot_be_json(project: Project, value: Any) -> None:
     conf = {**project.conf, "result_serializer": "pickle", "accept_content": ["json", "pickle"]}
     app = Celery("pickles", set_as_current=False)

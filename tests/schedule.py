@@ -1,0 +1,62 @@
+"""Who runs which test when pytest is given ``-n``: one module in one process, the longest first.
+
+A module keeps its servers, its worker and its order.  Tests that take a processor and share nothing
+go one by one.  What needs RabbitMQ goes to one process: to start a node takes longer than they do.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+#: Processes for each processor under ``-n auto``, and at most: tests wait more than they compute.
+PER_PROCESSOR, AT_MOST = 3, 12
+
+#: Modules that take long whatever is done, the longest first: a shorter one fills what is left.
+FIRST: tuple[str, ...] = ("tests/chaos/test_chaos.py",)
+
+#: Folders and modules whose tests share nothing.
+ONE_BY_ONE: tuple[str, ...] = ("tests/model/",)
+
+#: What takes no time, to end with.
+LAST: tuple[str, ...] = ("tests/test_", "tests/fuzz/")
+
+
+def unit_of(nodeid: str) -> str:
+    """The tests of one unit run in one process, one after the other."""
+    if nodeid.startswith(ONE_BY_ONE):
+        return nodeid
+    return nodeid.partition("::")[0]
+
+
+def rank(nodeid: str) -> tuple[int, int]:
+    """Sort key of a test: first what is long, last what is short, else as it was."""
+    module = nodeid.partition("::")[0]
+    if module in FIRST:
+        return (0, FIRST.index(module))
+    return (2 if module.startswith(LAST) else 1, 0)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    return min(AT_MOST, PER_PROCESSOR * (os.cpu_count() or 1))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: rank(item.nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    if config.getvalue("dist") != "load":
+        return None  # asked for by name
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Units(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return unit_of(nodeid)
+
+    config.option.loadscopereorder = False
+    return Units(config, log)
