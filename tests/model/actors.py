@@ -425,11 +425,24 @@ def world_of(replay: Replay) -> Iterator[None]:
     """Ids, tokens and threads as the actor has them."""
     with (
         mock.patch.object(os, "urandom", replay.urandom),
-        mock.patch.dict(os.environ, {"JOBTASTIC_WORKER": worker_of(replay.name)}),
+        worker_token(worker_of(replay.name)),
         mock.patch.object(fallbacks, "within", lambda seconds, function, late: function()),
         mock.patch.object(runs, "reporting", SimpleNamespace(start=ignored, stop=ignored)),
     ):
         yield
+
+
+@contextmanager
+def worker_token(token: str) -> Iterator[None]:
+    """Set one variable; `mock.patch.dict` copies the whole environment, and that for each step."""
+    before = os.environ.get("JOBTASTIC_WORKER")
+    os.environ["JOBTASTIC_WORKER"] = token
+    try:
+        yield
+    finally:
+        del os.environ["JOBTASTIC_WORKER"]
+        if before is not None:
+            os.environ["JOBTASTIC_WORKER"] = before
 
 
 def ignored(*_: Any) -> None:

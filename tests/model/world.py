@@ -7,6 +7,7 @@ says what happened.  Invariants that concern one move are checked as it is made 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -589,8 +590,9 @@ def promised(world: World) -> Iterable[str]:
 claims_forget = Forget()
 
 
+@lru_cache(maxsize=None, typed=True)
 def nice(what: Any) -> str:
-    """Short words for a trace."""
+    """Short words for a trace; most are asked for again and again."""
     if what is None:
         return "an error"
     if isinstance(what, Message):
