@@ -277,6 +277,11 @@ def create(conf: dict[str, Any]) -> Celery:
             raise self.retry(args=(x, Grid(grid.cells + 1)), kwargs={}, countdown=0)
         return grid.cells
 
+    @declare(name="reports.steps_aside", bind=True)
+    def steps_aside(self, x):
+        note(self, x)
+        raise self.replace(work.s(x, delay=0))
+
     for name in conf.get("without_tasks", ()):
         app.finalize()
         app.tasks.unregister(name)

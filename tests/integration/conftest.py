@@ -53,6 +53,7 @@ POLICY: dict[str, Any] = {
         "reports.hands_on": {},
         "reports.quiet": {},
         "reports.early": {},
+        "reports.steps_aside": {},
         "reports.progress": {},
     },
 }

@@ -14,6 +14,7 @@ from typing import Any
 import celery
 import pytest
 import redis
+from celery import chord
 from celery.exceptions import (
     NotRegistered,
     Reject,
@@ -344,3 +345,59 @@ def test_no_key_without_an_end(start_project: Any, unique: str) -> None:
     wait_until(lambda: other.claim("work", unique).holder is None)
     assert [0 < life < 7200 for life in lives()] == [True], "ended"
     client.close()
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_warm_shutdown_keeps_the_run_that_it_waits_for(
+    start_project: Any, unique: str, pool: str
+) -> None:
+    # SIGTERM: the worker lets its runs end, for longer than a lease.
+    project = start_project(jobtastic_lease=1)
+    leaving = project.worker(concurrency=2, pool=pool)
+    work = project.task("work")
+    first = work.delay(unique, delay=5)
+    wait_until(lambda: project.runs("work", unique) == 1)
+    leaving.process.terminate()
+    project.worker(concurrency=1)
+    wait_until(lambda: work.delay(unique, delay=0).id != first.id, TIMEOUT)
+    assert first.ready(), "it was joined until its end"
+    assert first.get(timeout=TIMEOUT)["x"] == unique
+    assert [line["id"] for line in project.notes.read("work")].count(first.id) == 1
+
+
+@pytest.mark.parametrize("name", ["work", "late"])
+def test_a_cold_shutdown_leaves_nobody_waiting(start_project: Any, unique: str, name: str) -> None:
+    # SIGQUIT: the runs are cut off.  With acks_late the broker has the message yet.
+    project = start_project(
+        broker_transport_options={"visibility_timeout": 3, "unacked_restore_limit": 10}
+    )
+    leaving = project.worker(concurrency=1)
+    task = project.task(name)
+    first = task.delay(unique, delay=60)
+    wait_until(lambda: project.runs(name, unique) == 1)
+    leaving.process.send_signal(signal.SIGQUIT)
+    leaving.process.wait(TIMEOUT)
+    project.worker(concurrency=2)
+    answers = [first]
+    wait_until(lambda: answers.append(task.delay(unique, delay=0)) or answers[-1].ready(), TIMEOUT)
+    assert project.runs(name, unique) >= 2
+
+
+def test_a_task_that_replaces_itself_lets_go(project: Project, unique: str) -> None:
+    steps_aside = project.task("steps_aside")
+    first = steps_aside.delay(unique)
+    assert first.get(timeout=TIMEOUT) == {"x": unique, "y": 1}
+    assert steps_aside.delay(unique).get(timeout=TIMEOUT) == {"x": unique, "y": 1}
+    assert project.runs("steps_aside", unique) == 2
+
+
+def test_a_chord_one_of_whose_identical_headers_fails(project: Project, unique: str) -> None:
+    # The body is not called, and its errback is, as without sharing.
+    fails, tail = project.task("fails"), project.task("tail")
+    body = tail.s(unique).on_error(project.task("caught").s())
+    result = chord([fails.s(unique) for _ in range(3)])(body)
+    with pytest.raises(Exception, match="cannot do"):
+        result.get(timeout=TIMEOUT)
+    wait_until(lambda: [n for n in project.notes.read("caught") if unique in n["x"]])
+    assert project.runs("fails", unique) == 1
+    assert project.runs("tail", unique) == 0
