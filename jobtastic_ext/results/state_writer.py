@@ -20,7 +20,7 @@ logger = logging.getLogger("jobtastic_ext")
 
 PROGRESS = "PROGRESS"
 
-NAME = "the result backend, told of progress,"
+NAME = "the result backend"
 MEANING = "tasks go on, and their progress is not shown until it is back"
 
 
