@@ -42,6 +42,7 @@ class JobtasticStep(bootsteps.Step):  # type: ignore[misc]
             return  # task_always_eager: nothing is ever sent
         for warning in runtime.warnings():
             logger.warning("%s", warning)
+        logger.info("jobtastic: %s", runtime.told())
         wrap_tasks(runtime)
         if start_watch(runtime, parent):
             wiring.connect(wiring.MEMORY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from typing import Any
 
 import click
@@ -11,9 +12,17 @@ from celery import Celery
 from .errors import ConfigurationError, StoreError
 from .plans import Plan
 from .policy.fields import policy_schema
+from .policy.problems import did_you_mean
 from .runtime import Runtime, runtime_of
+from .settings import misspelt
 
 __all__ = ("jobtastic",)
+
+#: What JSON calls them.
+KINDS: dict[type, str] = {
+    list: "a list, such as '[\"a\", 1]'",
+    dict: "an object, such as '{\"x\": 1}'",
+}
 
 
 @click.group()
@@ -24,37 +33,48 @@ def jobtastic() -> None:
 @jobtastic.command()
 @click.pass_context
 def check(context: click.Context) -> None:
-    """Check settings and policy against the tasks of the app; exit status 1 if one is wrong."""
+    """Check settings and policy against the tasks of the app; exit status 1 if one is wrong.
+
+    A setting that nobody reads and a name that no task fits are wrong, too.
+    """
     runtime = load(context)
-    for warning in runtime.warnings():
-        click.echo(f"warning: {warning}")
-    names = [name for name in sorted(runtime.app.tasks) if plan_of(runtime, name) is not None]
-    click.echo(f"{runtime.policies.source}: fine, for {len(names)} of the app's tasks")
+    names = planned(runtime)
+    surprises = runtime.warnings()
+    for surprise in surprises:
+        click.echo(surprise, err=True)
+    word = " holds" if surprises else ": fine,"
+    click.echo(f"{runtime.policies.source}{word} for {len(names)} of the app's tasks")
     for name in names:
         click.echo(f"  {name}")
+    if surprises:
+        context.exit(1)
 
 
 @jobtastic.command()
 @click.argument("task")
-@click.option("--args", "arguments", default="[]", help="Positional arguments, a JSON list.")
-@click.option("--kwargs", default="{}", help="Keyword arguments, a JSON object.")
+@click.option("--args", "arguments", help="Positional arguments, a JSON list.")
+@click.option("--kwargs", help="Keyword arguments, a JSON object.")
 @click.pass_context
-def explain(context: click.Context, task: str, arguments: str, kwargs: str) -> None:
-    """Tell the policy of TASK, the key of a call, and what the store holds under it."""
+def explain(context: click.Context, task: str, arguments: str | None, kwargs: str | None) -> None:
+    """Tell the policy of TASK, the key of a call, and what the store holds under it.
+
+    Without arguments it tells the policy, and the key of a call without any if TASK takes one.
+    """
     runtime = load(context)
     plan = plan_of(runtime, task)
-    if plan is None:
-        raise click.ClickException(f"no policy is meant for {task}")
-    for name in plan.policy.__struct_fields__:
-        click.echo(f"{name}: {getattr(plan.policy, name)}")
+    lines = [f"{name}: {getattr(plan.policy, name)}" for name in plan.policy.__struct_fields__]
     try:
-        key = plan.key(json.loads(arguments), json.loads(kwargs))
+        key = plan.key(given(arguments, "--args", list), given(kwargs, "--kwargs", dict))
         claim = runtime.store.read(key)
     except (TypeError, ValueError, StoreError) as error:
-        raise click.ClickException(str(error)) from error
-    click.echo(f"key: {key}")
-    for part in ("holder", "value"):
-        click.echo(f"{part}: {getattr(claim, part, None)}")
+        if arguments is not None or kwargs is not None or isinstance(error, StoreError):
+            raise click.ClickException(str(error)) from error
+        some = ", ".join(f'"{name}": …' for name in plan.signature.names)
+        lines.append(f"key: depends on the arguments; give some, as --kwargs '{{{some}}}'")
+    else:
+        lines.append(f"key: {key}")
+        lines += (f"{part}: {getattr(claim, part, None)}" for part in ("holder", "value"))
+    click.echo("\n".join(lines))
 
 
 @jobtastic.command()
@@ -64,12 +84,22 @@ def schema() -> None:
 
 
 def load(context: click.Context) -> Runtime:
+    """Return the runtime of the app, all of whose tasks are there as in a worker."""
     app: Celery = context.obj.app
+    try:
+        # As a worker does it: `include`, `imports`, and what `autodiscover_tasks` waits for.
+        app.loader.import_default_modules()
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        raise click.ClickException(
+            f"the modules of the project's tasks cannot be imported: {type(error).__name__}: "
+            f"{error} ({frame.filename}:{frame.lineno})"
+        ) from error
     app.finalize()
     try:
         runtime = runtime_of(app)
     except ConfigurationError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException("\n".join([*misspelt(app.conf), str(error)])) from error
     if runtime is None and app.conf.task_always_eager:
         raise click.ClickException("task_always_eager is set: nothing is ever sent or shared")
     if runtime is None:
@@ -79,6 +109,32 @@ def load(context: click.Context) -> Runtime:
     return runtime
 
 
-def plan_of(runtime: Runtime, name: str) -> Plan | None:
-    task: Any = runtime.app.tasks.get(name)
-    return runtime.plan(task) if task is not None else None
+def planned(runtime: Runtime) -> list[str]:
+    try:
+        return runtime.planned()
+    except ConfigurationError as error:  # of a task that came after the policy was read
+        raise click.ClickException(str(error)) from error
+
+
+def plan_of(runtime: Runtime, name: str) -> Plan:
+    names = planned(runtime)
+    if name not in runtime.app.tasks:
+        raise click.ClickException(
+            f"there is no task `{name}` in this app{did_you_mean(name, runtime.app.tasks)}"
+        )
+    plan = runtime.plan(runtime.app.tasks[name])
+    if plan is None:
+        meant = f"; there is one for {', '.join(names)}" if 0 < len(names) <= 20 else ""
+        raise click.ClickException(f"no policy is meant for {name}{meant}")
+    return plan
+
+
+def given(text: str | None, option: str, kind: type) -> Any:
+    """Read an option that is JSON.  Raises ValueError that names the option."""
+    try:
+        found = kind() if text is None else json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{option} is not JSON: {error}") from error
+    if not isinstance(found, kind):
+        raise ValueError(f"{option} is {text}; expected {KINDS[kind]}")
+    return found

@@ -31,7 +31,7 @@ from .results.result_objects import enrich
 from .results.state_writer import MEANING, NAME, Writer
 from .results.subscriptions import Subscriptions
 from .routing import Routes
-from .settings import Settings, read_settings
+from .settings import Settings, misspelt, read_settings, shown
 from .stores import open_store
 
 if TYPE_CHECKING:
@@ -165,11 +165,24 @@ class Runtime:
             consequence="pages do not show them meanwhile",
         )
 
+    def planned(self) -> list[str]:
+        """Return the names of the app's tasks that the policy is meant for."""
+        tasks = self.app.tasks
+        return [name for name in sorted(tasks) if self.plan(tasks[name]) is not None]
+
+    def told(self) -> str:
+        """Say in one line what holds for how many tasks, and where claims live."""
+        count = len(self.planned())
+        return (
+            f"{self.policies.source} holds for {count} task{'s' * (count != 1)}; "
+            f"claims live in {shown(self.settings.store)}"
+        )
+
     def warnings(self) -> list[str]:
-        """Return what is no mistake but will surprise, each with its place in the policy."""
+        """Return what will surprise: settings that nobody reads, names that no task fits."""
         policies = (policy_of(name, self.policies) for name in self.app._tasks)
         used = {policy.pattern for policy in policies if policy is not None}
-        return [self.no_policy] * bool(self.no_policy) + [
+        return misspelt(self.app.conf) + [self.no_policy] * bool(self.no_policy) + [
             str(self.policies.problem(pattern, None, self._unused(pattern)))
             for pattern in self.policies.patterns
             if pattern not in used

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +18,11 @@ from msgspec import Struct
 from .errors import ConfigurationError
 from .namespace import default_namespace
 
-__all__ = ("Conf", "Settings", "default_store", "read_settings")
+__all__ = ("Conf", "Settings", "default_store", "misspelt", "read_settings", "shown")
+
+#: What every setting begins with, and every setting there is.
+PREFIX = "jobtastic_"
+NAMES = ("policy", "store", "key_prefix", "lease", "store_timeout", "publish_timeout")
 
 #: Where a policy is looked for if nobody says: in the working directory.
 DEFAULT_POLICY = "jobtastic.yaml"
@@ -33,13 +38,15 @@ BACKEND_OPTIONS = ("result_backend_transport_options", "redis_backend_use_ssl")
 BROKER_OPTIONS = ("broker_transport_options", "broker_use_ssl")
 
 #: What a key may begin with: safe in every store, and easy to find with ``SCAN``.
-PREFIX = re.compile(r"[A-Za-z0-9_.:{}-]{1,100}")
+KEY_PREFIX = re.compile(r"[A-Za-z0-9_.:{}-]{1,100}")
 
 
 class Conf(Protocol):
     """The part of ``app.conf`` that is used here."""
 
     def get(self, key: str, default: Any = None) -> Any: ...
+
+    def __iter__(self) -> Iterator[str]: ...
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -121,6 +128,34 @@ def read_settings(conf: Conf, main: str | None = None) -> Settings:
     )
 
 
+def misspelt(conf: Conf) -> list[str]:
+    """Name each setting that looks like one of ours and that nobody reads, with the nearest.
+
+    With a namespace (``CELERY_JOBTASTIC_LEASE``) Celery reads names in its case, and bare ones in
+    lower case; without one, in lower case only.
+    """
+    namespace: str = getattr(conf, "prefix", None) or ""
+    written = namespace + (PREFIX.upper() if namespace.isupper() else PREFIX)
+    names = {name: written + (name.upper() if namespace.isupper() else name) for name in NAMES}
+    read = {*names.values(), *(PREFIX + name for name in NAMES)}
+    found = []
+    for key in sorted({str(key) for key in conf}):
+        bare = key.lower().removeprefix(namespace.lower())
+        if key in read or not bare.startswith(PREFIX):
+            continue
+        near = get_close_matches(bare.removeprefix(PREFIX), NAMES, n=1)
+        nearest = f"; did you mean `{names[near[0]]}`?" if near else ""
+        if near or key.islower() or key.startswith(namespace or PREFIX):  # or it is another's
+            found.append(f"the setting `{key}` is not known, and has no effect{nearest}")
+    return found
+
+
+def shown(url: str) -> str:
+    """Return a URL as a log may show it: without who logs in, and without options."""
+    places = re.split(r";(?=[a-z+]+://)", url)
+    return ";".join(re.sub(r"://.*@", "://", place.partition("?")[0]) for place in places)
+
+
 def default_store(backend: str | None, broker: str | None) -> str:
     """Choose where claims live: in one of Celery's own Redis, in memory, or in a local file."""
     for url in (backend, broker):
@@ -200,7 +235,7 @@ def _policy(name: str, found: Any) -> str | Mapping[str, Any]:
 
 
 def _prefix(name: str, found: Any) -> str:
-    if isinstance(found, str) and PREFIX.fullmatch(found):
+    if isinstance(found, str) and KEY_PREFIX.fullmatch(found):
         return found
     raise ConfigurationError(
         f"{name} is {found!r}; expected 1 to 100 letters, digits or any of _ . : {{ }} -"

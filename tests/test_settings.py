@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery import Celery
 
 from jobtastic_ext.errors import ConfigurationError
 from jobtastic_ext.namespace import default_namespace, place_of
-from jobtastic_ext.settings import default_store, read_settings
+from jobtastic_ext.settings import NAMES, default_store, misspelt, read_settings, shown
 
 
 def conf(**settings: Any) -> dict[str, Any]:
@@ -102,3 +104,73 @@ def test_all_complaints_at_once() -> None:
         read_settings(wrong)
     for name in ("lease", "store_timeout", "key_prefix", "policy", "store is"):
         assert f"jobtastic_{name}" in str(caught.value)
+
+
+def loaded(namespace: str | None, **settings: Any) -> Any:
+    """Celery's settings, read from an object as a project's module is."""
+    app = Celery("settings", set_as_current=False)
+    app.config_from_object(SimpleNamespace(**settings), namespace=namespace)
+    app.conf.get("task_always_eager")  # read now: until then nothing is there
+    return app.conf
+
+
+@pytest.mark.parametrize(
+    ("namespace", "wrong", "nearest"),
+    [
+        (None, "jobtastic_leese", "jobtastic_lease"),
+        (None, "jobtastic_publish_timout", "jobtastic_publish_timeout"),
+        # Without a namespace Celery reads lower case only.
+        (None, "JOBTASTIC_LEASE", "jobtastic_lease"),
+        ("CELERY", "CELERY_JOBTASTIC_LEESE", "CELERY_JOBTASTIC_LEASE"),
+        ("CELERY", "CELERY_jobtastic_lease", "CELERY_JOBTASTIC_LEASE"),
+        ("CELERY", "JOBTASTIC_LEASE", "CELERY_JOBTASTIC_LEASE"),
+        ("celery", "celery_jobtastic_leese", "celery_jobtastic_lease"),
+    ],
+)
+def test_a_misspelt_setting_is_named_with_the_nearest(
+    namespace: str | None, wrong: str, nearest: str
+) -> None:
+    settings = loaded(namespace, **{wrong: 7})
+    assert settings.get("jobtastic_lease") is None, "Celery itself does not find it"
+    (told,) = misspelt(settings)
+    assert f"`{wrong}` is not known" in told
+    assert told.endswith(f"did you mean `{nearest}`?")
+
+
+def test_settings_that_are_read_are_not_complained_of() -> None:
+    known = [f"jobtastic_{name}" for name in NAMES]
+    for namespace, name in ((None, "{}"), ("CELERY", "CELERY_{}"), ("celery", "celery_{}")):
+        upper = namespace == "CELERY"
+        written = {name.format(n.upper() if upper else n): 1 for n in known}
+        settings = loaded(namespace, JOBTASTIC_REPORTS=1, **written)  # one of the project's own
+        assert misspelt(settings) == []
+        assert all(settings.get(n) == 1 for n in known)
+
+
+def test_the_list_of_settings_is_whole() -> None:
+    asked: set[str] = set()
+
+    class Asked(dict[str, Any]):
+        def get(self, key: str, default: Any = None) -> Any:
+            asked.add(key)
+            return super().get(key, default)
+
+    read_settings(Asked(conf()))
+    assert {name for name in asked if name.startswith("jobtastic_")} == {
+        f"jobtastic_{n}" for n in NAMES
+    }
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("redis://localhost:6379/1", "redis://localhost:6379/1"),
+        ("redis://:secret@a:6379/1?password=secret", "redis://a:6379/1"),
+        ("rediss://me:sec@ret@a/1", "rediss://a/1"),
+        ("sentinel://:secret@a:1;sentinel://:secret@b:2", "sentinel://a:1;sentinel://b:2"),
+        ("sentinel://:secret@a:1;:secret@b:2", "sentinel://b:2"),
+        ("sqlite:////var/lib/claims.sqlite3", "sqlite:////var/lib/claims.sqlite3"),
+    ],
+)
+def test_a_url_is_shown_without_its_password(url: str, told: str) -> None:
+    assert shown(url) == told
