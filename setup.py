@@ -21,6 +21,7 @@ TEST = [
     "itsdangerous>=2.1",
     "import-linter",
     "mypy",
+    "numpy",
     "pgserver; python_version < '3.13'",
     "playwright>=1.49",
     "psycopg2-binary",

@@ -87,8 +87,10 @@ def update_progress(
                     run.counted = completed_count
                     run.latest = (completed_count, total_count, None)
                     return
-    except TypeError:
-        pass  # an unknown total, or what is no number: looked at below
+    except URGENT:
+        raise
+    except Exception:  # noqa: BLE001, S110 - of whatever was given: looked at, and told of, below
+        pass
     found = run_of(self)
     if found is not None:
         found.update(completed_count, total_count, update_frequency, message)

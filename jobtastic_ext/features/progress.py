@@ -7,6 +7,7 @@ docs/progress.md.
 from __future__ import annotations
 
 import logging
+import operator
 import threading
 import time
 from collections.abc import Callable
@@ -34,6 +35,12 @@ LONGEST_MESSAGE = 500
 QUIET, LONGEST_QUIET, QUIET_SHARE = 5.0, 30.0, 0.05
 #: The same for a run that never reports: its percent comes from past runs.
 BLIND, LONGEST_BLIND = 1.0, 10.0
+
+#: Beyond it a whole number is shown as a float: not every reader of JSON holds more.
+LARGEST = 2**53
+
+#: Stands for what could not be read.
+UNREAD: Any = object()
 
 #: Writes a state; False says that the run has its final result, and needs no more of them.
 Send = Callable[[dict[str, Any]], bool]
@@ -154,18 +161,17 @@ class Progress:
         """Take a count that may be worth showing."""
         if self.closed:
             return
-        try:
-            done, whole = count(completed), total_of(total)
-        except (TypeError, ValueError, OverflowError):
-            self._complain(completed, total)
+        known = self.read(count, completed), self.read(total_of, total)
+        every, text = self.read(plain, frequency, 1), self.read(shortened, message)
+        if UNREAD in known:
             return
+        done, whole = known
         with self._lock:
-            every = frequency if isinstance(frequency, int | float) else 1
             last = not self.frames and not self.complete and is_complete(done, whole)
-            if not last and self._is_passed_over(done, every, message):
+            if not last and self._is_passed_over(done, every, text):
                 return
             self.counted = done
-            self.latest = (done, whole, message)
+            self.latest = (done, whole, text)
             self.offer(forced=last)
 
     def _is_passed_over(self, done: float, every: float, message: str | None) -> bool:
@@ -176,16 +182,25 @@ class Progress:
             return False
         return 0 <= done - self.counted < every and (message is None or message == self.message)
 
-    def _complain(self, completed: Any, total: Any) -> None:
-        if not self._warned:
-            self._warned = True
-            logger.warning(
-                "%s: update_progress(%.80r, %.80r) is left out: it takes numbers, and None for an "
-                "unknown total; the task goes on",
-                self.name,
-                completed,
-                total,
-            )
+    def read(self, how: Callable[[Any], Any], value: Any, instead: Any = UNREAD) -> Any:
+        """Return what `how` makes of something that a task gave; `instead` if that fails.
+
+        A run is warned once: a report never fails a task, whatever it is given.
+        """
+        try:
+            return how(value)
+        except self._urgent:
+            raise
+        except Exception:  # noqa: BLE001 - anything may be given
+            if not self._warned:
+                self._warned = True
+                logger.warning(
+                    "%s: %s is left out of a report of progress: it takes numbers, None for an "
+                    "unknown total, and text as a message; the task goes on",
+                    self.name,
+                    described(value),
+                )
+            return instead
 
     def enter(self, frame: Frame) -> None:
         """A `track` begins, within those that are under way."""
@@ -356,9 +371,11 @@ class Progress:
         latest = self.latest
         if latest is not None and latest is not self._taken:
             self._taken = latest
-            self._take(count(latest[0]), total_of(latest[1]), now)
+            done, whole = self.read(count, latest[0]), self.read(total_of, latest[1])
+            if done is not UNREAD and whole is not UNREAD:
+                self._take(done, whole, now)
             if latest[2] is not None:
-                self.message = str(latest[2])[:LONGEST_MESSAGE]
+                self.message = latest[2]
         found = self.fraction()
         self.complete = found == 1 and not self.frames
         if found is not None:
@@ -415,7 +432,27 @@ def total_of(value: Any) -> float | None:
 
 
 def plain(value: Any) -> float:
-    return int(value) if isinstance(value, int) else float(value)
+    """Return a number of any kind as an int or a float.  Raises what the value raises."""
+    if isinstance(value, str | bytes):
+        raise ValueError(value)
+    try:
+        whole = operator.index(value)
+    except TypeError:
+        return float(value)
+    return whole if -LARGEST <= whole <= LARGEST else float(whole)
+
+
+def shortened(message: Any) -> str | None:
+    """Return a message as it is shown."""
+    return None if message is None else str(message)[:LONGEST_MESSAGE]
+
+
+def described(value: Any) -> str:
+    """Return what stands for a value in a log, also for one that fails whenever it is asked."""
+    try:
+        return repr(value)[:80]
+    except Exception:  # noqa: BLE001
+        return f"an object of type {type(value).__name__}"
 
 
 def is_complete(done: float, whole: float | None) -> bool:

@@ -6,7 +6,7 @@ import operator
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
-from .progress import Frame, Progress, total_of
+from .progress import Frame, Progress, count, shortened, total_of
 
 __all__ = ("size_of", "tracked")
 
@@ -35,14 +35,12 @@ def tracked(
     if run.closed:
         yield from iterable
         return
-    try:
-        whole = size_of(iterable) if total is None else total_of(total)
-    except (TypeError, ValueError, OverflowError):
-        whole = None
-    every = frequency if isinstance(frequency, int) and frequency > 1 else 0
+    whole = size_of(iterable) if total is None else run.read(total_of, total, None)
+    every = 0 if frequency is None else run.read(count, frequency, 0)
     frame = Frame(whole)
-    if message is not None:
-        run.message = str(message)
+    text = run.read(shortened, message, None)
+    if text is not None:
+        run.message = text
     run.enter(frame)
     clock, finished = run.clock, False
     n, look, stride, before = 0, 0, 1, run.clock()
@@ -53,7 +51,7 @@ def tracked(
             frame.n = n
             if run.latest is not None:
                 run.forget_counts()
-            if n < look or (every and n % every):
+            if n < look or (every > 1 and n % every):
                 continue
             now = clock()
             if now >= run.due:
