@@ -33,6 +33,10 @@ LEAST = 1e-9
 #: The weight of each report in the pace of the last ones, and how many are looked at.
 LATEST, FEW = 0.3, 15
 
+#: Reports this far off a straight line (in shares of time) are hardly straight; the power of the
+#: work left by which what is straight counts; the least spread, as a share of the largest.
+STRAIGHT, SOON, LEAST_SPREAD = 0.12, 4, 0.02
+
 #: Samples that count as much as the belief in a steady pace.
 CAUTION = 2
 
@@ -41,7 +45,8 @@ def extrapolate(samples: Sequence[Sample], now: float) -> tuple[float, float, fl
     """Return seconds remaining and their 10 % and 90 % quantiles; None if nothing is known.
 
     `samples` are tidied.  The quantiles are those of the ratio of truth to estimate over many
-    kinds of work: without a history no better is known.
+    kinds of work, and lie the closer the steadier this run went so far: without a history no
+    better is known.
     """
     elapsed, fraction = samples[-1]
     now = max(now, elapsed)
@@ -60,8 +65,21 @@ def extrapolate(samples: Sequence[Sample], now: float) -> tuple[float, float, fl
         exponent = math.exp(min(max(damped, 0.0), STEEPEST))
     seconds = now * (max(fraction, LEAST) ** (-1 / exponent) - 1)
     seconds = min(math.sqrt(seconds) * math.sqrt((1 - fraction) * latest_pace(samples)), LONGEST)
-    low, high = math.exp(0.9 * fraction - 1.7), math.exp(1.9 - fraction / 2)
+    unsure = 1 - steadiness(samples, now) + LEAST_SPREAD
+    low, high = math.exp((1.2 * fraction - 1.9) * unsure), math.exp((2.0 - fraction) * unsure)
     return seconds, seconds * low, min(seconds * high, LONGEST)
+
+
+def steadiness(samples: Sequence[Sample], now: float) -> float:
+    """Return how much (0 to 1) speaks for a pace that stays as it was.
+
+    It is the more, the nearer the reports lie to a straight line, the more of the work they cover,
+    and the smaller the largest step between two of them is.
+    """
+    fraction = samples[-1][1]
+    off = max(abs(time / now - done / fraction) for time, done in samples)
+    step = max(done - before for (_, before), (_, done) in pairwise(samples))
+    return math.exp(-off / STRAIGHT) * (1 - (1 - fraction) ** SOON) * (1 - step / fraction)
 
 
 def latest_pace(samples: Sequence[Sample]) -> float:
