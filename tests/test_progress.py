@@ -79,6 +79,17 @@ def test_the_start_without_history_knows_nothing() -> None:
 # Odd counts
 
 
+def test_a_percent_has_one_decimal_and_is_not_100_before_all_is_done() -> None:
+    run = Run()
+    for done, whole in ((11, 20), (1, 3), (9_999, 10_000), (10_000, 10_000)):
+        run.report(done, whole)
+    assert 100 * (11 / 20) != 55, "as a float it has sixteen digits"
+    assert run.percents() == [55, 55, 99.9, 100]
+    run = Run()
+    run.report(1, 3)
+    assert run.percents() == [33.3]
+
+
 def test_a_total_of_nothing_is_done() -> None:
     run = Run()
     run.report(0, 0)

@@ -326,7 +326,7 @@ class Progress:
         self._percent = max(self._percent, min(100 * part, 100.0))
         expected = self._estimate(elapsed, found)
         meta: dict[str, Any] = {
-            "progress_percent": self._percent,
+            "progress_percent": shown_percent(self._percent),
             "time_remaining": rounded(expected.seconds, -1),
             "elapsed": round(elapsed, 3),
         }
@@ -463,6 +463,11 @@ def share(done: float, whole: float | None) -> float | None:
     if whole is None:
         return None
     return 1.0 if done >= whole else done / whole
+
+
+def shown_percent(percent: float) -> float:
+    """Return a percent with one decimal; what is not yet all is not 100."""
+    return round(percent, 1) if percent >= 100 else min(round(percent, 1), 99.9)
 
 
 def rounded(value: float | None, unknown: float | None) -> float | None:

@@ -43,17 +43,47 @@ test('durations are as coarse as one would say them', () => {
   for (const [seconds, expected] of said) assert.equal(duration(seconds, 'en'), expected);
 });
 
-test('a wide range is said as one, a narrow one is not', () => {
-  const left = (time, low, high) => text(running(
-    { time_remaining: time, time_remaining_low: low, time_remaining_high: high }));
-  assert.equal(left(200, 120, 300), 'about 2–5 minutes left');
-  assert.equal(left(200, 190, 210), 'about 3 minutes left');
-  assert.equal(left(200, null, null), 'about 3 minutes left');
-  assert.equal(left(3, 1, 6), 'a few seconds left');
+const left = (time, low, high) => text(running(
+  { time_remaining: time, time_remaining_low: low, time_remaining_high: high }));
+
+test('a wide range is said as one, a narrow one is not, and a vague one says less', () => {
+  const said = [
+    [[200, 120, 300], 'about 2–5 minutes left'],
+    [[200, 190, 210], 'about 3 minutes left'],
+    [[200, null, null], 'about 3 minutes left'],
+    [[3, 1, 6], 'a few seconds left'],
+    // What the point calls a few seconds is that, however little is known.
+    [[3.3, 0.85, 18], 'a few seconds left'],
+    [[15, 3, 75], 'less than 2 minutes left'],
+    [[15, 12, 19], 'about 10–20 seconds left'],
+    [[70, 1, 400], 'less than 7 minutes left'],
+    [[570, 120, 2900], 'less than 50 minutes left'],
+    [[300, 200, 470], 'about 3–8 minutes left'],
+    [[1500, 900, 2000], 'about 15–35 minutes left'],
+  ];
+  for (const [given, expected] of said) assert.equal(left(...given), expected, given);
 });
 
-test('a range never says zero', () => {
-  assert.equal(duration(70, 'en', 1, 400), '1–7 minutes');
+test('no words exclude what they stand for', () => {
+  const length = { second: 1, minute: 60, hour: 3600, day: 86400 };
+  for (let time = 0.5; time < 400000; time *= 1.17) {
+    for (const below of [1, 1.2, 1.6, 2.1, 3.9, 30]) {
+      for (const above of [1, 1.2, 1.6, 2.1, 3.9, 30]) {
+        const said = left(time, time / below, time * above);
+        const found = /([\d.]+)(?:–([\d.]+))? (second|minute|hour|day)/.exec(said);
+        if (!found) {
+          assert.ok(time < 8 && said === strings.moments, said);
+          continue;
+        }
+        const [, first, second, unit] = found;
+        const [from, to] = [first, second ?? first].map((each) => each * length[unit]);
+        const why = `${said}: ${time / below} ${time} ${time * above}`;
+        if (said.startsWith('less than')) assert.ok(time * above <= to * (1 + 1e-9), why);
+        else if (second) assert.ok(from <= time / below && time * above <= to * (1 + 1e-9), why);
+        else assert.ok(from / 1.5 <= time && time <= from * 1.5, why);
+      }
+    }
+  }
 });
 
 test('the message of a failure is shown, and only text', () => {

@@ -80,6 +80,7 @@ export interface Strings {
   begun: string;
   working: string;
   left: string;
+  most: string;
   moments: string;
   finishing: string;
   estimated: string;

@@ -198,6 +198,7 @@ ahead:'Waiting for your task to begin, {ahead} ahead of it',
 begun:'Your task has begun',
 working:'Working on it',
 left:'about {time} left',
+most:'less than {time} left',
 moments:'a few seconds left',
 finishing:'Almost done',
 estimated:'~{percent}',
@@ -217,21 +218,36 @@ const UNITS=[
 ];
 const known=(value)=>typeof value==='number'&&isFinite(value)&&value>=0;
 const fill=(text,values)=>text.replace(/\{(\w+)\}/g,(_,name)=>values[name]);
-function duration(seconds,lang,low,high){
-const wide=known(low)&&known(high)&&high>=10&&high>=1.5*low;
-const [,unit,length,step]=UNITS.find(([limit])=>(wide?high:seconds)<limit);
-const round=(value)=>Math.max(Math.round(value / length / step),1)*step;
+const WIDE=1.5;
+const VAGUE=4;
+function unitOf(seconds,lang){
+const [,unit,length,step]=UNITS.find(([limit])=>seconds<limit);
 const format=new Intl.NumberFormat(lang,{style:'unit',unit,unitDisplay:'long'});
-if(wide&&format.formatRange&&round(low)<round(high)){
-return format.formatRange(round(low),round(high));
+return{length,step,format};
 }
-return format.format(round(seconds));
+function duration(seconds,lang){
+const{length,step,format}=unitOf(seconds,lang);
+return format.format(Math.max(Math.round(seconds / length / step),1)*step);
+}
+function range(low,high,table){
+const{length,step,format}=unitOf(high,table.lang);
+const round=(value,how)=>{
+const coarse=value<10*length?step:Math.max(step,5);
+return how(value / length / coarse)*coarse;
+};
+const [from,to]=[round(low,Math.floor),round(high,Math.ceil)];
+return from&&high<=VAGUE*low&&format.formatRange
+?fill(table.left,{time:format.formatRange(from,to)})
+:fill(table.most,{time:format.format(to)});
 }
 function timeLeft(result,table){
 const{time_remaining:time,time_remaining_low:low,time_remaining_high:high}=result;
 if(!known(time))return table.working;
-if(time<8&&!(high>=10))return table.moments;
-return fill(table.left,{time:duration(time,table.lang,low,high)});
+if(time<8)return table.moments;
+if(known(low)&&known(high)&&high>=WIDE*low){
+return range(Math.min(low,time),Math.max(high,time),table);
+}
+return fill(table.left,{time:duration(time,table.lang)});
 }
 function waiting(task,table){
 const{ahead}=task.queue??{};
