@@ -78,7 +78,8 @@ def steadiness(samples: Sequence[Sample], now: float) -> float:
     """
     fraction = samples[-1][1]
     off = max(abs(time / now - done / fraction) for time, done in samples)
-    step = max(done - before for (_, before), (_, done) in pairwise(samples))
+    steps = (done - before for (_, before), (_, done) in pairwise(samples))
+    step = max(steps, default=fraction)
     return math.exp(-off / STRAIGHT) * (1 - (1 - fraction) ** SOON) * (1 - step / fraction)
 
 

@@ -182,11 +182,15 @@ class Runtime:
         """Return what will surprise: settings that nobody reads, names that no task fits."""
         policies = (policy_of(name, self.policies) for name in self.app._tasks)
         used = {policy.pattern for policy in policies if policy is not None}
-        return misspelt(self.app.conf) + [self.no_policy] * bool(self.no_policy) + [
-            str(self.policies.problem(pattern, None, self._unused(pattern)))
-            for pattern in self.policies.patterns
-            if pattern not in used
-        ]
+        return (
+            misspelt(self.app.conf)
+            + [self.no_policy] * bool(self.no_policy)
+            + [
+                str(self.policies.problem(pattern, None, self._unused(pattern)))
+                for pattern in self.policies.patterns
+                if pattern not in used
+            ]
+        )
 
     def _unused(self, pattern: str) -> str:
         nearest = did_you_mean(pattern, self.app._tasks)

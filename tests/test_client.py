@@ -18,7 +18,7 @@ STATIC = ROOT / "jobtastic_ext" / "static" / "jobtastic_ext"
 SOURCES = ROOT / "jobtastic_ext" / "web" / "client"
 MODULE = STATIC / "jobtastic.js"
 
-LIMIT = 6000
+LIMIT = 7000
 
 
 @pytest.fixture(scope="module")

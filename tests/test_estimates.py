@@ -415,3 +415,7 @@ def test_a_course_keeps_its_plateau():
     course = draw([*reports[:11], (80.0, 0.5), *reports[11:]], 100.0)
     assert course.reached(0.5) == pytest.approx(0.2, abs=2 / STEPS)
     assert course.left(0.5) == pytest.approx(0.8, abs=2 / STEPS)
+
+
+def test_a_run_that_is_all_done_at_its_start_is_estimated():
+    check(estimate(History(), [(0.0, 1.0), (1, 0.0)]))
