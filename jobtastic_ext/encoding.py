@@ -18,11 +18,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum, Flag
 from fractions import Fraction
+from functools import cached_property
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -343,8 +344,12 @@ def _time(value: time, depth: int) -> Any:
 
 
 def _timedelta(value: timedelta, depth: int) -> Any:
-    nanoseconds = _nanoseconds(value, "nanoseconds")
-    return [_TIMEDELTA, value.days, value.seconds, value.microseconds, *nanoseconds]
+    parts: list[Any] = [value.days, value.seconds, value.microseconds]
+    parts += _nanoseconds(value, "nanoseconds")
+    years, months = getattr(value, "years", 0), getattr(value, "months", 0)
+    if years or months:  # pendulum's: a month is not the 30 days that the base holds
+        parts.append(f"P{years}Y{months}M")
+    return [_TIMEDELTA, *parts]
 
 
 def _nanoseconds(value: object, name: str) -> list[int]:
@@ -408,7 +413,19 @@ def _field_names(value: Any, cls: Any) -> list[str] | None:
     return None
 
 
-def _object(value: object, names: Iterable[str], depth: int) -> Any:
+def _beside(value: Any, cls: type, names: Sequence[str]) -> dict[str, Any]:
+    """Return what a record holds beside its fields: private attributes of a pydantic model, and
+    those of a subclass that is no dataclass (or attrs class) itself.
+    """
+    private: dict[str, Any] = getattr(value, "__pydantic_private__", None) or {}
+    own = cls.__dict__.keys() & {"__dataclass_fields__", "__attrs_attrs__"}
+    if own or not {"__dataclass_fields__", "__attrs_attrs__"} & set(dir(cls)):
+        return private
+    found = {name: item for name, item in vars(value).items() if name not in names}
+    return {n: i for n, i in found.items() if not isinstance(getattr(cls, n, 0), cached_property)}
+
+
+def _object(value: object, names: Sequence[str], depth: int) -> Any:
     _check_depth(value, depth)
     forms: dict[Any, Any] = {}
     name = ""
@@ -418,7 +435,11 @@ def _object(value: object, names: Iterable[str], depth: int) -> Any:
     except _Refused as refused:
         refused.path.append(f".{name}")
         raise
-    return [_OBJECT, *_class(type(value), depth), forms]
+    cls = type(value)
+    beside = _beside(value, cls, names)
+    if beside:
+        return [_OBJECT, *_class(cls, depth), forms, _pairs(value, beside.items(), depth + 1)]
+    return [_OBJECT, *_class(cls, depth), forms]
 
 
 #: Rewrites what is exactly of a type that cannot run anybody's code.

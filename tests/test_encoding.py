@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import inspect
 import math
 import sys
@@ -396,6 +397,49 @@ def test_a_timestamp_keeps_its_nanoseconds() -> None:
 def test_a_path_is_its_text_and_flavour() -> None:
     assert encode(Path("a/b")) == encode(type(Path().joinpath())("a", "b"))
     assert encode(PurePosixPath("a")) != encode(PureWindowsPath("a"))
+
+
+def test_a_subclass_that_is_no_dataclass_itself() -> None:
+    @dataclasses.dataclass
+    class Base:
+        x: int
+
+        @functools.cached_property
+        def double(self) -> int:
+            return 2 * self.x
+
+    class Sub(Base):
+        def __init__(self, x: int, tenant: object) -> None:
+            super().__init__(x)
+            self.tenant = tenant
+
+    values = [Base(1), Sub(1, "ann"), Sub(1, "bob"), Sub(2, "ann")]
+    assert len({encode(value) for value in values}) == len(values)
+    known = encode(values[1])
+    assert values[1].double == 2  # remembered by the object, and no part of it
+    assert encode(values[1]) == known == encode(Sub(1, "ann"))
+    with pytest.raises(ArgumentNotEncodable, match=r"value.*\.tenant|\[\"tenant\"\]"):
+        encode(Sub(1, object()))
+
+
+def test_private_attributes_of_pydantic_models() -> None:
+    pydantic = pytest.importorskip("pydantic", minversion="2")
+
+    class Report(pydantic.BaseModel):
+        x: int
+        _tenant: str = pydantic.PrivateAttr(default="")
+
+    ann, bob = Report(x=1), Report(x=1)
+    assert encode(ann) == encode(bob)
+    ann._tenant = "ann"
+    assert encode(ann) != encode(bob)
+
+
+def test_a_month_is_not_thirty_days() -> None:
+    class Duration(timedelta):  # as pendulum's
+        years, months = 0, 1
+
+    assert encode(Duration(days=30)) != encode(timedelta(days=30))
 
 
 def test_attrs_classes() -> None:

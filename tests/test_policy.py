@@ -250,6 +250,11 @@ def test_of_globs_of_one_length_the_first_in_the_file_wins(
     assert policy.pattern == patterns[0]
 
 
+def test_a_prefix_belongs_to_a_task_and_not_to_a_glob(load: Load) -> None:
+    with pytest.raises(PolicyError, match=r"2:15: `cache_prefix` under the glob `reports\.\*`"):
+        load("tasks:\n  reports.*: {cache_prefix: both}")
+
+
 def test_an_exact_name_may_look_like_a_glob(load: Load) -> None:
     policy = load("tasks:\n  'a[1]':\n  'a*************':\n").for_task("a[1]")
     assert policy is not None

@@ -150,10 +150,14 @@ def no_policy(source: str) -> PolicySet:
     return PolicySet(source, {}, {}, _Section())
 
 
+def is_glob(pattern: str) -> bool:
+    return bool(re.search(r"[*?\[]", pattern))
+
+
 def _globs(
     policies: Mapping[str, TaskPolicy],
 ) -> list[tuple[Callable[[str], object], TaskPolicy]]:
-    globs = [policy for pattern, policy in policies.items() if re.search(r"[*?\[]", pattern)]
+    globs = [policy for pattern, policy in policies.items() if is_glob(pattern)]
     globs.sort(key=lambda policy: len(policy.pattern), reverse=True)
     return [(re.compile(fnmatch.translate(glob.pattern)).match, glob) for glob in globs]
 
@@ -254,6 +258,12 @@ def _checked(pattern: str, task: _Section, defaults: _Section, report: Report) -
     """Merge the fields of a task, and report those that contradict each other."""
     policy = TaskPolicy(pattern=pattern, **{**defaults.values, **task.values})
     unread = task.unread | (defaults.unread - task.places.keys())
+    if policy.cache_prefix is not None and is_glob(pattern):
+        report.add(
+            task.places["cache_prefix"],
+            f"`cache_prefix` under the glob {quoted(pattern)} would make one call of all its tasks "
+            "with the same arguments; write it under each task's own name",
+        )
     if policy.on_duplicate == "serialize" and "on_duplicate" not in unread:
         _check_serialized(policy, unread, task, defaults, report)
     for field, (needed, why) in NEEDS.items():
