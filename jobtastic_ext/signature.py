@@ -32,8 +32,10 @@ class CallSignature:
     """
 
     __slots__ = (
+        "_beyond",
         "_by_keyword",
         "_keywords",
+        "_open",
         "_positional",
         "_required",
         "_rest",
@@ -62,12 +64,26 @@ class CallSignature:
             ) from error
         if call is not None and not is_plain_call(call):
             self._signature, wrapper = inspect.signature(_anything), call
+        #: Names that no call can make known, for a keyword of that name goes elsewhere.
+        self._beyond: frozenset[str] = frozenset()
+        self._open = is_open(self._signature)
         if wrapper is not None:
+            self._look_behind(run)
             self.wrapper = str(getattr(wrapper, "__qualname__", type(wrapper).__qualname__))
             code = getattr(wrapper, "__code__", None) if type(wrapper) is FunctionType else None
             if code is not None:  # its name is that of what it wraps
                 self.wrapper = getattr(code, "co_qualname", code.co_name)
         self._read()
+
+    def _look_behind(self, run: Callable[..., Any]) -> None:
+        """Note what the functions behind a wrapper take otherwise than by keyword."""
+        try:
+            behind = inspect.signature(run)
+        except ValueError:  # it wraps a method, and hides that
+            return
+        self._open = self._open and is_open(behind)
+        kinds = (*_VARIADIC, inspect.Parameter.POSITIONAL_ONLY)
+        self._beyond = frozenset(p.name for p in behind.parameters.values() if p.kind in kinds)
 
     def _read(self) -> None:
         parameters = self._signature.parameters.values()
@@ -90,12 +106,18 @@ class CallSignature:
 
     def refusal(self, name: str) -> str | None:
         """Say why the argument can be known in no call; None if it can be in some."""
+        if name in self._beyond:
+            return (
+                f"{self.name} is called through `{self.wrapper}`, which may pass arguments of its "
+                f"own, so `{name}` is not known; let it pass on what it gets, give it a "
+                "`__signature__`, or leave significant_kwargs out: then everything counts"
+            )
         if name in self.names or name == self._keywords:
             return None
         takes = ", ".join(f"`{each}`" for each in self.names) or "none"
         if self._keywords is None:
             return f"{self.name} takes no argument `{name}`; it takes {takes}"
-        if is_open(self._signature) and self.wrapper is None:
+        if self._open:
             return (
                 f"{self.name} takes `*{self._rest}, **{self._keywords}`, so `{name}` is not known "
                 "by name; let the decorator use functools.wraps and pass on what it gets, or give "

@@ -156,7 +156,7 @@ def test_a_message_that_waits_comes_back_as_it_came(pickled: Project, unique: st
     # `signature_from_request` leaves the serializer, the compression and the masks behind, and
     # Celery stores STARTED before it calls the body.
     mirror = pickled.task("mirror")
-    first = mirror.delay([1], delay=1.0)
+    first = mirror.apply_async(([1],), {"delay": 1.0}, headers={"tenant": "seven"})
     key = mirror.backend.get_key_for_task(unique)
     with mirror.backend.client.pubsub(ignore_subscribe_messages=True) as states:
         states.subscribe(key)
