@@ -140,7 +140,7 @@ def read_states(app: Celery, runtime: Runtime | None, leaves: list[Leaf]) -> Non
             take(leaf, states.SUCCESS, None)
             continue
         try:
-            meta = decode(reads.backend(), payload)
+            meta = decode(reads.backend(), payload, leaf.id)
         except Exception as error:
             raise ResultsUnavailable(f"cannot read how far task {leaf.id} is: {error}") from error
         take(leaf, meta["status"], meta.get("result"))

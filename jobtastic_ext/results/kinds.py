@@ -51,6 +51,8 @@ UNREACHABLE = {
 }
 #: Answers of a Redis that its driver counts among the errors of a connection.
 REFUSED = {"AuthenticationError", "AuthorizationError", "NoPermissionError"}
+#: What an operating system says of a file.
+OF_FILES = (PermissionError, FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
 def backend_class(app: Celery) -> type[Backend]:
@@ -118,7 +120,9 @@ def is_outage(error: BaseException) -> bool:
     names = {kind.__name__ for kind in type(error).__mro__}
     if isinstance(error, ONE_VALUE) and not isinstance(error.__cause__, OSError):
         return False
-    return not names & REFUSED and (isinstance(error, OSError) or bool(names & UNREACHABLE))
+    if names & REFUSED or isinstance(error, OF_FILES):
+        return False
+    return isinstance(error, OSError) or bool(names & UNREACHABLE)
 
 
 def unshareable(task: Task) -> str | None:

@@ -27,7 +27,7 @@ AT_ONCE = 25
 TOTAL = 4
 
 #: How a state stands at the beginning of what Celery stores, in JSON, pickle and msgpack.
-STATE = re.compile(rb"\A.{0,40}?status.{1,6}?([A-Z][A-Z_-]+)", re.DOTALL)
+STATE = re.compile(rb'\A[^"]{0,30}"?status.{1,9}?([A-Z][A-Z_-]+)', re.DOTALL)
 
 
 class Cut(Struct, frozen=True):
@@ -156,10 +156,11 @@ def cut(head: bytes | str, size: int) -> Cut:
     return Cut(found.group(1).decode() if found else "", size)
 
 
-def decode(backend: Backend, payload: Payload) -> Mapping[str, Any]:
+def decode(backend: Backend, payload: Payload, task_id: str | None = None) -> Mapping[str, Any]:
     """Return Celery's meta; ``{"status": "PENDING"}`` for nothing.
 
-    Raises what the decoder raises, `ValueError` for what is no meta, and what stands for the value.
+    Raises what the decoder raises, `ValueError` for what is no meta, or that of another task than
+    `task_id`, and what stands for the value.
     """
     if payload is None:
         return {"status": states.PENDING}
@@ -170,4 +171,6 @@ def decode(backend: Backend, payload: Payload) -> Mapping[str, Any]:
     meta = payload if isinstance(payload, Mapping) else backend.decode(payload)
     if not isinstance(meta, Mapping) or not isinstance(meta.get("status"), str):
         raise ValueError("what is stored is not what Celery stores for a task")
+    if task_id is not None and meta.get("task_id", task_id) != task_id:
+        raise ValueError("what was read is the result of another task")
     return meta

@@ -113,6 +113,6 @@ class Looks:
             return
         for result, payload in zip(results, found, strict=True):
             try:
-                result._maybe_set_cache(decode(reads.backend(), payload))
+                result._maybe_set_cache(decode(reads.backend(), payload, result.id))
             except Exception as error:  # noqa: BLE001 - of a value, or of somebody's callback
                 logger.warning("the callback of task %s is not called: %r", result.id, error)
