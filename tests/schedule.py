@@ -15,10 +15,45 @@ import pytest
 PER_PROCESSOR, AT_MOST = 3, 12
 
 #: Modules that take long whatever is done, the longest first: a shorter one fills what is left.
-FIRST: tuple[str, ...] = ("tests/chaos/test_chaos.py",)
+FIRST: tuple[str, ...] = (
+    "tests/chaos/test_chaos.py",
+    "tests/browser/test_examples.py",
+    "tests/integration/test_fallback_cases.py",
+    "tests/integration/test_visibility.py",
+    "tests/integration/test_memory_zoo.py",
+    "tests/integration/test_demo.py",
+    "tests/integration/test_endings.py",
+    "tests/integration/test_progress.py",
+    "tests/integration/test_across_an_outage.py",
+    "tests/integration/test_memory_pools.py",
+    "tests/integration/test_results.py",
+    "tests/integration/test_brownout.py",
+    "tests/integration/test_herd.py",
+    "tests/model/test_exhaustive.py",
+    "tests/browser/test_element.py",
+    "tests/model/test_walks.py",
+)
 
-#: Folders and modules whose tests share nothing.
-ONE_BY_ONE: tuple[str, ...] = ("tests/model/",)
+#: Folders and modules whose tests share nothing, or next to nothing.
+ONE_BY_ONE: tuple[str, ...] = (
+    "tests/model/",
+    "tests/integration/test_across_an_outage.py",
+    "tests/integration/test_cli.py",
+    "tests/integration/test_memory_pools.py",
+    "tests/integration/test_pools.py",
+    "tests/integration/test_progress_outage.py",
+    "tests/stores/test_server.py",
+)
+
+#: Those whose tests share what their parameter names.
+BY_PARAMETER: tuple[str, ...] = ("tests/browser/test_examples.py",)
+
+RABBITMQ: tuple[str, ...] = (
+    "tests/integration/test_fallback_cases.py",
+    "tests/integration/test_sending.py",
+    "tests/integration/test_across_an_outage.py::test_rabbitmq",
+    "tests/integration/test_pools.py::test_rabbitmq",
+)
 
 #: What takes no time, to end with.
 LAST: tuple[str, ...] = ("tests/test_", "tests/fuzz/")
@@ -26,9 +61,14 @@ LAST: tuple[str, ...] = ("tests/test_", "tests/fuzz/")
 
 def unit_of(nodeid: str) -> str:
     """The tests of one unit run in one process, one after the other."""
+    module, _, test = nodeid.partition("::")
+    if nodeid.startswith(RABBITMQ):
+        return "rabbitmq"
     if nodeid.startswith(ONE_BY_ONE):
         return nodeid
-    return nodeid.partition("::")[0]
+    if nodeid.startswith(BY_PARAMETER):
+        return f"{module}[{test.partition('[')[2]}"
+    return module
 
 
 def rank(nodeid: str) -> tuple[int, int]:

@@ -2,38 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import socket
 import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from types import TracebackType
-from typing import NoReturn
 
-import pytest
 import redis
 
 from jobtastic_ext.demo.server import LOOPBACK, EmbeddedServer, free_port, server_binary
+from tests.untried import missing as missing
+from tests.untried import need as need
 
-TIMEOUT = 30.0
+#: Seconds that what is certain to come may take on a busy machine.
+TIMEOUT = 60.0
 
 #: For a master: do not wait for more replicas before the first is served.
 AT_ONCE = "repl-diskless-sync-delay 0"
-
-
-def need(binary: str) -> str:
-    """Return the path of a program; skip the test if it is missing, or fail in CI."""
-    found = shutil.which(binary)
-    return found if found else missing(f"{binary} is not installed")
-
-
-def missing(what: str) -> NoReturn:
-    """Skip the test because of what is missing, or fail in CI."""
-    if os.environ.get("CI"):
-        pytest.fail(f"{what}, and CI must run every test")
-    pytest.skip(f"SKIPPED, NOT TESTED: {what}")
 
 
 def wait_until(holds: Callable[[], object], timeout: float = TIMEOUT) -> None:

@@ -456,7 +456,7 @@ def test_keys_are_the_same_in_every_python(version: str) -> None:
     python = other_python(version)
     if python is None:
         pytest.skip(
-            f"found no Python {version} with msgspec; name one in JOBTASTIC_TEST_PYTHONS "
+            "set JOBTASTIC_TEST_PYTHONS to Pythons 3.10 to 3.13 that have msgspec "
             f"(paths joined by {os.pathsep!r})"
         )
     assert keys_of(python, "7") == PINNED

@@ -54,7 +54,7 @@ class Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
+        self.kill()  # to end warmly takes seconds, and its queue and its keys are nobody else's
 
     def output(self) -> str:
         return Path(self.log.name).read_text(errors="replace")
@@ -69,14 +69,6 @@ class Worker:
     def children(self) -> list[int]:
         """Pids of the pool's processes."""
         return [child.pid for child in psutil.Process(self.process.pid).children()]
-
-    def stop(self, seconds: float = 20) -> None:
-        """End it warmly, and by force if that takes too long."""
-        if self.process.poll() is None:
-            self.process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(seconds)
-        self.kill()
 
     def kill(self) -> None:
         """SIGKILL the worker and all its children at once."""

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 import pytest
 
 from tests.browser.stub import Stub
-from tests.servers import missing, need
+from tests.untried import missing, need
 
 try:
     from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
@@ -32,7 +32,7 @@ def browser() -> Iterator[Browser]:
     """Not kept for the whole run: Playwright holds an event loop, and asyncio.run wants none."""
     path = shutil.which("chromium-browser") or shutil.which("google-chrome") or need("chromium")
     if sync_playwright is None:
-        missing("playwright is not installed")
+        missing("playwright is not installed", module="playwright")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=LAUNCH)
         yield browser
@@ -76,6 +76,6 @@ def vendored() -> Callable[[str, str], str]:
         try:
             return str(distribution(package).locate_file(path).read_text("utf-8"))  # type: ignore[attr-defined]
         except PackageNotFoundError:
-            missing(f"the Python package {package} is not installed")
+            missing(f"the Python package {package} is not installed", module=package)
 
     return read

@@ -35,7 +35,11 @@ class Example:
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name, self.root, self.scratch = name, EXAMPLES / name, folder
-        self.stack = ExitStack()
+        with ExitStack() as self.stack:
+            self._start()
+            self.stack = self.stack.pop_all()
+
+    def _start(self) -> None:
         self.broker = self.stack.enter_context(EmbeddedServer())
         self.results = self.stack.enter_context(EmbeddedServer())
         self.port = free_port()
@@ -46,7 +50,7 @@ class Example:
             "WORKER": "no",
             "PYTHONWARNINGS": "ignore",
         }
-        self.log = folder / "worker.log"
+        self.log = self.scratch / "worker.log"
         self.worker = self.start_worker()
         self._start_page()
 
@@ -73,7 +77,7 @@ class Example:
             stderr=subprocess.STDOUT,
         )
         self.stack.callback(process.wait, 20)
-        self.stack.callback(process.terminate)
+        self.stack.callback(process.kill)
 
         def answers() -> bool:
             assert process.poll() is None, (self.scratch / "page.log").read_text()

@@ -20,7 +20,7 @@ from tests.browser.test_jquery import DATATABLES, ID, JQUERY
 FOLDER = os.environ.get("JQUERY_CELERY")
 
 pytestmark = pytest.mark.skipif(
-    not FOLDER, reason="$JQUERY_CELERY does not name a folder with jquery-celery's scripts"
+    not FOLDER, reason="set JQUERY_CELERY to a folder with jquery-celery's scripts"
 )
 
 PROGRESSBAR = """

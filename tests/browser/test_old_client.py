@@ -26,7 +26,7 @@ __all__ = ("project", "unique")
 FOLDER = os.environ.get("JQUERY_CELERY")
 
 pytestmark = pytest.mark.skipif(
-    not FOLDER, reason="$JQUERY_CELERY does not name a folder with jquery-celery's scripts"
+    not FOLDER, reason="set JQUERY_CELERY to a folder with jquery-celery's scripts"
 )
 
 JQUERY = ("XStatic-jQuery", "xstatic/pkg/jquery/data/jquery.min.js")

@@ -178,7 +178,7 @@ def unique() -> str:
     return uuid.uuid4().hex[:12]
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 20, why: str = "") -> Any:
+def wait_until(condition: Callable[[], Any], seconds: float = 60, why: str = "") -> Any:
     """Wait for something that another process does; return what the condition returned."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -45,6 +47,7 @@ def test_the_readme_does_what_it_says(redis_server: Any, tmp_path: Path) -> None
             cwd=tmp_path,
             stdout=output,
             stderr=output,
+            start_new_session=True,
         )
         try:
             deadline = time.monotonic() + 60
@@ -63,5 +66,5 @@ def test_the_readme_does_what_it_says(redis_server: Any, tmp_path: Path) -> None
             )
             assert "fine, for 1 of the app's tasks" in checked.stdout
         finally:
-            worker.terminate()
-            worker.wait(30)
+            os.killpg(worker.pid, signal.SIGKILL)
+            worker.wait()

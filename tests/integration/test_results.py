@@ -47,7 +47,7 @@ def memcached() -> Iterator[Memcached]:
             app.backend.get("a")
             app.backend.client.close()
         except ImproperlyConfigured as error:
-            missing(str(error))
+            missing(str(error), module="pymemcache")
         yield server
 
 
@@ -280,7 +280,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         try:
             import pgserver  # says where it keeps its lock
         except ImportError as error:
-            missing(str(error))
+            missing(str(error), module="pgserver")
     server = pgserver.get_server(tmp_path_factory.mktemp("postgres"))
     yield server.get_uri()
     server.cleanup()

@@ -200,7 +200,7 @@ def test_a_directory_that_vanishes(tmp_path: Path) -> None:
     store.close()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+@pytest.mark.skipif(os.geteuid() == 0, reason="run it as an ordinary user: root may write anywhere")
 def test_a_directory_that_is_not_ours(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(ConfigurationError, match="make it writable"):
