@@ -343,8 +343,8 @@ def content_of(request: Context) -> dict[str, Any]:
     options = {
         "serializer": registry.type_to_name.get(getattr(request, CONTENT, None)),
         "compression": getattr(request, "compression", None),
-        "argsrepr": request.argsrepr,
-        "kwargsrepr": request.kwargsrepr,
+        "argsrepr": getattr(request, "argsrepr", None),  # not in messages of every language
+        "kwargsrepr": getattr(request, "kwargsrepr", None),
     }
     return {name: value for name, value in options.items() if value is not None}
 
