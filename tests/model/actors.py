@@ -36,6 +36,7 @@ from jobtastic_ext.plans import Plan, make_plan
 from jobtastic_ext.policy.loader import load_policy
 from jobtastic_ext.records import Answer, Claim, Operation
 from jobtastic_ext.results.backend import Backend as Results
+from jobtastic_ext.routing import Routes
 from jobtastic_ext.settings import read_settings
 from jobtastic_ext.stores.base import Store
 
@@ -251,10 +252,14 @@ class ModelRuntime:
 
     def __init__(self, app: Celery, settings: Any, plan: Plan | None) -> None:
         self.app, self.settings, self._plan = app, settings, plan
+        self.routes = Routes(app)
         self.store = self.direct_store = ModelStore()
         self.results = ModelResults(SimpleNamespace(backend=ModelBackend()))
         self.subscriptions = SimpleNamespace(unsubscribed=nullcontext)
         self.owed_to_store = self.owed_to_results = ModelAftermath()
+
+    def tell_once(self, *_: object) -> None:
+        """What is only for the log."""
 
     def plan(self, task: Any) -> Plan | None:
         return self._plan
