@@ -6,7 +6,8 @@ import asyncio
 import inspect
 import os
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qs
 from weakref import WeakKeyDictionary
@@ -16,11 +17,12 @@ from celery import Celery
 from ..errors import JobtasticError
 from ..resilience.daemon_pool import DaemonPool
 from ..results.reader import reads_of
+from .access import is_async, make_access
 from .events import Channel, Hub, News
-from .requests import Access, Answer, StatusView, forbidden, refuse, unknown
+from .requests import Answer, StatusView, forbidden, refuse, unknown
 from .status import Limits
 from .subscription import Subscription
-from .tokens import Secret, signer
+from .tokens import Secret
 
 __all__ = ("StatusApp", "status_app")
 
@@ -36,6 +38,10 @@ ATTRIBUTE = "_jobtastic_subscriptions"
 #: Seconds between two comments on a stream with nothing to say, which keep proxies from closing
 #: it, and seconds after which it ends, to be opened anew: a server can shut down between.
 COMMENT, AGE = 15.0, 60.0
+
+#: Bytes that the server is given at once, and the seconds that a client may take to read the rest
+#: of a stream, or a whole answer.  Who reads nothing holds no more, and no longer.
+PIECE, REST, WHOLE = 65_536, 30.0, 300.0
 
 EVENT_HEADERS = {
     "Content-Type": "text/event-stream",
@@ -68,10 +74,7 @@ def status_app(
     for `task_status`.  Raises `ConfigurationError` if there is nothing to sign with.
     """
     limits = Limits(tracebacks=tracebacks, max_result=max_result, timeout=timeout)
-    made_by = signer(None if isinstance(signed, bool) else signed) if signed else None
-    access = Access(
-        authorize=authorize, signer=(lambda: made_by) if made_by is not None else None, user=user
-    )
+    access = make_access(authorize=authorize, signed=signed, user=user, awaits=True, at_once=True)
     return StatusApp(StatusView(lambda: app, limits, access), max_streams)
 
 
@@ -135,13 +138,13 @@ class StatusApp:
         if refused is not None or authorize is None:
             return refused
         for task_id in ids:
-            if inspect.iscoroutinefunction(authorize):
+            if is_async(authorize):
                 may = await authorize(scope, task_id)
             else:
                 may = await asyncio.to_thread(authorize, scope, task_id)
                 if inspect.isawaitable(may):
                     may = await may
-            if not may:
+            if not view.access.agrees(may):
                 return forbidden()
         return None
 
@@ -163,10 +166,11 @@ class StatusApp:
             except JobtasticError:
                 await respond(scope, send, unknown())
                 return
-            await start(send, 200, EVENT_HEADERS)
-            if scope["method"] != "HEAD":
-                await follow(channel, news, gone, send)
-            await send({"type": "http.response.body", "body": b""})
+            with ends_after(AGE + REST):
+                await start(send, 200, EVENT_HEADERS)
+                if scope["method"] != "HEAD":
+                    await follow(channel, news, gone, send)
+                await send({"type": "http.response.body", "body": b""})
         finally:
             hub.leave(channel)
             gone.cancel()
@@ -176,7 +180,7 @@ async def follow(channel: Channel, news: News, gone: asyncio.Future[None], send:
     """Send each state until the last one, or until the client goes or the stream is old."""
     loop = asyncio.get_running_loop()
     end = loop.time() + AGE
-    await send(event(news))
+    await send_body(send, event(news), more=True)
     while not news.final:
         if channel.news is news:
             pause = min(COMMENT, end - loop.time())
@@ -191,13 +195,45 @@ async def follow(channel: Channel, news: News, gone: asyncio.Future[None], send:
             await send({"type": "http.response.body", "body": b":\n\n", "more_body": True})
             continue
         news = channel.news
-        await send(event(news))
+        await send_body(send, event(news), more=True)
 
 
-def event(news: News) -> Message:
+def event(news: News) -> bytes:
     # JSON of msgspec has no line ends.
-    body = b"id: " + news.tag.strip('"').encode() + b"\ndata: " + news.body + b"\n\n"
-    return {"type": "http.response.body", "body": body, "more_body": True}
+    return b"id: " + news.tag.strip('"').encode() + b"\ndata: " + news.body + b"\n\n"
+
+
+async def send_body(send: Send, body: bytes, *, more: bool) -> None:
+    """Send in pieces, each when the client has taken those before."""
+    for begin in range(0, len(body) or 1, PIECE):
+        end = begin + PIECE
+        piece = body[begin:end]
+        await send(
+            {"type": "http.response.body", "body": piece, "more_body": more or end < len(body)}
+        )
+
+
+@contextmanager
+def ends_after(seconds: float) -> Iterator[None]:
+    """Leave the block after so many seconds, whatever it waits for; no error."""
+    task, late = asyncio.current_task(), False
+
+    def end() -> None:
+        nonlocal late
+        late = True
+        if task is not None:
+            task.cancel()
+
+    timer = asyncio.get_running_loop().call_later(seconds, end)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not late:
+            raise
+        if task is not None and hasattr(task, "uncancel"):  # from Python 3.11 on
+            task.uncancel()
+    finally:
+        timer.cancel()
 
 
 async def disconnected(receive: Receive) -> None:
@@ -209,9 +245,10 @@ async def respond(scope: Message, send: Send, answer: Answer) -> None:
     headers = dict(answer.headers)
     if answer.status != 304:
         headers["Content-Length"] = str(len(answer.body))
-    await start(send, answer.status, headers)
     body = b"" if scope["method"] == "HEAD" else answer.body
-    await send({"type": "http.response.body", "body": body})
+    with ends_after(WHOLE):
+        await start(send, answer.status, headers)
+        await send_body(send, body, more=False)
 
 
 async def start(send: Send, status: int, headers: dict[str, str]) -> None:

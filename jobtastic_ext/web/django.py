@@ -18,11 +18,12 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import path
 from django.utils.module_loading import import_string
 
+from ..errors import ConfigurationError
 from ..policy.problems import did_you_mean
 from ..runtime import is_enabled
-from .requests import Access, StatusView
+from .access import make_access
+from .requests import StatusView
 from .status import Limits
-from .tokens import signer
 
 __all__ = ("app_name", "urlpatterns")
 
@@ -47,13 +48,11 @@ def view_of(options: Mapping[str, Any]) -> StatusView:
         else value
         for name, value in options.items()
     }
-    signed = found.get("signed", False)
-    secret = None if isinstance(signed, bool) else signed
-    access = Access(
-        authorize=found.get("authorize"),
-        signer=(lambda: signer(secret)) if signed else None,
-        user=found.get("user", who_asks),
-    )
+    asked = {name: found[name] for name in ("authorize", "signed", "user") if name in found}
+    try:
+        access = make_access(**asked, default_user=who_asks)
+    except ConfigurationError as error:
+        raise ImproperlyConfigured(f"{SETTING}: {error}") from error
     limits = Limits(**{name: found[name] for name in Limits.__struct_fields__ if name in found})
     app = found.get("app")
     return StatusView((lambda: app) if app is not None else find_app, limits, access)

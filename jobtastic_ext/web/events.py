@@ -87,6 +87,8 @@ class Hub:
         self._view, self._pool, self._make_subscription = view, pool, make_subscription
         self.followers = 0
         self._subscription: Subscription | None = None
+        #: Whether it is known if states are published.
+        self._asked = False
         self._loop = asyncio.get_running_loop()
         self._channels: dict[str, Channel] = {}
         self._due: set[str] = set()
@@ -128,29 +130,38 @@ class Hub:
             self._work.set()
 
     async def _run(self) -> None:
-        """Read what is due, and everything once in a while."""
-        await self._subscribe()
+        """Read what is due, and everything once in a while, whatever happens."""
         while True:
             try:
-                interval = POLL if self._subscription is None else CHECK
-                await asyncio.wait_for(self._work.wait(), interval)
-            except (TimeoutError, asyncio.TimeoutError):
-                self._due.update(self._channels)
-            self._work.clear()
-            due = [task_id for task_id in self._due if task_id in self._channels]
-            self._due.clear()
-            for start in range(0, len(due), MOST_IDS):
-                await self._read(due[start : start + MOST_IDS])
+                await self._subscribe()
+                await self._read_due()
+            except Exception:
+                logger.exception("those who follow tasks are not told at the moment")
+                await asyncio.sleep(POLL)
+
+    async def _read_due(self) -> None:
+        subscription = self._subscription
+        interval = CHECK if subscription is not None and subscription.hears else POLL
+        try:
+            await asyncio.wait_for(self._work.wait(), interval)
+        except (TimeoutError, asyncio.TimeoutError):
+            self._due.update(self._channels)
+        self._work.clear()
+        due = [task_id for task_id in self._due if task_id in self._channels]
+        self._due.clear()
+        for start in range(0, len(due), MOST_IDS):
+            await self._read(due[start : start + MOST_IDS])
 
     async def _subscribe(self) -> None:
         """Have the tasks heard, if their states are published."""
-        if self._subscription is not None:
+        if self._asked:
             return
         reads = reads_of(self._view.find_app())
         try:
             heard = await asyncio.wrap_future(self._pool.submit(lambda: publishes(reads.backend())))
         except JobtasticError:
-            return  # it is told by what is read
+            return  # it is told by what is read, and asked again
+        self._asked = True
         if heard:
             self._subscription = self._make_subscription()
             for task_id in self._channels:
@@ -171,8 +182,9 @@ class Hub:
                 channel.fail(ResultsUnavailable(repr(error)))
             return
         for channel in asked:
-            if channel.heard == heard[channel.task_id]:
-                channel.tell(found[channel.task_id])
+            news = found.get(channel.task_id)
+            if news is not None and channel.heard == heard[channel.task_id]:
+                channel.tell(news)
 
     def _news(self, ids: list[str]) -> dict[str, News]:
         view = self._view

@@ -9,9 +9,10 @@ from typing import Any
 from celery import Celery
 from flask import Blueprint, Response, request
 
-from .requests import Access, StatusView
+from .access import make_access
+from .requests import StatusView
 from .status import Limits
-from .tokens import Secret, signer
+from .tokens import Secret
 
 __all__ = ("blueprint",)
 
@@ -35,16 +36,14 @@ def blueprint(
     serves ``/task/<id>/status/``, ``/task/status/?id=…&id=…``, and the browser's files as
     ``url_for("jobtastic.static", filename="jobtastic.js")``.
 
-    `authorize(request, task_id)` returns whether this request may see this task.  `signed` asks
+    `authorize(request, task_id)` returns whether this request may see this task: True, or it may
+    not.  `signed` asks
     for a token of `status_token`: True for one that is signed with the Flask app's secret key, or
     the secret itself; `user(request)` tells who asks, for tokens made for one user.  The rest is as
-    for `task_status`.
+    for `task_status`.  Raises `ConfigurationError` for an option that means nothing.
     """
     limits = Limits(tracebacks=tracebacks, max_result=max_result, timeout=timeout)
-    secret = None if isinstance(signed, bool) else signed
-    access = Access(
-        authorize=authorize, signer=(lambda: signer(secret)) if signed else None, user=user
-    )
+    access = make_access(authorize=authorize, signed=signed, user=user)
     view = StatusView(lambda: app, limits, access)
     routes = Blueprint(name, __name__, static_folder=STATIC, static_url_path="/static")
 

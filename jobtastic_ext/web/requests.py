@@ -8,13 +8,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from celery import Celery
-from msgspec import Struct
 
 from ..errors import ConfigurationError, InvalidTaskId, InvalidToken, JobtasticError
+from .access import Access
 from .status import MOST_IDS, Limits, check_id, encode, statuses
-from .tokens import Signer, open_token, user_key
 
-__all__ = ("Access", "Answer", "StatusView", "etag_of", "forbidden", "refuse", "unknown")
+__all__ = ("Answer", "StatusView", "etag_of", "forbidden", "refuse", "unknown")
 
 logger = logging.getLogger("jobtastic_ext")
 
@@ -27,9 +26,6 @@ HEADERS = {
 #: Seconds after which a page may ask again when the result backend is down.
 RETRY_AFTER = 2
 
-#: ``authorize(request, task_id)``: whether whoever asks may see this task.
-Authorize = Callable[[Any, str], Any]
-
 
 class Answer(NamedTuple):
     """A response, whatever the framework."""
@@ -37,16 +33,6 @@ class Answer(NamedTuple):
     status: int
     body: bytes
     headers: dict[str, str]
-
-
-class Access(Struct, frozen=True, kw_only=True):
-    """Who may see what.  Where both are given, both have to agree."""
-
-    authorize: Authorize | None = None
-    #: Makes the signer of the tokens, for each request; None asks for no token.
-    signer: Callable[[], Signer] | None = None
-    #: ``user(request)``: who asks, for tokens that are made for one user.
-    user: Callable[[Any], Any] | None = None
 
 
 class StatusView:
@@ -67,8 +53,9 @@ class StatusView:
     ) -> Answer:
         """Answer a whole request; `etag` is what the client has already (``If-None-Match``)."""
         refused = self.refusal(request, ids, tokens, method)
-        if refused is None and self.access.authorize is not None:
-            may = all(self.access.authorize(request, task_id) for task_id in ids)
+        access = self.access
+        if refused is None and access.authorize is not None:
+            may = all(access.agrees(access.authorize(request, task_id)) for task_id in ids)
             refused = None if may else forbidden()
         return refused if refused is not None else self.read(ids, etag=etag, many=many)
 
@@ -87,7 +74,7 @@ class StatusView:
         try:
             for task_id in ids:
                 check_id(task_id)
-            self._check_tokens(request, ids, tokens)
+            self.access.check_tokens(request, ids, tokens)
         except InvalidTaskId as error:
             return refuse(400, str(error))
         except InvalidToken as error:
@@ -111,19 +98,6 @@ class StatusView:
         if etag is not None and tag in [one.strip().removeprefix("W/") for one in etag.split(",")]:
             return Answer(304, b"", headers)
         return Answer(200, body, headers)
-
-    def _check_tokens(self, request: Any, ids: Sequence[str], tokens: Sequence[str]) -> None:
-        if self.access.signer is None:
-            return
-        if not tokens:
-            raise InvalidToken("this page needs a status token: ?token=…")
-        if len(tokens) > MOST_IDS:
-            raise InvalidToken(f"more than {MOST_IDS} status tokens")
-        signer = self.access.signer()
-        user = user_key(self.access.user(request)) if self.access.user is not None else None
-        opened = {open_token(signer, token, user) for token in tokens}
-        if not opened.issuperset(ids):
-            raise InvalidToken("the status token is for another task")
 
 
 def refuse(status: int, message: str) -> Answer:

@@ -49,18 +49,24 @@ class Subscription:
         self._listeners: dict[str, list[Listener]] = {}
         #: Wakes the thread; None while there is none.
         self._bell: socket.socket | None = None
+        self._thread: threading.Thread | None = None
+        self._connected = False
+
+    @property
+    def hears(self) -> bool:
+        """Whether all that is published is heard; while it is not, tasks have to be read."""
+        with self._lock:
+            if self._bell is not None and not (self._thread and self._thread.is_alive()):
+                logger.error("the thread that hears of results has ended; there is another now")
+                self._start()
+            return self._connected
 
     def add(self, task_id: str, listener: Listener) -> None:
         """Have `listener` told of the task; it hears None as soon as nothing more is missed."""
         with self._lock:
             self._listeners.setdefault(task_id, []).append(listener)
             if self._bell is None:
-                self._bell, ear = socket.socketpair()
-                self._bell.setblocking(False)
-                ear.setblocking(False)
-                threading.Thread(
-                    target=self._run, args=(ear,), name="jobtastic-subscription", daemon=True
-                ).start()
+                self._start()
             self._ring()
 
     def remove(self, task_id: str, listener: Listener) -> None:
@@ -73,13 +79,30 @@ class Subscription:
                 self._listeners.pop(task_id, None)
             self._ring()
 
+    def _start(self) -> None:
+        if self._bell is not None:
+            self._bell.close()
+        self._connected = False
+        self._bell, ear = socket.socketpair()
+        self._bell.setblocking(False)
+        ear.setblocking(False)
+        thread = threading.Thread(
+            target=self._run, args=(ear,), name="jobtastic-subscription", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:  # no more threads; the next look at `hears` tries again
+            logger.error("nothing is heard of results: %s", error)
+            ear.close()
+        self._thread = thread
+
     def _ring(self) -> None:
         if self._bell is None:
             return
         try:
             self._bell.send(b"x")
-        except BlockingIOError:
-            return  # it has been told often enough
+        except OSError:
+            return  # it has been told often enough, or has ended, which `hears` finds
 
     def _run(self, ear: socket.socket) -> None:
         pause = FIRST_PAUSE
@@ -89,6 +112,7 @@ class Subscription:
                 try:
                     self._listen(ear)
                 except Exception as error:  # noqa: BLE001 - the driver's; the tasks are read meanwhile
+                    self._connected = False
                     logger.info("the subscription to results is lost, and made again: %r", error)
                     lasted = time.monotonic() - began
                     pause = FIRST_PAUSE if lasted > QUIET else min(pause * 2, LONGEST_PAUSE)
@@ -116,8 +140,10 @@ class Subscription:
                     if now - asked > QUIET / 4:
                         asked = now
                         pubsub.ping()
+                self._connected = True
                 self._wait(pubsub, ear)
-                while names:
+                # Also without a name: Redis confirms that there is none any more.
+                while pubsub.connection is not None:
                     message = pubsub.get_message(timeout=0)
                     if message is None:
                         break
@@ -126,6 +152,7 @@ class Subscription:
                 if not names:
                     heard = time.monotonic()
         finally:
+            self._connected = False
             pubsub.close()
 
     def _ends(self) -> bool:
@@ -153,12 +180,13 @@ class Subscription:
     def _wait(self, pubsub: Any, ear: socket.socket) -> None:
         """Wait for Redis or for a listener, a second at most."""
         # As Celery does.  Private to redis-py; without it Redis is asked 20 times a second.
-        connection = getattr(getattr(pubsub, "connection", None), "_sock", None)
+        # One that is subscribed to nothing is not read either, so it must not be waited for.
+        connection = getattr(pubsub.connection, "_sock", None) if pubsub.subscribed else None
         sockets = [ear] if connection is None else [ear, connection]
         poll = select.poll()
         for one in sockets:
             poll.register(one, select.POLLIN)
-        idle = connection is None and pubsub.connection is not None
+        idle = connection is None and pubsub.subscribed
         poll.poll(50 if idle else 1000)
         try:
             while ear.recv(4096):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable
+from enum import Enum
 from typing import Any, Protocol
 
 from ..errors import ConfigurationError, InvalidToken
@@ -36,23 +37,43 @@ class Signer(Protocol):
         """Raises ValueError for what it has not signed."""
 
 
+class Anybody(Enum):
+    """For whom a token is, if it is not said."""
+
+    ANYBODY = "anybody"
+
+
 def status_token(
-    result: Any, *, user: Any = None, max_age: float = DAY, secret: Secret | None = None
+    result: Any,
+    *,
+    user: Any = Anybody.ANYBODY,
+    max_age: float = DAY,
+    secret: Secret | None = None,
 ) -> str:
     """Return a token that opens the status of this one task, and no other, for `max_age` seconds.
 
     `result` is an `AsyncResult` or an id.  With `user` (an id, or a model instance with a `pk`) it
-    opens it to that user only.  It is signed with `secret`; without one, with the secret key of the
+    opens it to that user only, and to nobody if it is None or somebody who is not logged in: that
+    raises `InvalidToken`.  It is signed with `secret`; without one, with the secret key of the
     Flask app at hand, or else of Django.  It goes into the query: ``…/<id>/status/?token=…``.
 
     Raises `InvalidTaskId`, and `ConfigurationError` if there is nothing to sign with.
     """
     task_id = check_id(getattr(result, "id", result))
-    return signer(secret).dumps([task_id, user_key(user), round(time.time() + max_age, 3)])
+    owner = None if user is Anybody.ANYBODY else user_key(user)
+    if owner is None and user is not Anybody.ANYBODY:
+        raise InvalidToken(
+            "a status token for nobody: `user` is None or not logged in; leave it out for a token "
+            "that opens to whoever holds it"
+        )
+    return signer(secret).dumps([task_id, owner, round(time.time() + max_age, 3)])
 
 
-def open_token(made_by: Signer, token: str, user: str | None) -> str:
-    """Return the id of the task that the token opens to this user.  Raises `InvalidToken`."""
+def open_token(made_by: Signer, token: str, user: str | None, *, bearer: bool = True) -> str:
+    """Return the id of the task that the token opens to this user.  Raises `InvalidToken`.
+
+    A token for nobody in particular opens to all, where `bearer` says so.
+    """
     try:
         if len(token) > LONGEST:
             raise ValueError("too long")
@@ -62,6 +83,10 @@ def open_token(made_by: Signer, token: str, user: str | None) -> str:
         raise InvalidToken("the status token is not one of ours") from error
     if expired:
         raise InvalidToken("the status token has expired; reload the page")
+    if owner is None and not bearer:
+        raise InvalidToken(
+            "the status token is for nobody in particular; this page needs one's own"
+        )
     if owner is not None and owner != user:
         raise InvalidToken("the status token is for another user")
     return str(task_id)
@@ -70,7 +95,7 @@ def open_token(made_by: Signer, token: str, user: str | None) -> str:
 def user_key(user: Any) -> str | None:
     """Return by what a token knows a user: the primary key of a model instance, or the value."""
     found = getattr(user, "pk", user)
-    return None if found is None else str(found)
+    return None if found is None or found == "" else str(found)
 
 
 def signer(secret: Secret | None = None) -> Signer:

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import threading
 import time
 import uuid
@@ -258,8 +259,8 @@ def test_a_run_that_is_lost_ends_the_stream(
     report_of(project, task_id, key)
     with Stream(pages, task_id) as stream:
         wait_until(lambda: stream.states() == ["PROGRESS"])
-        assert stream.ended.wait(10)
-        assert stream.states() == ["PROGRESS", "FAILURE"]
+        assert stream.ended.wait(30)
+        assert stream.states()[-1] == "FAILURE"
         assert stream.tasks[-1]["lost"] is True
 
 
@@ -329,3 +330,125 @@ def test_a_stream_ends_with_its_age(project: Project, monkeypatch: Any) -> None:
     with site("asgi", project.app) as pages, Stream(pages, "old") as stream:
         assert stream.ended.wait(10)
         assert stream.states() == ["PENDING"]
+
+
+# What one client, one value or one thread can do to the others
+
+
+def test_a_stream_that_is_closed_costs_nothing_more(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis confirms that nothing is subscribed to any more: that has to be read, too."""
+    waits = []
+    wait = subscription.Subscription._wait
+
+    def counted(self: Any, *arguments: Any) -> None:
+        waits.append(1)
+        wait(self, *arguments)
+
+    monkeypatch.setattr(subscription.Subscription, "_wait", counted)
+    application = status_app(project.app)
+    with serve_asgi(mounted("/task", application)) as pages:
+        with Stream(pages, uuid.uuid4().hex) as stream:
+            wait_until(lambda: stream.states() == ["PENDING"])
+            wait_until(lambda: waits)
+        (hub,) = application._hubs.values()
+        wait_until(lambda: hub.followers == 0)
+        before = len(waits)
+        time.sleep(1)
+        assert len(waits) - before < 50  # it was some 20,000
+
+
+STREAMS = int(os.environ.get("JOBTASTIC_TEST_STREAMS", "200"))
+
+
+def test_many_streams_opened_and_closed(project: Project) -> None:
+    """What is open and what runs afterwards is what was before."""
+    application = status_app(project.app)
+    own = psutil.Process()
+    with serve_asgi(mounted("/task", application)) as pages:
+
+        def open_and_close(count: int) -> None:
+            for _ in range(count):
+                with Stream(pages, uuid.uuid4().hex) as stream:
+                    wait_until(lambda: stream.states() == ["PENDING"])
+
+        open_and_close(10)
+        (hub,) = application._hubs.values()
+        wait_until(lambda: hub.followers == 0)
+        descriptors, threads = own.num_fds(), threading.active_count()
+        open_and_close(STREAMS)
+        wait_until(lambda: hub.followers == 0)
+        assert hub._channels == {}
+        wait_until(lambda: own.num_fds() <= descriptors + 3, why="descriptors are left open")
+        wait_until(lambda: threading.active_count() <= threads + 3, why="threads are left")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_ends_is_noticed_and_told(
+    monkeypatch: pytest.MonkeyPatch, project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    listen, endings = subscription.Subscription._listen, [SystemExit, SystemExit]
+
+    def ends(self: Any, ear: Any) -> None:
+        if endings:
+            raise endings.pop()
+        listen(self, ear)
+
+    monkeypatch.setattr(subscription.Subscription, "_listen", ends)
+    app = Celery("ends", set_as_current=False)
+    app.conf.update(project.conf)
+    with site("asgi", app) as pages, Stream(pages, uuid.uuid4().hex) as stream:
+        wait_until(lambda: stream.states() == ["PENDING"])
+        task_id = stream.tasks[0]["id"]
+        app.backend.store_result(task_id, {"progress_percent": 1}, "PROGRESS")
+        # Read, a second later at most, while nothing is heard.
+        wait_until(lambda: stream.states()[-1] == "PROGRESS", seconds=9)
+        wait_until(lambda: not endings)
+        app.backend.store_result(task_id, 1, "SUCCESS")
+        assert stream.ended.wait(9)
+    assert "has ended" in caplog.text
+
+
+def test_the_one_who_reads_goes_on_after_an_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    from jobtastic_ext.web import events
+
+    news_of, troubles = events.news_of, [ValueError("odd"), KeyError("odd")]
+
+    def odd(task: Any) -> Any:
+        if task["status"] == "PROGRESS" and troubles:
+            raise troubles.pop()
+        return news_of(task)
+
+    monkeypatch.setattr(events, "news_of", odd)
+    app = Celery("files", set_as_current=False)
+    app.conf.update(broker_url="memory://", result_backend=f"file://{tmp_path}")
+    with site("asgi", app) as pages, Stream(pages, "a") as stream:
+        wait_until(lambda: stream.states() == ["PENDING"])
+        app.backend.store_result("a", {"progress_percent": 1}, "PROGRESS")
+        wait_until(lambda: stream.states()[-1] == "PROGRESS")
+        assert not troubles
+
+
+def test_a_client_that_never_reads_holds_no_stream_for_ever(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jobtastic_ext.web import asgi
+
+    monkeypatch.setattr(asgi, "AGE", 0.5)
+    monkeypatch.setattr(asgi, "REST", 0.5)
+    task_id = str(uuid.uuid4())
+    project.app.backend.store_result(task_id, "x" * 4_900_000, "SUCCESS")
+    application = status_app(project.app, timeout=10)
+    with serve_asgi(mounted("/task", application)) as pages, ExitStack() as stack:
+        for _ in range(5):
+            client = stack.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect((LOOPBACK, pages.port))
+            client.sendall(f"GET /task/{task_id}/events/ HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        wait_until(lambda: application._hubs)
+        (hub,) = application._hubs.values()
+        wait_until(lambda: hub.followers == 5)
+        wait_until(lambda: hub.followers == 0)

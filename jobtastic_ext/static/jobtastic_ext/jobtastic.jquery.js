@@ -8,7 +8,13 @@
 (function ($) {
   'use strict';
 
-  var here = document.currentScript && document.currentScript.src;
+  // Past the names in the page: an <img name=currentScript> would answer in its place.
+  function own(kind, name) { return Object.getOwnPropertyDescriptor(kind.prototype, name); }
+  function create(tag) { return own(Document, 'createElement').value.call(document, tag); }
+  function isConnected(node) { return own(Node, 'isConnected').get.call(node); }
+
+  var script = own(Document, 'currentScript').get.call(document);
+  var here = script && script.src;
   var loading;
 
   var defaults = {
@@ -52,7 +58,7 @@
   }
 
   function addBar(el, options) {
-    var bar = document.createElement('jobtastic-progress');
+    var bar = create('jobtastic-progress');
     if (options.label) { bar.setAttribute('label', options.label); }
     bar.strings = options.strings;
     bar.show({status: 'PENDING'});
@@ -64,7 +70,7 @@
   function watch(el, options) {
     var url = statusOf(options);
     var controller = new AbortController();
-    var inPage = el[0] && el[0].isConnected;
+    var inPage = el[0] && isConnected(el[0]);
     var bar;
 
     stop(el);
@@ -83,7 +89,7 @@
     }
     function send(address, init) {
       // Whoever removed the element no longer looks.
-      if (inPage && !el[0].isConnected) { controller.abort(); }
+      if (inPage && !isConnected(el[0])) { controller.abort(); }
       return fetch(address, init);
     }
 
@@ -113,21 +119,32 @@
       typeof value === 'object' ? JSON.stringify(value) : value;
   }
 
+  function valueOf(row, key) {
+    // Not what rows inherit, such as their constructor.
+    return row && Object.prototype.hasOwnProperty.call(row, key) ? row[key] : undefined;
+  }
+
   /** The titles, and the rows as arrays of what each column shows. */
   function cells(rows, columns) {
-    columns = columns || Object.keys(rows[0] || []).map(function (key) { return [key, key]; });
+    columns = columns || Object.keys(Object(rows[0])).map(function (key) { return [key, key]; });
     return {
       titles: columns.map(function (column) { return String(column[0]); }),
       rows: rows.map(function (row) {
         return columns.map(function (column) {
-          var value = column[1] === '' ? '' : row[column[1]];
+          var value = column[1] === '' ? '' : valueOf(row, column[1]);
           return plain(column[2] ? column[2](value, row) : value);
         });
       })
     };
   }
 
-  function escaped(value) { return $('<i>').text(value).html(); }
+  var ENTITIES = {'&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;'};
+
+  /** A text as markup that shows it; a number or a flag is what it is. */
+  function escaped(value) {
+    return typeof value !== 'string' ? value :
+      value.replace(/[&<>"']/g, function (one) { return ENTITIES[one]; });
+  }
 
   function plainTable(table, made, html) {
     function line(values, tag, way) {
@@ -145,13 +162,15 @@
       data: made.rows,
       columns: made.titles.map(function (title) { return {title: escaped(title)}; })
     };
-    if (!options.html) { settings.columnDefs = [{targets: '_all', render: {display: escaped}}]; }
+    // For every use that DataTables makes of a cell, also to search and to sort: it takes what holds
+    // an `&` for markup.
+    if (!options.html) { settings.columnDefs = [{targets: '_all', render: escaped}]; }
     table.dataTable($.extend(settings, options.options));
   }
 
   function fill(el, result, options) {
     var rows = typeof options.rows === 'function' ? options.rows(result) :
-      options.rows ? result[options.rows] : result;
+      options.rows ? valueOf(result, options.rows) : result;
     var table = options.table ? $(options.table) : el.filter('table');
     if (!table.length) { table = $('<table>').appendTo(el.first()); }
     table.jobtasticTable(rows, options);
@@ -164,7 +183,7 @@
    */
   $.fn.jobtasticTable = function (rows, options) {
     options = options || {};
-    var made = cells(rows || [], options.columns);
+    var made = cells(Array.isArray(rows) ? rows : [], options.columns);
     return this.each(function () {
       var table = $(this);
       if ($.fn.dataTable && $.fn.dataTable.isDataTable(this)) { table.dataTable().api().destroy(); }

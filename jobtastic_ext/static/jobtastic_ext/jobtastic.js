@@ -1,4 +1,16 @@
 // jobtastic_ext, MIT. Made by `make client` from jobtastic_ext/web/client.
+const own=(kind,name)=>
+Object.getOwnPropertyDescriptor(globalThis[kind]?.prototype??{},name);
+const create=(tag)=>own('Document','createElement').value.call(globalThis.document,tag);
+function isHidden(){
+const page=globalThis.document;
+const said=page?.hidden;
+return typeof said==='boolean'?said:!!own('Document','hidden')?.get.call(page);
+}
+function listen(target,name,handler,signal){
+const add=globalThis.Document?EventTarget.prototype.addEventListener:target?.addEventListener;
+add?.call(target,name,handler,{signal});
+}
 const css=`
 :host{--_accent:var(--jobtastic-accent,#2563eb);--_success:var(--jobtastic-success,#15713a);--_failure:var(--jobtastic-failure,#c81e1e);--_track:var(--jobtastic-track,color-mix(in srgb,currentColor 13%,transparent));--_muted:var(--jobtastic-muted,color-mix(in srgb,currentColor 78%,transparent));--_tone:var(--_accent);display:block;max-inline-size:40rem;line-height:1.45;}@supports (color:light-dark(red,red)){:host{--_accent:var(--jobtastic-accent,light-dark(#2563eb,#6ea8ff));--_success:var(--jobtastic-success,light-dark(#15713a,#4ade80));--_failure:var(--jobtastic-failure,light-dark(#c81e1e,#ff8a80));}}:host([hidden]){display:none;}:host([state=success]){--_tone:var(--_success);}:host([state=failure]){--_tone:var(--_failure);}:host([state=revoked]),:host([state=error]){--_tone:color-mix(in srgb,currentColor 50%,transparent);}[part=base]{display:grid;grid-template:"head figure" "track track" "text text" / 1fr auto;gap:.45em 1em;}:host(:not([label])) [part=base]{grid-template-areas:"text figure" "track track";}[part=label]:empty,[part=message]:empty{display:none;}[part=label]{grid-area:head;font-weight:600;}[part=figure]{grid-area:figure;font-weight:600;font-variant-numeric:tabular-nums;}[part=text]{grid-area:text;color:var(--_muted);}[part=text]::first-letter{text-transform:uppercase;}:host([state=success]) [part=text],:host([state=failure]) [part=text]{color:var(--_tone);font-weight:600;}:host([state=success]) [part=text]::before{content:"✓ " / "";}:host([state=failure]) [part=text]::before{content:"✕ " / "";}[part=track]{grid-area:track;block-size:var(--jobtastic-height,.55rem);border-radius:var(--jobtastic-radius,1rem);background:var(--_track);overflow:hidden;}[part=fill]{block-size:100%;inline-size:0;border-radius:inherit;background:var(--_tone);transition:inline-size .5s ease-out,background-color .3s;}:host([unknown]) [part=fill],:host([state=failure]) [part=fill]{inline-size:100%;}:host([unknown]) [part=fill]{background:linear-gradient(90deg,transparent,var(--_tone),transparent) 0 / 45% 100% no-repeat;animation:pass 1.8s ease-in-out infinite;}@keyframes pass{from{background-position:-70% 0;}to{background-position:170% 0;}}[part=message]{margin-block-start:.35em;font-size:.9em;color:var(--_muted);overflow-wrap:anywhere;white-space:pre-line;}:host([state=failure]) [part=message]{margin-block-start:.7em;padding:.6em .85em;color:inherit;background:color-mix(in srgb,var(--_tone) 10%,transparent);border-inline-start:3px solid var(--_tone);border-radius:.3em;}[part=live]{position:absolute;inline-size:1px;block-size:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap;}@media (prefers-reduced-motion:reduce){[part=fill]{transition:none;}:host([unknown]) [part=fill]{animation:none;opacity:.5;background:repeating-linear-gradient(135deg,var(--_tone) 0 .4rem,transparent .4rem .8rem);}}@media (forced-colors:active){[part=track]{border:1px solid CanvasText;}[part=fill]{background:Highlight;forced-color-adjust:none;}}`;
 const IDLE=45000;
@@ -56,9 +68,7 @@ const send=options.fetch??((...request)=>fetch(...request));
 const events=options.events??eventsOf(url);
 const place=events&&events.replace(/[?#].*/,'').replace(/[^/]+\/events\/?$/,'');
 const begun=Date.now();
-const page=globalThis.document;
 let last,etag,abort,wake,broken=0,failures=0,away=false,streaming=false;
-const hidden=()=>!!page?.hidden;
 const over=()=>!!signal?.aborted;
 function tell(callback,value){
 if(over())return;
@@ -122,7 +132,7 @@ return FINAL.test(last.status);
 }
 });
 }catch(error){
-if(over()||away||hidden())broken=0;
+if(over()||away||isHidden())broken=0;
 else if(broken&&error.name==='AbortError')unstreamed.add(place);
 }finally{
 streams--;
@@ -130,7 +140,7 @@ streaming=false;
 }
 }
 const streamable=()=>
-events&&!unstreamed.has(place)&&broken<3&&!hidden()&&streams<STREAMS;
+events&&!unstreamed.has(place)&&broken<3&&!isHidden()&&streams<STREAMS;
 function pause(error,soon){
 let least=0,ms;
 if(soon){
@@ -142,7 +152,7 @@ ms=Math.min(500*2**failures,LONGEST)*(0.5+Math.random()/ 2);
 least=seconds(last.retry_after);
 ms=interval??(least||Math.min(Math.max((Date.now()-begun)/ 10,500),5000));
 }
-ms=Math.max(ms,least,hidden()?HIDDEN:250);
+ms=Math.max(ms,least,isHidden()?HIDDEN:250);
 return ms*(1+Math.random()/ 5);
 }
 function nap(ms){
@@ -154,14 +164,13 @@ if(over())resolve();
 }).finally(()=>clearTimeout(timer));
 }
 const listeners=new AbortController();
-const on=(target,name,handler)=>
-target?.addEventListener?.(name,handler,{signal:listeners.signal});
+const on=(target,name,handler)=>listen(target,name,handler,listeners.signal);
 const stop=()=>{abort?.(); wake?.();};
-on(signal,'abort',stop);
+signal?.addEventListener('abort',stop,{signal:listeners.signal});
 on(globalThis,'online',()=>wake?.());
 on(globalThis,'pagehide',()=>{away=true; stop();});
 on(globalThis,'pageshow',()=>{away=false; wake?.();});
-on(page,'visibilitychange',()=>{if(!hidden())wake?.(); else if(streaming)abort?.();});
+on(globalThis.document,'visibilitychange',()=>{if(!isHidden())wake?.(); else if(streaming)abort?.();});
 try{
 while(!over()){
 if(away){await nap(); continue;}// until the page comes back from the browser's cache
@@ -286,7 +295,7 @@ sheet.replaceSync(css);
 root.adoptedStyleSheets=[sheet];
 const parts={};
 const add=(parent,name)=>{
-const part=parts[name]=document.createElement('div');
+const part=parts[name]=create('div');
 part.part=name;
 parent.append(part);
 return part;
@@ -390,8 +399,9 @@ emit('error',error);
 },
 });
 }
-#show({state,percent,figure,text,message=''}){
+#show({state,percent,figure,text,message:said}){
 this.#build();
+const message=typeof said==='string'?said:'';
 const{track,fill,live,...parts}=this.#parts;
 const ended=/^(failure|revoked|error)$/.test(state);
 const reached=percent??(ended?this.#seen?.percent??null:null);

@@ -1,4 +1,5 @@
 // <jobtastic-progress src="/task/<id>/status/">: a bar that follows one task.
+import { create } from './page.js';
 import { css } from './style.js';
 import { watchTask } from './watch.js';
 import { describe, strings } from './words.js';
@@ -15,7 +16,7 @@ function build(root) {
   root.adoptedStyleSheets = [sheet];
   const parts = {};
   const add = (parent, name) => {
-    const part = parts[name] = document.createElement('div');
+    const part = parts[name] = create('div');
     part.part = name;
     parent.append(part);
     return part;
@@ -145,8 +146,9 @@ export class JobtasticProgress extends (globalThis.HTMLElement ?? class {}) {
     });
   }
 
-  #show({ state, percent, figure, text, message = '' }) {
+  #show({ state, percent, figure, text, message: said }) {
     this.#build();
+    const message = typeof said === 'string' ? said : '';
     const { track, fill, live, ...parts } = this.#parts;
     const ended = /^(failure|revoked|error)$/.test(state);
     // What has failed stays where it stood.

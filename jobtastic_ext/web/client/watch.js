@@ -1,5 +1,6 @@
 // Follows one task: events sent by the server where there are any, polling where not.
 import { eventsOf, readEvents } from './events.js';
+import { isHidden, listen } from './page.js';
 
 const PATIENCE = 4; // failures in a row before the user is told
 const LONGEST = 30000; // ms between two tries while the server fails
@@ -34,10 +35,8 @@ export async function watchTask(url, options = {}) {
   const events = options.events ?? eventsOf(url);
   const place = events && events.replace(/[?#].*/, '').replace(/[^/]+\/events\/?$/, '');
   const begun = Date.now();
-  const page = globalThis.document;
   let last, etag, abort, wake, broken = 0, failures = 0, away = false, streaming = false;
 
-  const hidden = () => !!page?.hidden;
   const over = () => !!signal?.aborted;
 
   function tell(callback, value) {
@@ -110,7 +109,7 @@ export async function watchTask(url, options = {}) {
     } catch (error) {
       // The status view, asked next, tells what is wrong. A stream from which nothing came at all
       // is one that something on the way keeps back, for this and for every other task.
-      if (over() || away || hidden()) broken = 0;
+      if (over() || away || isHidden()) broken = 0;
       else if (broken && error.name === 'AbortError') unstreamed.add(place);
     } finally {
       streams--;
@@ -119,7 +118,7 @@ export async function watchTask(url, options = {}) {
   }
 
   const streamable = () =>
-    events && !unstreamed.has(place) && broken < 3 && !hidden() && streams < STREAMS;
+    events && !unstreamed.has(place) && broken < 3 && !isHidden() && streams < STREAMS;
 
   function pause(error, soon) {
     let least = 0, ms;
@@ -132,7 +131,7 @@ export async function watchTask(url, options = {}) {
       least = seconds(last.retry_after);
       ms = interval ?? (least || Math.min(Math.max((Date.now() - begun) / 10, 500), 5000));
     }
-    ms = Math.max(ms, least, hidden() ? HIDDEN : 250);
+    ms = Math.max(ms, least, isHidden() ? HIDDEN : 250);
     // Later by a little, never earlier, so that many pages do not ask in step.
     return ms * (1 + Math.random() / 5);
   }
@@ -147,14 +146,13 @@ export async function watchTask(url, options = {}) {
   }
 
   const listeners = new AbortController();
-  const on = (target, name, handler) =>
-    target?.addEventListener?.(name, handler, { signal: listeners.signal });
+  const on = (target, name, handler) => listen(target, name, handler, listeners.signal);
   const stop = () => { abort?.(); wake?.(); };
-  on(signal, 'abort', stop);
+  signal?.addEventListener('abort', stop, { signal: listeners.signal });
   on(globalThis, 'online', () => wake?.());
   on(globalThis, 'pagehide', () => { away = true; stop(); });
   on(globalThis, 'pageshow', () => { away = false; wake?.(); });
-  on(page, 'visibilitychange', () => { if (!hidden()) wake?.(); else if (streaming) abort?.(); });
+  on(globalThis.document, 'visibilitychange', () => { if (!isHidden()) wake?.(); else if (streaming) abort?.(); });
 
   try {
     while (!over()) {
