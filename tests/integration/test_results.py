@@ -346,7 +346,7 @@ def test_a_result_that_was_forgotten_is_a_miss_and_the_page_says_so(
 def test_the_results_of_an_app_without_the_step_are_celery_s() -> None:
     bare = Celery("bare", set_as_current=False, broker="memory://", backend="cache+memory://")
 
-    @bare.task(name="bare.task")
+    @bare.task(name="without.step", shared=False)
     def task() -> None: ...
 
     result = task.AsyncResult("a")
