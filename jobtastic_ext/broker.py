@@ -24,11 +24,15 @@ from kombu import pools
 from kombu.connection import Connection
 from kombu.exceptions import EncodeError, OperationalError
 
-from .connection_pool import AllInUse, ConnectionPool, Late, Line
+from .connection_pool import ConnectionPool, ConnectTimeout, Line, PoolExhausted
 from .resilience.circuit_breaker import CircuitBreaker
 from .resilience.deadline import within
+from .resilience.redaction import beneath, kind
 
-__all__ = ("Broker", "OperationalError")
+__all__ = ("NOT_TAKEN", "Broker", "OperationalError", "not_taken")
+
+#: What a caller is told.
+NOT_TAKEN = "the broker did not take the message"
 
 #: Transports that keep the time themselves once their sockets are told to, or that have none.
 PROMPT = (
@@ -143,15 +147,15 @@ class Broker:
     def _take(self, confirms: bool, until: float, began: float) -> Line:
         """Return a connection; a broker that refuses may be restarting, and is asked again."""
         if self.circuit.is_open:
-            raise OperationalError("the broker is not answering; it is asked again shortly")
+            raise OperationalError(f"{NOT_TAKEN}; it is asked again shortly")
         try:
             return self._pool.take(confirms, until, lambda: self.circuit.is_open)
-        except AllInUse as error:
-            raise OperationalError(str(error)) from error
-        except Late as error:
+        except PoolExhausted as error:
+            raise not_taken(error) from error
+        except ConnectTimeout as error:
             if self._late_since > began:  # a slow name, once, is no outage
                 self._late_since = min(self._late_since, time.monotonic())
-                raise OperationalError(str(error)) from error
+                raise not_taken(error) from error
             raise self._failed(error) from error
         except Exception as error:
             raise self._failed(error) from error
@@ -210,14 +214,16 @@ class Broker:
             self._pool.drop_idle()
             self.circuit.failed(error)
             self._pool.wake()
-        if isinstance(error, OperationalError) and str(error):
-            return error
-        why = error.__cause__ or error  # kombu's error for a refused message says nothing
-        return OperationalError(f"the broker did not take the message: {why!r}")
+        return not_taken(error)
 
     def _probe(self) -> None:
         pool = self._pool
         pool.add(within(2 * self._longest, self._open, Line.close))
+
+
+def not_taken(error: BaseException) -> OperationalError:
+    """Return what may be shown of an error: a sentence and a type, and no word of the driver."""
+    return OperationalError(f"{NOT_TAKEN} ({kind(error)})")
 
 
 def handling() -> BaseException | None:
@@ -266,7 +272,8 @@ def is_reset(error: BaseException, handled: BaseException | None = None) -> bool
 
 def is_refusal(error: BaseException, connection: Connection) -> bool:
     """Whether the broker answered, and refused this message: that says nothing of the next one."""
-    nacked = type(error.__cause__).__name__ == "MessageNacked"  # a full queue, for example
+    error = beneath(error)
+    nacked = type(error).__name__ == "MessageNacked"  # a full queue, for example
     return nacked or isinstance(error, connection.channel_errors)
 
 

@@ -37,6 +37,7 @@ from .messages import (
 from .plans import Plan
 from .protocol import Outcome, Settled, ask, is_claimed
 from .records import Answer, ClaimCall, Forget
+from .resilience.redaction import in_log
 from .routing import OPTIONS
 from .runtime import Runtime, runtime_of
 from .sending import CANVAS, Publish, Sending
@@ -221,7 +222,7 @@ class Call:
             try:
                 self.send_claimed(answer, WHY["refresh"])
             except Exception as error:  # noqa: BLE001 - the caller has its answer all the same
-                self.log(self.claim.task_id, "not refreshed", repr(error), logging.WARNING)
+                self.log(self.claim.task_id, "not refreshed", in_log(error), logging.WARNING)
         return self.sending.result(answer.id, settled.outcome.meta if settled.outcome else None)
 
     def send_unclaimed(self, error: StoreError) -> AsyncResult | EagerResult:

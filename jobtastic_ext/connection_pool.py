@@ -18,7 +18,7 @@ from typing import Any
 from kombu.connection import Connection
 from kombu.exceptions import OperationalError
 
-__all__ = ("AllInUse", "ConnectionPool", "Late", "Line")
+__all__ = ("ConnectTimeout", "ConnectionPool", "Line", "PoolExhausted")
 
 #: Seconds after which an idle connection is not trusted: a firewall may have dropped it.
 MAX_IDLE = 120.0
@@ -27,11 +27,11 @@ MAX_IDLE = 120.0
 PAUSE = 0.1
 
 
-class AllInUse(TimeoutError):
+class PoolExhausted(TimeoutError):
     """Other threads had all of the connections until the deadline."""
 
 
-class Late(TimeoutError):
+class ConnectTimeout(TimeoutError):
     """A new connection was not there by the deadline; it may still come."""
 
 
@@ -42,7 +42,7 @@ class Line:
         self.connection, self.producer, self.confirms = connection, producer, confirms
         self.errors = (
             OperationalError,
-            TimeoutError,
+            OSError,  # a disk that is full, of brokers that are folders
             *connection.connection_errors,
             *connection.channel_errors,
         )
@@ -100,8 +100,8 @@ class ConnectionPool:
     def take(self, confirms: bool, until: float, is_hopeless: Callable[[], bool]) -> Line:
         """Return a connection that is this thread's until it is given back or dropped.
 
-        Raises what the attempt to connect raised; `Late` or `AllInUse` at `until`; and
-        `AllInUse` as soon as `is_hopeless()`, which is asked whenever something has changed.
+        Raises what the attempt to connect raised; `ConnectTimeout` or `PoolExhausted` at `until`;
+        and `PoolExhausted` as soon as `is_hopeless()`, which is asked after every change.
         """
         waiter = Waiter(self._lock)
         with self._lock:
@@ -229,7 +229,7 @@ class ConnectionPool:
 
     def _too_late(self, waiter: Waiter) -> BaseException:
         if waiter.opens:
-            return Late("the broker was not reached in time")
+            return ConnectTimeout("the broker was not reached in time")
         if waiter.error is None or self._count:
-            return AllInUse(f"all {self._limit} connections to the broker were in use")
+            return PoolExhausted(f"all {self._limit} connections to the broker were in use")
         return waiter.error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,7 +12,9 @@ from typing import Any
 
 from celery import states
 from celery.result import AsyncResult, EagerResult
+from kombu.exceptions import OperationalError
 
+from .broker import NOT_TAKEN, not_taken
 from .endings import Run, keep_result
 from .errors import ResultsUnavailable, StoreError
 from .messages import HERE
@@ -32,14 +35,19 @@ LEAST_WAIT = 0.2
 #: Seconds for which it is worth while to tell the result backend of a call that is over.
 RESULT_WORTH = 3600.0
 
+#: Bytes that a value is taken to have which cannot be measured.
+UNKNOWN = 1_000_000
+
 
 def failed_result(sending: Sending, task_id: str, error: BaseException) -> AsyncResult:
     """Return a result that has failed, and tell the result backend as soon as that is possible.
 
-    The failure is in the object itself, too: to read it needs no backend.
+    The failure is in the object itself, too: to read it needs no backend.  It says that the message
+    was not taken and the type of `error`, and nothing that a driver says of servers and messages.
     """
+    error = OperationalError(str(error)) if is_ours(error) else not_taken(error)
     traceback = "".join(format_exception(error))
-    store(sending.runtime, task_id, as_exception(error), states.FAILURE, traceback, sending.left)
+    store(sending.runtime, task_id, error, states.FAILURE, traceback, sending.left)
     result = sending.task.AsyncResult(task_id)
     result._set_cache(
         {
@@ -51,6 +59,10 @@ def failed_result(sending: Sending, task_id: str, error: BaseException) -> Async
         }
     )
     return result
+
+
+def is_ours(error: BaseException) -> bool:
+    return isinstance(error, OperationalError) and str(error).startswith(NOT_TAKEN)
 
 
 def store(
@@ -81,12 +93,21 @@ def store(
         try:
             return write()
         except ResultsUnavailable:
-            runtime.owed_to_results.later(f"the outcome of task {task_id}", write, RESULT_WORTH)
+            what = f"the outcome of task {task_id}"
+            runtime.owed_to_results.later(what, write, RESULT_WORTH, weight(value))
             return False
 
     with suppress(TimeoutError):
         return within(max(left, LEAST_WAIT), write_or_owe, lambda _: None)
     return False
+
+
+def weight(value: Any) -> int:
+    """Return about how many bytes it takes to keep a value."""
+    try:
+        return len(pickle.dumps(value))
+    except Exception:  # noqa: BLE001 - whatever a value's class raises
+        return UNKNOWN
 
 
 def run_token() -> str:

@@ -11,6 +11,7 @@ from celery.app.task import Task
 from celery.result import AsyncResult
 from kombu.exceptions import OperationalError
 
+from .broker import NOT_TAKEN
 from .decisions import log_decision
 from .runtime import Runtime
 
@@ -110,4 +111,4 @@ class Sending:
         written to a stopped server may be carried out when it goes on, beside the fallback.
         """
         if self.mode != "raise" and self.runtime.broker_shares_store:
-            raise OperationalError("the broker's server, which is the store's, does not answer")
+            raise OperationalError(f"{NOT_TAKEN}; the store is on the same server, and is silent")

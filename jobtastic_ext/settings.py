@@ -186,7 +186,7 @@ def _store(conf: Conf) -> tuple[str, dict[str, Any]]:
         chosen = default_store(backend, broker)
     elif not isinstance(chosen, str) or "://" not in chosen:
         raise ConfigurationError(
-            f"jobtastic_store is {chosen!r}; expected a URL such as redis://localhost/2"
+            "jobtastic_store is no URL; expected one such as redis://localhost/2"
         )
     if chosen == backend:
         return _with_options(chosen, conf, *BACKEND_OPTIONS)

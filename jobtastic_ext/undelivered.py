@@ -8,6 +8,7 @@ from kombu.exceptions import OperationalError
 from msgspec.structs import replace
 
 from . import signals
+from .broker import NOT_TAKEN
 from .decisions import WHY
 from .endings import Run
 from .errors import StoreError, StoreUnavailable
@@ -18,9 +19,6 @@ from .records import LINGER, Answer, ClaimCall, Operation
 from .sending import Sending
 
 __all__ = ("Undelivered", "send_unshared")
-
-#: Why a message is not waited for.
-NOT_TAKEN = "the broker did not take the message"
 
 
 def send_unshared(sending: Sending) -> AsyncResult | EagerResult:
@@ -142,10 +140,12 @@ class Undelivered:
         if answer.word != "takeover":
             forms = [replace(answer, word=word) for word in ("claimed", "free")]
         operations = [self.withdrawal(form) for form in forms]
+        # Named here, and not by `self`, which has the arguments of the call: this may be kept long.
+        store, key = self.runtime.direct_store, self.key
 
         def write() -> None:
             for operation in operations:
-                self.runtime.direct_store.apply(self.key, operation)
+                store.apply(key, operation)
 
         self.runtime.owed_to_store.later(
             f"that task {self.claim.task_id} was given up", write, LINGER / 1000

@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+from .redaction import in_log
+
 __all__ = ("CircuitBreaker",)
 
 logger = logging.getLogger("jobtastic_ext")
@@ -83,7 +85,9 @@ class CircuitBreaker:
             first, opens = self._failures == 1, self._failures >= self._limit and not self._open
             self._open = self._open or opens
         if first:
-            logger.warning("%s does not answer (%s); %s", self.name, error, self._consequence)
+            logger.warning(
+                "%s does not answer (%s); %s", self.name, in_log(error), self._consequence
+            )
         if opens:
             threading.Thread(target=self._ask, name="jobtastic-probe", daemon=True).start()
 

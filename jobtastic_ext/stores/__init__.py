@@ -42,7 +42,8 @@ def open_store(url: str, *, timeout: float = 0.5, **options: Any) -> Store:
     """
     scheme = url.partition("://")[0] if "://" in url else ""
     if scheme not in SCHEMES:
-        named = f"unknown scheme {scheme!r}" if scheme else "no URL"
+        # What does not look like a scheme may be a password.
+        named = f"unknown scheme {scheme!r}" if scheme.replace("+", "").isalnum() else "no URL"
         raise ConfigurationError(
             f"jobtastic_store: {named}; there are {', '.join(f'{s}://' for s in sorted(SCHEMES))}"
         )

@@ -187,7 +187,7 @@ class ModelBroker:
 class ModelAftermath:
     """Tries once more, at once; a process that ends before has told nobody."""
 
-    def later(self, what: str, write: Callable[[], object], seconds: float) -> None:
+    def later(self, what: str, write: Callable[[], object], seconds: float, size: int = 0) -> None:
         with suppress(StoreError, ResultsUnavailable):
             write()
 
