@@ -230,6 +230,24 @@ def test_the_bar_moves_and_the_table_appears(tab: Page, example: Example) -> Non
     is_accessible(tab)
 
 
+def test_nothing_runs_but_the_pages_own_files(tab: Page, example: Example, lines: Console) -> None:
+    """A strict Content-Security-Policy, and Trusted Types: the client needs neither loosened."""
+    reply = tab.goto(example.url)
+    assert reply is not None
+    policy = reply.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    said = tab.evaluate(
+        """() => {
+          try { document.body.innerHTML = '<img src=x onerror="window.ran = 1">'; }
+          catch (error) { return error.name; }
+        }"""
+    )
+    assert said == "TypeError"
+    assert tab.evaluate("window.ran ?? 0") == 0
+    lines.lines.clear()  # the browser has told of what it refused
+
+
 def test_a_double_click_and_a_second_tab_share_one_run(
     tab: Page, context: BrowserContext, example: Example
 ) -> None:
