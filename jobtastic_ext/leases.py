@@ -16,6 +16,7 @@ from msgspec import Struct
 from .errors import ArgumentUnknown, StoreError
 from .messages import CONTENT, HEADER, key_of, read_header
 from .plans import Plan
+from .ratelimits import RateLimits
 from .records import Release, Renew
 from .runtime import Runtime
 from .tokens import worker_token
@@ -50,13 +51,17 @@ class Keeper:
         self._runtime = runtime
         self._received: WeakValueDictionary[str, Request] = WeakValueDictionary()
         self._leases: dict[str, Lease] = {}
+        self._limits = RateLimits()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def receive(self, request: Request) -> None:
+    def receive(self, request: Request, consumer: Any = None) -> None:
         """Remember a request; the first one starts the thread (after the pool has forked)."""
-        if self._runtime.plan(request.task) is None:
+        plan = self._runtime.plan(request.task)
+        if plan is None:
             return
+        header = read_header(request.request_dict.get(HEADER), plan, request.id)
+        self._limits.pass_by(request.task, consumer, waited=header.looks > 0)
         self._received[request.id] = request
         request.request_dict[CONTENT] = request.content_type
         if self._thread is None:

@@ -29,7 +29,7 @@ def keeper_of(runtime: Runtime) -> Keeper:
 def on_received(sender: Any, request: Any, **_: Any) -> None:
     runtime = runtime_of(request.app)
     if runtime is not None:
-        keeper_of(runtime).receive(request)
+        keeper_of(runtime).receive(request, sender)
 
 
 def on_prerun(sender: Any, **_: Any) -> None:

@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 from celery.worker import state
 
 from jobtastic_ext.leases import Keeper
+from jobtastic_ext.ratelimits import RateLimits
 
 
 class Request:
@@ -35,3 +36,24 @@ def test_a_look_does_not_go_through_what_only_waits() -> None:
     finally:
         state.revoked.discard("a")
     assert "a" not in keeper._received
+
+
+def test_a_message_that_comes_back_takes_no_second_token_of_the_rate_limit() -> None:
+    # The consumer looks the bucket up after `task_received`, for each delivery.
+    task = SimpleNamespace(name="work", rate_limit="1/s")
+    bucket = object()
+    consumer = SimpleNamespace(task_buckets={"work": bucket, "other": bucket})
+    limits = RateLimits()
+
+    def limit(waited: bool) -> Any:
+        limits.pass_by(task, consumer, waited=waited)
+        return consumer.task_buckets["work"]
+
+    assert [limit(waited) for waited in (False, True, True, False)] == [bucket, None, None, bucket]
+    assert limit(True) is None
+    consumer.task_buckets["work"] = changed = object()  # celery control rate_limit
+    assert [limit(waited) for waited in (False, True, False)] == [changed, None, changed]
+    assert limit(True) is None
+    task.rate_limit = None
+    assert limit(False) is None
+    assert consumer.task_buckets["other"] is bucket
