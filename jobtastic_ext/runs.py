@@ -152,7 +152,9 @@ class Message:
         except StoreError as error:
             if self.plan.policy.on_store_error == "raise":
                 delattr(self.request, RUN)  # the call is let go of, should the store be back
-                raise
+                self.log("fails", str(error), logging.WARNING)
+                # Pages show it: where the store is, and what its driver says, is for the log.
+                raise type(error)("the store of claims is out of service") from None
             self.log("runs", f"unshared: {error}")
             return self.run_unshared(message, body)
         return self.carry_out(settled, message, body)

@@ -61,6 +61,13 @@ def test_on_store_error_raise(start_project: Any, unique: str) -> None:
         project.task("work").delay(unique)
     with pytest.raises(StoreUnavailable):
         project.task("work").forget(unique)
+    # At a worker it becomes a result, which pages show.
+    worker = project.worker(concurrency=1)
+    failed = project.app.send_task("reports.work", (unique,))
+    with pytest.raises(StoreUnavailable, match=r"^the store of claims is out of service$"):
+        failed.get(timeout=TIMEOUT)
+    assert "127.0.0.1" not in failed.traceback
+    assert f"[{failed.id}] fails: the Redis store at " in worker.output()
 
 
 def test_sharing_is_back_as_soon_as_the_store_is(
