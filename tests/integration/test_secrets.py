@@ -126,7 +126,7 @@ def start(start_project: Any, url: str, folder: Path, mode: str, **settings: Any
     if url == "filesystem://":
         (folder / "file").touch()
         inside = str(folder / "file" / "queue")
-        options = {"data_folder_in": inside, "data_folder_out": inside}
+        options = {"data_folder_in": inside, "data_folder_out": inside, "control_folder": inside}
         settings["broker_transport_options"] = options
     policy = {"tasks": {"reports.based": {"on_broker_error": mode}}}
     return start_project(broker_url=url, jobtastic_policy=policy, **settings)  # type: ignore[no-any-return]

@@ -21,6 +21,9 @@ from jobtastic_ext.runtime import publish
 from tests.integration.conftest import Project
 from tests.workers import ROOT
 
+#: Of kombu's transport; the last is else in the working directory.
+FOLDERS = (("data", "_in"), ("data", "_out"), ("control", ""))
+
 BROKERS = ("redis", "classic", "quorum", "memory", "filesystem")
 
 
@@ -31,7 +34,7 @@ def settings_for(broker: str, rabbitmq: Any, folder: Path, name: str) -> dict[st
     if broker == "filesystem":
         (folder / "queue").mkdir()
         place = str(folder / "queue")
-        options = {"data_folder_in": place, "data_folder_out": place}
+        options = {f"{each}_folder{end}": place for each, end in FOLDERS}
         return {"broker_url": "filesystem://", "broker_transport_options": options}
     return {"broker_url": "memory://"} if broker == "memory" else {}
 
