@@ -15,6 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from jobtastic_ext import claims
+from jobtastic_ext.broker import NOT_TAKEN
 from jobtastic_ext.records import (
     FOREVER,
     MOMENT,
@@ -36,9 +37,6 @@ from jobtastic_ext.records import (
 from .actors import HERD, Behaviour, Effect, Finished, Message, Raised, next_step, worker_of
 
 START = 1_000_000
-
-#: The failure that a caller records when it cannot send a message.
-NOT_SENT = "down"
 
 READY = ("SUCCESS", "FAILURE", "REVOKED")
 
@@ -449,7 +447,8 @@ class Model:
         """Excuse what comes of the way in which Celery stores states."""
         old = final(world, task_id)
         # The mark by which such a message is dropped does not last for ever.
-        is_told = old == ("FAILURE", NOT_SENT) and world.now < START + HERD
+        is_told = old is not None and old[0] == "FAILURE" and str(old[1]).startswith(NOT_TAKEN)
+        is_told = is_told and world.now < START + HERD
         if state == "SUCCESS" and is_told and not {"twice", "stale"} & {*world.excused}:
             raise Violation(f"{nice(task_id)} runs, and its caller was told that it was not sent")
         if state == "RETRY" and old is not None and old[0] != "SUCCESS":
