@@ -13,6 +13,8 @@ import pytest
 from celery import Celery
 
 from jobtastic_ext.errors import ResultsUnavailable
+from jobtastic_ext.results import backend as backend_module
+from jobtastic_ext.results import kinds
 from jobtastic_ext.results.backend import THREADS, Backend
 from jobtastic_ext.results.payloads import Cut, cut, fetch
 
@@ -162,3 +164,22 @@ def test_a_value_that_cannot_be_read_concerns_its_id_alone() -> None:
 )
 def test_the_state_at_the_beginning_of_a_value(head: bytes, state: str) -> None:
     assert cut(head, 7) == Cut(state, 7)
+
+
+def test_threads_that_rest_keep_no_connection(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend_module, "REST", 0.1)
+    closed: list[Any] = []
+    monkeypatch.setattr(kinds, "close", closed.append)
+    gate = threading.Barrier(4)
+    results = ask(lambda task_id: gate.wait(5) and None)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda n: failure(results, n), range(4)))
+    assert results.made == 4
+    deadline = time.monotonic() + 10
+    while len(closed) < 4:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert len({id(one) for one in closed}) == 4
+    gate = threading.Barrier(1)
+    assert failure(results, 5) is None
+    assert results.made == 4  # they are used again

@@ -87,8 +87,10 @@ class Backend:
         self._app, self._timeout, self._pooled = app, timeout, pooled
         self._pool = DaemonPool(THREADS, idle=REST, at_end=self._rest)
         self._pid = os.getpid()
-        #: Objects that no thread uses at the moment.
+        #: Objects that no thread uses at the moment; those in the second have nothing open.
         self._free: list[CeleryBackend] = []
+        self._closed: list[CeleryBackend] = []
+        self._inherited: list[CeleryBackend] = []
         self.breaker = CircuitBreaker(
             name, self._probe, refusal=ResultsUnavailable, limit=limit, consequence=consequence
         )
@@ -236,12 +238,12 @@ class Backend:
         if kinds.is_shared(self.kind):
             return question(self.shared)
         if self._pid != os.getpid():
-            self._pid, self._free = os.getpid(), []  # the connections are the parent's
+            # The connections are the parent's: to drop them here would say goodbye in its name.
+            self._pid, self._inherited, self._free = os.getpid(), self._free, []
         while True:
-            try:
-                backend, is_new = self._free.pop(), False
-            except IndexError:
-                backend, is_new = self._make(), True
+            backend = popped(self._free)
+            is_new = backend is None
+            backend = backend or popped(self._closed) or self._make()
             try:
                 answer = question(backend)
             except BaseException as error:
@@ -257,8 +259,10 @@ class Backend:
     def _rest(self) -> None:
         """A thread has ended, for want of work: what it would have used holds no connection."""
         close_django()
-        for backend in self._free[:1]:
+        backend = popped(self._free)
+        if backend is not None:
             kinds.close(backend)
+            self._closed.append(backend)
 
     def _probe(self) -> None:
         if self.in_place:
@@ -273,6 +277,14 @@ class Backend:
         free, self._free = self._free, []
         for backend in [*free, *([] if shared is None else [shared])]:
             kinds.close(backend)
+
+
+def popped(objects: list[CeleryBackend]) -> CeleryBackend | None:
+    """Take one of them; None if other threads have them all."""
+    try:
+        return objects.pop()
+    except IndexError:
+        return None
 
 
 def read(backend: CeleryBackend, task_id: str) -> Mapping[str, Any]:

@@ -84,6 +84,9 @@ def hasten(backend: Backend, timeout: float) -> Backend:
     if hasattr(sys.modules.get(type(backend).__module__), "DEFAULT_CLIENT_OPTIONS"):
         # memcached since Celery 5.7; before, pylibmc has bounds of its own
         backend.options = {**backend.options, "connect_timeout": timeout, "timeout": timeout}
+    sessions = getattr(backend, "session_manager", None)
+    if sessions is not None:
+        sessions.forked = True  # SQLAlchemy: it keeps its engine, and makes none for each question
     connparams = getattr(backend, "connparams", None)
     if connparams is None:
         return backend

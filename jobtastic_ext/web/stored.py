@@ -88,7 +88,7 @@ class Unshowable(Exception):
 def read_stored(backend: Backend, task_id: str, payload: Any, limits: Limits) -> Stored:
     """Return the state that a payload stands for; None stands for none.  Raises nothing."""
     try:
-        return plain(backend, payload, limits)
+        return plain(backend, task_id, payload, limits)
     except Exception as error:  # noqa: BLE001 - of a serializer, or of whatever the value is
         logger.warning(
             "what is stored for %s cannot be read: %s; the web process needs the same "
@@ -100,10 +100,10 @@ def read_stored(backend: Backend, task_id: str, payload: Any, limits: Limits) ->
     return Stored(status=states.FAILURE, result=said, exc="ResultsUnavailable")
 
 
-def plain(backend: Backend, payload: Any, limits: Limits) -> Stored:
+def plain(backend: Backend, task_id: str, payload: Any, limits: Limits) -> Stored:
     if isinstance(payload, Cut) and payload.state:
         return cut(payload)
-    meta = decode(backend, payload)
+    meta = decode(backend, payload, task_id)
     status, result = text(meta["status"], LONGEST_STATE), meta.get("result")
     if not status:
         raise ValueError("a state without a name")

@@ -236,7 +236,13 @@ def test_of_a_huge_result_only_the_beginning_is_read(project: Project) -> None:
     client.close()
 
 
-@pytest.mark.parametrize("junk", [b"[]", b'"SUCCESS"', b"{}", b'{"status": 7}', b"\xff\xfe", b"1"])
+#: The result of another task.
+OTHER = b'{"status": "SUCCESS", "result": 1, "task_id": "another"}'
+
+
+@pytest.mark.parametrize(
+    "junk", [b"[]", OTHER, b'"SUCCESS"', b"{}", b'{"status": 7}', b"\xff\xfe", b"1"]
+)
 def test_a_value_of_the_wrong_shape_concerns_its_id_alone(project: Project, junk: bytes) -> None:
     app, bad, good = project.app, str(uuid.uuid4()), str(uuid.uuid4())
     app.backend.store_result(good, 1, "SUCCESS")
