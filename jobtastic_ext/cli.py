@@ -9,7 +9,9 @@ from typing import Any
 import click
 from celery import Celery
 
-from .errors import ConfigurationError, StoreError
+from . import differences
+from .errors import ArgumentUnknown, ConfigurationError, StoreError
+from .messages import custom_headers
 from .plans import Plan
 from .policy.fields import policy_schema
 from .policy.problems import did_you_mean
@@ -45,7 +47,11 @@ def check(context: click.Context) -> None:
     word = " holds" if surprises else ": fine,"
     click.echo(f"{runtime.policies.source}{word} for {len(names)} of the app's tasks")
     for name in names:
+        plan = plan_of(runtime, name)
         click.echo(f"  {name}")
+        click.echo(f"    told apart by {differences.told_apart(plan)}")
+        for warning in differences.warnings(runtime, name, plan):
+            click.echo(f"    warning: {warning}")
     if surprises:
         context.exit(1)
 
@@ -54,18 +60,36 @@ def check(context: click.Context) -> None:
 @click.argument("task")
 @click.option("--args", "arguments", help="Positional arguments, a JSON list.")
 @click.option("--kwargs", help="Keyword arguments, a JSON object.")
+@click.option("--headers", help="Headers of the call, a JSON object.")
+@click.option("--queue", help="The queue that the call names.")
 @click.pass_context
-def explain(context: click.Context, task: str, arguments: str | None, kwargs: str | None) -> None:
-    """Tell the policy of TASK, the key of a call, and what the store holds under it.
+def explain(
+    context: click.Context,
+    task: str,
+    arguments: str | None,
+    kwargs: str | None,
+    headers: str | None,
+    queue: str | None,
+) -> None:
+    """Tell the policy of TASK, the key of a call in words, and what the store holds under it.
 
     Without arguments it tells the policy, and the key of a call without any if TASK takes one.
     """
     runtime = load(context)
     plan = plan_of(runtime, task)
-    lines = [f"{name}: {getattr(plan.policy, name)}" for name in plan.policy.__struct_fields__]
+    lines = [f"rule: {differences.rule(runtime, task, plan)}"]
+    lines += [f"{name}: {getattr(plan.policy, name)}" for name in plan.policy.__struct_fields__]
+    lines.append(f"told apart by: {differences.told_apart(plan)}")
+    lines += (f"warning: {each}" for each in differences.warnings(runtime, task, plan))
     try:
-        key = plan.key(given(arguments, "--args", list), given(kwargs, "--kwargs", dict))
+        call = given(arguments, "--args", list), given(kwargs, "--kwargs", dict)
+        sent = custom_headers(given(headers, "--headers", dict))
+        place = runtime.routes.named(runtime.app.tasks[task], *call, {"queue": queue})
+        key = plan.key(*call, plan.vary.of(sent, place))
+        words = list(differences.parts(plan, *call, sent, place))
         claim = runtime.store.read(key)
+    except ArgumentUnknown as error:
+        lines.append(f"key: none, it is not shared: {error}")
     except (TypeError, ValueError, StoreError) as error:
         if arguments is not None or kwargs is not None or isinstance(error, StoreError):
             raise click.ClickException(str(error)) from error
@@ -73,6 +97,7 @@ def explain(context: click.Context, task: str, arguments: str | None, kwargs: st
         lines.append(f"key: depends on the arguments; give some, as --kwargs '{{{some}}}'")
     else:
         lines.append(f"key: {key}")
+        lines += (f"  {word}" for word in words)
         lines += (f"{part}: {getattr(claim, part, None)}" for part in ("holder", "value"))
     click.echo("\n".join(lines))
 

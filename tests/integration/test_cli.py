@@ -42,7 +42,11 @@ def test_check_tells_what_is_fine_and_what_surprises(start_project: Any, tmp_pat
     assert done.stderr.splitlines() == [
         f"{path}:5:3: no task of this app fits `reports.wrok`; did you mean `reports.work`?",
     ]
-    assert done.stdout.splitlines() == [f"{path} holds for 1 of the app's tasks", "  reports.work"]
+    assert done.stdout.splitlines() == [
+        f"{path} holds for 1 of the app's tasks",
+        "  reports.work",
+        "    told apart by every argument, the headers of the call and a queue named in the call",
+    ]
 
 
 def test_check_tells_all_mistakes(start_project: Any, tmp_path: Path) -> None:
@@ -124,6 +128,7 @@ def test_check_sees_tasks_of_included_modules(shop: Callable[[str], Path]) -> No
     assert done.stdout.splitlines() == [
         "jobtastic.yaml: fine, for 1 of the app's tasks",
         "  shop.bill",
+        "    told apart by every argument, the headers of the call and a queue named in the call",
     ]
     (folder / "jobtastic.yaml").write_text("tasks:\n  shop.bill: {significant_kwargs: [costumer]}")
     wrong = jobtastic(folder, "shop", "check")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -14,7 +18,7 @@ from jobtastic_ext.errors import PolicyError
 from jobtastic_ext.runtime import close_runtime, runtime_of
 from tests import tenants
 from tests.integration.conftest import settings_of, wait_until
-from tests.workers import Worker
+from tests.workers import ROOT, Worker
 
 Call = Callable[..., Any]
 
@@ -262,6 +266,58 @@ def test_a_run_that_calls_itself_runs_again_after_it(
     begins = sorted(line["at"] for line in project.noted(name, unique, "begin"))
     ends = sorted(line["at"] for line in project.noted(name, unique, "end"))
     assert all(end <= begin for end, begin in zip(ends, begins[1:], strict=False))
+
+
+# What is said of it
+
+
+def celery(conf: dict[str, Any], *words: str) -> str:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-m",
+            "celery",
+            "-A",
+            "tests.tenants",
+            "jobtastic",
+            *words,
+        ],
+        cwd=ROOT,
+        env={**os.environ, "JOBTASTIC_TEST_CONF": json.dumps(conf)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_check_says_what_tells_calls_apart(project: Tenants) -> None:
+    shown = celery(project.conf, "check")
+    told = (
+        "tenants.by_language\n    told apart by every argument and the header `Accept-Language`\n"
+    )
+    assert told in shown
+    assert "tenants.anywhere\n    told apart by `month`\n" in shown
+    assert (
+        "    warning: its decorator `with_session.<locals>.inner` may pass arguments of its own, "
+        "so a call is shared only if it passes `owner`, `month` by keyword\n" in shown
+    )
+
+
+def test_explain_shows_the_parts_of_a_key_in_words(project: Tenants) -> None:
+    call = ["--args", '["ann"]', "--kwargs", '{"fmt": "pdf"}', "--queue", "north"]
+    shown = celery(
+        project.conf, "explain", "tenants.options", *call, "--headers", '{"X": 1, "baggage": 2}'
+    )
+    assert "rule: its own name (<jobtastic_policy>" in shown
+    parts = ["owner = 'ann'", "options = {'fmt': 'pdf'}", "header X = 1", "queue = north"]
+    assert "".join(f"  {part}\n" for part in parts) in shown
+    assert "key: none, it is not shared" in celery(
+        project.conf, "explain", "tenants.with_session", "--args", '["ann"]'
+    )
 
 
 # The header is not believed
