@@ -10,7 +10,8 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Callable, Iterator
-from types import FunctionType, MethodType
+from functools import lru_cache
+from types import CodeType, FunctionType, MethodType
 from typing import Any
 
 __all__ = ("is_open", "is_plain_call", "unwrapped")
@@ -82,7 +83,7 @@ def passes_on(function: Any, inner: Any = None) -> bool:
     """
     if type(function) is not FunctionType:
         return False
-    found = definition(function)
+    found = definition(function.__code__)
     if found is None or found.args.vararg is None or found.args.kwarg is None:
         return False
     if found.args.kwonlyargs or found.args.defaults:
@@ -97,9 +98,11 @@ def passes_on(function: Any, inner: Any = None) -> bool:
     return is_faithful(found, first, targets)
 
 
-def definition(function: FunctionType) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
+@lru_cache(maxsize=64)
+def definition(code: CodeType) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function.__code__)))
+        # Of the code itself: the source of a function is that of what it wraps.
+        tree = ast.parse(textwrap.dedent(inspect.getsource(code)))
     except (OSError, TypeError, SyntaxError, ValueError):
         return None
     only = tree.body[0] if len(tree.body) == 1 else None

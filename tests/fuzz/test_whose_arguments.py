@@ -11,7 +11,7 @@ import functools
 import random
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -192,34 +192,48 @@ def given(run: Callable[..., Any], call: Arguments) -> dict[str, Any] | None:
     return None if "nothing" in seen else dict(seen)
 
 
-def look_at(rng: random.Random) -> str:
-    """Draw one task and two calls; return what became of them, or raise."""
+#: What is no pair of calls.
+NEITHER = "no such call"
+
+#: Pairs of calls for each task that is drawn.
+PAIRS = 10
+
+Significant = list[tuple[str, None]] | None
+
+
+def look_at(rng: random.Random) -> Iterator[str]:
+    """Draw one task and pairs of calls; yield what became of each, or raise."""
     drawn = Drawn(rng)
     try:
         signature = CallSignature(drawn.run, name="task")
     except ConfigurationError:  # a partial with what its function does not take
-        return NEITHER
-    names = rng.sample(drawn.names, rng.randint(0, len(drawn.names)))
-    significant = None if rng.random() < 0.3 else [(name, None) for name in names]
-    if significant and any(signature.refusal(name) for name in names):
-        return "refused"
-    for _ in range(8):
-        one = draw_call(rng)
-        if given(drawn.run, one) is not None:
-            break
-    other = respelt(rng, one) if rng.random() < 0.8 else draw_call(rng)
+        return
+    for _ in range(PAIRS):
+        names = rng.sample(drawn.names, rng.randint(0, len(drawn.names)))
+        significant: Significant = None if rng.random() < 0.3 else [(name, None) for name in names]
+        for _ in range(8):
+            one = draw_call(rng)
+            if given(drawn.run, one) is not None:
+                break
+        other = respelt(rng, one) if rng.random() < 0.8 else draw_call(rng)
+        yield compare(drawn, signature, significant, one, other)
+
+
+def compare(
+    drawn: Drawn, signature: CallSignature, significant: Significant, one: Any, other: Any
+) -> str:
+    counting = drawn.names if significant is None else [name for name, _ in significant]
     got = [given(drawn.run, call) for call in (one, other)]
     if None in got:
         return NEITHER
-    keys = []
-    for call in (one, other):
-        try:
-            keys.append(call_key("p", "t", signature, significant, *call))
-        except ArgumentUnknown:
-            return "unshared"
-        except TypeError:
-            return "unshared: does not fit what the wrapper shows"
-    counting = drawn.names if significant is None else names
+    if significant and any(signature.refusal(name) for name in counting):
+        return "refused"
+    try:
+        keys = [call_key("p", "t", signature, significant, *call) for call in (one, other)]
+    except ArgumentUnknown:
+        return "unshared"
+    except TypeError:
+        return "unshared: does not fit what the wrapper shows"
     values = [repr([(name, each and each.get(name)) for name in counting]) for each in got]
     if values[0] != values[1]:
         assert keys[0] != keys[1], (drawn.source, drawn.kinds, significant, one, other, got)
@@ -228,15 +242,11 @@ def look_at(rng: random.Random) -> str:
 
 
 def run(pairs: int, seed: int) -> Counter[str]:
-    """Look at so many pairs of calls that a task takes."""
+    """Look at so many pairs of calls that a task takes, or a few more."""
     rng, found = random.Random(seed), Counter[str]()
     while pairs > found.total() - found[NEITHER]:
-        found[look_at(rng)] += 1
+        found.update(look_at(rng))
     return found
-
-
-#: What is no pair of calls.
-NEITHER = "no such call"
 
 
 @pytest.mark.parametrize("seed", [1, 2])
