@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -68,22 +68,26 @@ class CallSignature:
         self._beyond: frozenset[str] = frozenset()
         self._open = is_open(self._signature)
         if wrapper is not None:
-            self._look_behind(run)
+            self._look_behind(run if wrapper is call else wrapper)
             self.wrapper = str(getattr(wrapper, "__qualname__", type(wrapper).__qualname__))
             code = getattr(wrapper, "__code__", None) if type(wrapper) is FunctionType else None
             if code is not None:  # its name is that of what it wraps
                 self.wrapper = getattr(code, "co_qualname", code.co_name)
         self._read()
 
-    def _look_behind(self, run: Callable[..., Any]) -> None:
+    def _look_behind(self, wrapper: Any) -> None:
         """Note what the functions behind a wrapper take otherwise than by keyword."""
-        try:
-            behind = inspect.signature(run)
-        except ValueError:  # it wraps a method, and hides that
-            return
-        self._open = self._open and is_open(behind)
         kinds = (*_VARIADIC, inspect.Parameter.POSITIONAL_ONLY)
-        self._beyond = frozenset(p.name for p in behind.parameters.values() if p.kind in kinds)
+        beyond: set[str] = set()
+        behind = self._signature
+        for layer in layers(wrapper):
+            try:
+                behind = inspect.signature(layer, follow_wrapped=False)
+            except ValueError:  # a partial with what its function does not take
+                continue
+            beyond.update(p.name for p in behind.parameters.values() if p.kind in kinds)
+        self._open = self._open and is_open(behind)
+        self._beyond = frozenset(beyond - self._signature.parameters.keys())
 
     def _read(self) -> None:
         parameters = self._signature.parameters.values()
@@ -191,6 +195,14 @@ class CallSignature:
 
 def _anything(*args: Any, **kwargs: Any) -> None:
     """Take anything, as a `__call__` does of which no more is known."""
+
+
+def layers(function: Any) -> Iterator[Callable[..., Any]]:
+    """Yield a wrapper, and one after the other what is behind it."""
+    while function is not None:
+        yield function
+        under = getattr(function, "func", None) if type(function) is functools.partial else None
+        function = under or getattr(function, "__wrapped__", None)
 
 
 def encodable(default: Any) -> Any:

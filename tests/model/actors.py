@@ -257,6 +257,8 @@ class ModelRuntime:
         self.results = ModelResults(SimpleNamespace(backend=ModelBackend()))
         self.subscriptions = SimpleNamespace(unsubscribed=nullcontext)
         self.owed_to_store = self.owed_to_results = ModelAftermath()
+        self.routes = SimpleNamespace(named=lambda *call: (), delivered=lambda *message: ())
+        self.tell_once = lambda *words: None
 
     def tell_once(self, *_: object) -> None:
         """What is only for the log."""
@@ -330,7 +332,8 @@ def expire(behaviour: Behaviour, message: Message) -> None:
     """A worker drops a message that has expired, or was revoked before it began."""
     runtime, task = setting(behaviour)
     runtime.results._app.backend.store_result(message.id, "revoked", states.REVOKED)
-    request = SimpleNamespace(id=message.id, args=(), kwargs={}, **{HEADER: dict(message.header)})
+    known = {"args": (), "kwargs": {}, "delivery_info": {}, HEADER: dict(message.header)}
+    request = SimpleNamespace(id=message.id, **known)
     leases.Keeper(runtime).revoke(task, request, False)
 
 
