@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import signal
 import threading
 import time
 from typing import Any
@@ -19,6 +18,7 @@ from celery import Celery, Task, shared_task
 from celery.exceptions import Reject
 
 from jobtastic_ext import JobtasticStep
+from tests.workers import end_with
 
 
 class Notes:
@@ -286,13 +286,6 @@ def create(conf: dict[str, Any]) -> Celery:
         app.finalize()
         app.tasks.unregister(name)
     return app
-
-
-def end_with(parent: int) -> None:
-    """End this worker and its children when the tests that started it are gone, however."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os.killpg(0, signal.SIGKILL)
 
 
 if "JOBTASTIC_TEST_CONF" in os.environ:

@@ -79,3 +79,10 @@ class Worker:
 
     def __del__(self) -> None:
         self.log.close()
+
+
+def end_with(parent: int) -> None:
+    """End this worker and its children when the tests that started it are gone, however."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.killpg(0, signal.SIGKILL)

@@ -167,3 +167,34 @@ def test_a_narrow_place_and_the_other_direction(looked_at: Callable[..., Page], 
     )
     assert fits
     assert right
+
+
+def test_from_right_to_left_a_figure_reads_right_and_the_shimmer_runs_along(
+    page: Page, stub: Stub
+) -> None:
+    """`~37%` has no letter that tells its direction: it became `37%~`."""
+    guessed = stub.status("a", [progress(37, estimated=True)])
+    waits = stub.status("b", [task("PENDING")])
+    page.goto(
+        stub.page(
+            f'<div dir="rtl"><jobtastic-progress id="a" src="{guessed}"></jobtastic-progress>'
+            f'<jobtastic-progress id="b" src="{waits}"></jobtastic-progress></div>'
+        )
+    )
+    page.wait_for_function("document.querySelector('#a').percent === 37")
+    page.wait_for_function("document.querySelector('#b').hasAttribute('unknown')")
+    tilde, percent, direction = page.evaluate(
+        """() => {
+          const figure = document.querySelector('#a').shadowRoot.querySelector('[part=figure]');
+          const left = (index) => {
+            const range = document.createRange();
+            range.setStart(figure.firstChild, index);
+            range.setEnd(figure.firstChild, index + 1);
+            return range.getBoundingClientRect().left;
+          };
+          const fill = document.querySelector('#b').shadowRoot.querySelector('[part=fill]');
+          return [left(0), left(3), getComputedStyle(fill).animationDirection];
+        }"""
+    )
+    assert tilde < percent
+    assert direction == "reverse"

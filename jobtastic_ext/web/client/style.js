@@ -31,7 +31,7 @@ export const css = `
 :host(:not([label])) [part=base] { grid-template-areas: "text figure" "track track"; }
 [part=label]:empty, [part=message]:empty { display: none; }
 [part=label] { grid-area: head; font-weight: 600; }
-[part=figure] { grid-area: figure; font-weight: 600; font-variant-numeric: tabular-nums; }
+[part=figure] { grid-area: figure; font-weight: 600; font-variant-numeric: tabular-nums; unicode-bidi: plaintext; }
 [part=text] { grid-area: text; color: var(--_muted); }
 [part=text]::first-letter { text-transform: uppercase; }
 :host([state=success]) [part=text], :host([state=failure]) [part=text] {
@@ -59,6 +59,7 @@ export const css = `
   background: linear-gradient(90deg, transparent, var(--_tone), transparent) 0 / 45% 100% no-repeat;
   animation: pass 1.8s ease-in-out infinite;
 }
+:host(:dir(rtl)) [part=fill] { animation-direction: reverse; }
 @keyframes pass {
   from { background-position: -70% 0; }
   to { background-position: 170% 0; }
