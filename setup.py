@@ -14,6 +14,7 @@ TEST = [
     "attrs",
     "django>=4.2",
     "django-celery-results",
+    "eventlet",
     "fastapi",
     "flask>=2.3",
     "gevent",

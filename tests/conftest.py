@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from jobtastic_ext.demo.server import EmbeddedServer, server_binary
@@ -24,6 +25,10 @@ __all__ = (
     "pytest_xdist_make_scheduler",
     "rabbitmq",
 )
+
+#: Hypothesis would hold each example to 200 ms, which a busy machine exceeds.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")
