@@ -55,7 +55,9 @@ class Seen(NamedTuple):
 class Side:
     """An app, and the broker that is its own."""
 
-    def __init__(self, broker: EmbeddedServer, other: EmbeddedServer, name: str) -> None:
+    def __init__(
+        self, broker: EmbeddedServer, other: EmbeddedServer, name: str, **settings: Any
+    ) -> None:
         step, mode = SIDES[name]
         self.broker = broker
         self.app = Celery(f"never-worse-{name}-{next(numbers)}", set_as_current=False)
@@ -65,6 +67,7 @@ class Side:
             jobtastic_store=f"redis://localhost:{other.port}/2",
             jobtastic_policy={"tasks": {"bench.task": {"on_broker_error": mode}}},
             jobtastic_key_prefix=f"never-worse-{next(numbers)}",
+            **settings,
         )
         if step:
             self.app.steps["worker"].add(JobtasticStep)
@@ -177,7 +180,9 @@ SCENARIOS: dict[str, tuple[Callable[[Side], Any], int, int]] = {
 }
 
 
-def compare(name: str, threads: int = 0, calls: int = 0, sides: Any = SIDES) -> dict[str, Seen]:
+def compare(
+    name: str, threads: int = 0, calls: int = 0, sides: Any = SIDES, **settings: Any
+) -> dict[str, Seen]:
     """Return what became of each side's calls; fewer of them, if that is asked for."""
     scenario, usual_threads, usual_calls = SCENARIOS[name]
     seen = {}
@@ -186,7 +191,7 @@ def compare(name: str, threads: int = 0, calls: int = 0, sides: Any = SIDES) -> 
         with ExitStack() as stack:
             broker = stack.enter_context(EmbeddedServer(binary))
             other = stack.enter_context(EmbeddedServer(binary))
-            side = Side(broker, other, each)
+            side = Side(broker, other, each, **settings)
             stack.callback(side.close)
             with scenario(side):
                 seen[each] = side.burst(threads or usual_threads, calls or usual_calls)
