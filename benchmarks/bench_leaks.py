@@ -62,7 +62,9 @@ def wait_for(app: Any, count: int, worker: Worker, seconds: float = 600) -> dict
     """Wait until so many runs are over, and return what the worker tells of them."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        for told in (app.control.inspect(timeout=2)._request("jobtastic_memory") or {}).values():
+        # By its name: others on the same server would answer, too.
+        inspect = app.control.inspect([worker.name], timeout=2)
+        for told in (inspect._request("jobtastic_memory") or {}).values():
             if sum(task["runs"] for task in told.values()) >= count:
                 return dict(told)
         time.sleep(0.3)

@@ -37,6 +37,7 @@ FIRST: tuple[str, ...] = (
 #: Folders and modules whose tests share nothing, or next to nothing.
 ONE_BY_ONE: tuple[str, ...] = (
     "tests/model/",
+    "tests/browser/test_examples.py::test_a_worker_that_is_killed",
     "tests/integration/test_across_an_outage.py",
     "tests/integration/test_cli.py",
     "tests/integration/test_memory_pools.py",
@@ -44,9 +45,6 @@ ONE_BY_ONE: tuple[str, ...] = (
     "tests/integration/test_progress_outage.py",
     "tests/stores/test_server.py",
 )
-
-#: Those whose tests share what their parameter names.
-BY_PARAMETER: tuple[str, ...] = ("tests/browser/test_examples.py",)
 
 RABBITMQ: tuple[str, ...] = (
     "tests/integration/test_fallback_cases.py",
@@ -61,14 +59,11 @@ LAST: tuple[str, ...] = ("tests/test_", "tests/fuzz/")
 
 def unit_of(nodeid: str) -> str:
     """The tests of one unit run in one process, one after the other."""
-    module, _, test = nodeid.partition("::")
     if nodeid.startswith(RABBITMQ):
         return "rabbitmq"
     if nodeid.startswith(ONE_BY_ONE):
         return nodeid
-    if nodeid.startswith(BY_PARAMETER):
-        return f"{module}[{test.partition('[')[2]}"
-    return module
+    return nodeid.partition("::")[0]
 
 
 def rank(nodeid: str) -> tuple[int, int]:

@@ -30,11 +30,12 @@ class Worker:
         app: str = "tests.reports",
     ) -> None:
         self.log = tempfile.NamedTemporaryFile(prefix="worker-", suffix=".log")  # noqa: SIM115
+        self.name = f"w{time.monotonic_ns()}@test"
         environ = {**os.environ, "JOBTASTIC_TEST_CONF": json.dumps(conf), "C_FORCE_ROOT": "1"}
         environ.pop("JOBTASTIC_WORKER", None)
         command = [sys.executable, "-W", "ignore", "-m", "celery", "-A", app, "worker"]
         command += ["-P", pool, "-c", str(concurrency), "-l", "INFO", "--without-gossip"]
-        command += ["--without-mingle", "-n", f"w{time.monotonic_ns()}@test", *arguments]
+        command += ["--without-mingle", "-n", self.name, *arguments]
         self.process = subprocess.Popen(
             command,
             cwd=ROOT,

@@ -14,7 +14,7 @@ from celery.app.task import Task
 from celery.result import AsyncResult
 
 from jobtastic_ext.runtime import close_runtime
-from tests.integration.conftest import settings_of
+from tests.integration.conftest import patience_of, settings_of
 from tests.progress_app import create
 from tests.workers import Worker
 
@@ -95,14 +95,14 @@ class Watcher:
 
 @pytest.fixture(scope="module")
 def start_steps(
-    redis_server: Any, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, redis_server: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., Steps]]:
     """Make projects, each with its own settings on top of the usual ones."""
     with ExitStack() as stack:
 
         def start(store: str = "redis", **settings: Any) -> Steps:
             usual = settings_of(redis_server, store, tmp_path_factory.mktemp("steps"))
-            steps = Steps({**usual, "jobtastic_policy": POLICY, **settings})
+            steps = Steps({**usual, **patience_of(request), "jobtastic_policy": POLICY, **settings})
             stack.callback(steps.close)
             return steps
 

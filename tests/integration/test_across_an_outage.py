@@ -22,6 +22,8 @@ from jobtastic_ext.demo.server import EmbeddedServer
 from tests.integration.conftest import POLICY, Project, wait_until
 from tests.servers import free_port
 
+BOUNDED = True
+
 TIMEOUT = 60
 CALLS = 100
 

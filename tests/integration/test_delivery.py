@@ -52,6 +52,7 @@ def test_a_beat_entry_is_settled(start_project: Any, unique: str, tmp_path: Path
     beat = ("-B", "-s", str(tmp_path / "beat"))
     worker = project.worker(concurrency=2, arguments=beat)
     wait_until(lambda: worker.output().count("Sending due task often") >= 4)
+    wait_until(lambda: project.runs("cached", unique) >= 1)
     assert project.runs("cached", unique) == 1
 
 

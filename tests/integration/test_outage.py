@@ -13,6 +13,8 @@ from jobtastic_ext.demo.server import EmbeddedServer
 from tests.integration.conftest import POLICY, Project, wait_until
 from tests.servers import SilentServer, free_port
 
+BOUNDED = True
+
 TIMEOUT = 30
 
 

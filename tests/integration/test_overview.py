@@ -21,6 +21,8 @@ from tests.integration.conftest import wait_until
 from tests.integration.steps import Steps, start_steps, steps
 from tests.servers import SilentServer, free_port
 
+BOUNDED = True
+
 __all__ = ("start_steps", "steps")
 
 TIMEOUT = 30

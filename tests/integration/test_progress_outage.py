@@ -15,6 +15,8 @@ from tests.integration.conftest import wait_until
 from tests.integration.steps import Steps, Watcher, start_steps
 from tests.servers import SilentServer, free_port
 
+BOUNDED = True
+
 __all__ = ("start_steps",)
 
 #: `jobtastic_store_timeout`

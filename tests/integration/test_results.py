@@ -38,6 +38,8 @@ from tests.integration.conftest import Project, wait_until
 from tests.memcached import Memcached
 from tests.servers import SilentServer, missing
 
+BOUNDED = True
+
 
 @pytest.fixture(scope="module")
 def memcached() -> Iterator[Memcached]:

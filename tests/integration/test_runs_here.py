@@ -12,6 +12,8 @@ from tests.integration.conftest import Project, wait_until
 from tests.reports import Flaky
 from tests.servers import free_port
 
+BOUNDED = True
+
 
 @pytest.fixture
 def project(start_project: Any) -> Project:

@@ -18,6 +18,8 @@ from jobtastic_ext.runtime import runtime_of
 from tests.integration.conftest import POLICY, Project, wait_until
 from tests.servers import Proxy, Sentinel
 
+BOUNDED = True
+
 TRACE: ContextVar[str] = ContextVar("trace", default="")
 
 EAGER = {"tasks": {**POLICY["tasks"], "reports.work": {"on_broker_error": "eager"}}}

@@ -17,6 +17,8 @@ from jobtastic_ext.waiting import queue_of
 from tests.integration.steps import Steps, start_steps
 from tests.servers import Proxy, SilentServer, free_port
 
+BOUNDED = True
+
 __all__ = ("start_steps",)
 
 

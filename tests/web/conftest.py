@@ -26,7 +26,7 @@ def project(redis_server, tmp_path_factory) -> Iterator[Project]:
 @pytest.fixture(scope="module", params=FRAMEWORKS)
 def pages(request: pytest.FixtureRequest, project: Project) -> Iterator[Site]:
     """The status view of the project, open to everybody."""
-    with site(request.param, project.app) as served:
+    with site(request.param, project.app, timeout=10) as served:  # on a busy machine
         yield served
 
 
