@@ -111,7 +111,7 @@ def test_an_outage(
             wait, result = timed(lambda task=task, n=n: task.delay(f"{unique}-{n}", **kwargs))
             check(mode, result, down, unique)
             waits.append(wait)
-    assert median(waits) < 0.1, waits  # no time-out among them
+    assert median(waits) < DEADLINE / 2, waits  # no time-out among them
 
     for name in down.split():
         proxies[name].open()
@@ -167,7 +167,7 @@ def test_raise_raises_within_a_deadline_that_was_set(
             task.delay(unique)
 
     assert timed(call)[0] < DEADLINE + ROOM
-    assert median(timed(call)[0] for _ in range(20)) < 0.1
+    assert median(timed(call)[0] for _ in range(20)) < DEADLINE / 2
     # Who polls the id that was handed to nobody but those who joined is told as well.
     key = runtime_of(project.app).plan(task).key((unique,), {})  # type: ignore[union-attr]
     marks = runtime_of(project.app).store.read(key).tombstones  # type: ignore[union-attr]

@@ -70,8 +70,9 @@ def test_chains_with_the_same_first_step_keep_their_tails(
 
 def test_nested_chords(either: Project, unique: str) -> None:
     add, total = either.task("add"), either.task("total")
-    inner = [chord([add.s(1, 1, delay=0.5) for _ in range(4)], total.s()) for _ in range(2)]
-    outer = chord([*inner, add.s(1, 1, delay=0.5), add.s(2, 2)], total.s())
+    # Long enough for all of them to be sent: nothing is cached.
+    inner = [chord([add.s(1, 1, delay=2) for _ in range(4)], total.s()) for _ in range(2)]
+    outer = chord([*inner, add.s(1, 1, delay=2), add.s(2, 2)], total.s())
     assert outer.apply_async().get(timeout=TIMEOUT) == 8 + 8 + 2 + 4
     assert either.runs("add", [1, 1]) == 1
     assert either.runs("add", [2, 2]) == 1
