@@ -126,7 +126,7 @@ def plain(backend: Backend, task_id: str, payload: Any, limits: Limits) -> Store
     if status != states.SUCCESS and isinstance(result, Mapping):
         result, found = report(result)
     try:
-        value = json_of(result, limits.max_result)
+        value = json_of(result, limits.max_result, mend=status != states.SUCCESS)
     except Unshowable as error:
         return Stored(status=status, omitted=text(error, 500), **found)
     return Stored(status=status, result=value, **found)
@@ -144,8 +144,16 @@ def cut(payload: Cut) -> Stored:
     )
 
 
-def json_of(value: object, most: int | None) -> msgspec.Raw:
-    """Return a value as JSON that every reader can take.  Raises `Unshowable`."""
+def json_of(value: object, most: int | None, *, mend: bool = False) -> msgspec.Raw:
+    """Return a value as JSON that every reader can take.  Raises `Unshowable`.
+
+    `mend`: what is wrong in a part of it does not hide the others.
+    """
+    if mend:
+        try:
+            return json_of(value, most)
+        except Unshowable:
+            return json_of(mended(value), most)
     try:
         encoded = encode(value)
         # Not only what JSON cannot hold: a `Raw` among the values is put in as it is.
@@ -181,10 +189,7 @@ def depth(encoded: bytes) -> int:
 
 
 def report(said: Mapping[Any, Any]) -> tuple[Any, dict[str, Any]]:
-    """Return what a page may see of a report, and what is known by it.
-
-    A report is words on the way: what is wrong in one of them does not hide the others.
-    """
+    """Return what a page may see of a report, and what is known by it."""
     found: dict[str, Any] = {
         "remaining": number(said.get("time_remaining")),
         "elapsed": number(said.get("elapsed")),
@@ -194,10 +199,6 @@ def report(said: Mapping[Any, Any]) -> tuple[Any, dict[str, Any]]:
         # By the key one could find out the arguments.
         found["key"] = key
         said = {name: value for name, value in said.items() if name != "key"}
-    try:
-        json_of(said, None)
-    except Unshowable:
-        return mended(said), found
     return said, found
 
 
