@@ -183,3 +183,14 @@ def test_threads_that_rest_keep_no_connection(ask: Any, monkeypatch: pytest.Monk
     gate = threading.Barrier(1)
     assert failure(results, 5) is None
     assert results.made == 4  # they are used again
+
+
+def test_a_file_that_is_being_written_is_not_there_yet() -> None:
+    class Files:
+        def get_key_for_task(self, task_id: str) -> str:
+            return task_id
+
+        def get(self, key: str) -> bytes:
+            return b""
+
+    assert fetch(Files(), ["a"], None) == [None]  # type: ignore[arg-type]

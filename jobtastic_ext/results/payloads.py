@@ -96,10 +96,10 @@ def fetch_whole(backend: Backend, keys: Sequence[Any]) -> list[Any]:
 
 def bounded(found: list[Any], most: int | None) -> list[Payload]:
     """Put a `Cut` in the place of each value that is longer than `most`."""
-    if most is None:
-        return found
     return [
-        cut(value, len(value)) if isinstance(value, bytes | str) and len(value) > most else value
+        cut(value, len(value))
+        if most is not None and isinstance(value, bytes | str) and len(value) > most
+        else value or None  # a file that is being written is empty for a moment
         for value in found
     ]
 
