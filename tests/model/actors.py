@@ -257,8 +257,6 @@ class ModelRuntime:
         self.results = ModelResults(SimpleNamespace(backend=ModelBackend()))
         self.subscriptions = SimpleNamespace(unsubscribed=nullcontext)
         self.owed_to_store = self.owed_to_results = ModelAftermath()
-        self.routes = SimpleNamespace(named=lambda *call: (), delivered=lambda *message: ())
-        self.tell_once = lambda *words: None
 
     def tell_once(self, *_: object) -> None:
         """What is only for the log."""
