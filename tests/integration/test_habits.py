@@ -247,7 +247,7 @@ for child in range(3):
     if os.fork() == 0:
         try:
             results = [add.delay(x, f"{child} {n}") for n in range(5)] + [add.delay(x, "all")]
-            said = [result.get(timeout=60)[32:] for result in results] + [results[-1].id]
+            said = [result.get(timeout=60)[32:] for result in results]
         except BaseException as error:
             said = [repr(error)]
         os.write(writer, json.dumps(said).encode())
@@ -268,6 +268,5 @@ def test_processes_forked_after_the_first_call_keep_apart(
 ) -> None:
     """As gunicorn's ``preload_app`` and uwsgi do it."""
     said = ask(start_setup("redis redis prefork"), FORKED)
-    assert len({lines[6] for lines in said}) == 1, "one run for a call that all of them make"
     for child, lines in enumerate(said):
-        assert lines[:6] == [f"{child} {n}" for n in range(5)] + ["all"]
+        assert lines == [f"{child} {n}" for n in range(5)] + ["all"]
