@@ -86,7 +86,7 @@ class CallSignature:
             except ValueError:  # a partial with what its function does not take
                 continue
             beyond.update(p.name for p in behind.parameters.values() if p.kind in kinds)
-        self._open = self._open and is_open(behind)
+        self._open = is_open(behind)
         self._beyond = frozenset(beyond - self._signature.parameters.keys())
 
     def _read(self) -> None:
