@@ -154,16 +154,15 @@ class Call:
         self.again = run is not None and run.begun.task_id != sending.options.get("task_id")
         self.refresh = asked or self.again
         self.runtime, self.task, self.options = sending.runtime, sending.task, sending.options
-        hold, expires = plan.hold, expires_in(self.task, self.options)
-        if expires is not None:
-            hold = min(hold, max(1, round(expires * 1000)))
+        seconds = expires_in(self.task, self.options)
+        expires = 0 if seconds is None else max(1, round(seconds * 1000))
         self.claim = ClaimCall(
             task_id=self.options.get("task_id") or uuid(),
             gen=os.urandom(8).hex(),
-            hold=hold,
+            hold=min(plan.hold, expires or plan.hold),
             pinned=any(self.options.get(name) for name in PINNING),
             refresh=self.refresh,
-            brief=expires is not None,
+            expires=expires,
             group=self.options.get("group_id") or "",
         )
         self.undelivered = Undelivered(sending, plan, key, self.claim)

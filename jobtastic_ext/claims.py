@@ -112,7 +112,7 @@ def unserved(ids: tuple[str, ...], gen: str, now: int) -> Holder | None:
     """
     if not ids:
         return None
-    return Holder(state="queued", owner=ids[0], gen=gen, until=now, brief=True, orphans=ids[1:])
+    return Holder(state="queued", owner=ids[0], gen=gen, until=now, expires=now, orphans=ids[1:])
 
 
 def displaced(holder: Holder | None, task_id: str) -> tuple[str, ...]:
@@ -156,20 +156,24 @@ def claim_call(op: ClaimCall, claim: Claim, now: int) -> Outcome:
     if holder is not None and not refreshes:
         if may_join(op, holder, now):
             return join(op, claim, holder, now)
-        if now >= holder.until and not op.refresh:
-            if op.pinned:
-                # Published under its own id all the same; the worker takes over.
-                followed = replace(holder, followed=True)
-                return replace(claim, holder=followed), Answer("joined", holder.owner, holder.gen)
-            if not (holder.state == "queued" and holder.brief):
-                return take_over(op, claim, holder, now)
+        over = now >= holder.until and (holder.state == "queued" or not op.refresh)
+        followed = replace(claim, holder=replace(holder, followed=True))
+        if over and op.pinned:
+            # Published under its own id all the same; the worker takes over.
+            return followed, Answer("joined", holder.owner, holder.gen)
+        if over and outlasts(op, holder, now):
+            return take_over(op, claim, holder, now)
+        if op.expires and now < holder.expires:
+            # The first of the two messages runs.  Were the claim to go to the later one again and
+            # again, none would in a long queue.
+            return followed, Answer("free", op.task_id, holder.gen)
     fresh = Holder(
         state="queued",
         owner=op.task_id,
         gen=op.gen,
         until=later(now, op.hold),
         at=now,
-        brief=op.brief,
+        expires=later(now, op.expires) if op.expires else 0,
         group=op.group,
         orphans=orphans,
     )
@@ -193,11 +197,16 @@ def is_over(holder: Holder, now: int) -> bool:
 
 def may_join(op: ClaimCall, holder: Holder, now: int) -> bool:
     if is_held(holder, now):
-        # A message that expires before this call would is not to be waited for.
-        leaves = holder.brief and holder.state == "queued" and later(now, op.hold) > holder.until
-        return holder.owner == op.task_id or not leaves
+        return holder.owner == op.task_id or outlasts(op, holder, now)
     # Others wait no longer for this run, but a refresh waits for its end, and others for that.
     return now < holder.until and (op.refresh or holder.next != "")
+
+
+def outlasts(op: ClaimCall, holder: Holder, now: int) -> bool:
+    """Whether the message that is queued lives for about as long as that of this call would."""
+    if holder.state != "queued" or not holder.expires:
+        return True
+    return op.expires > 0 and later(now, op.expires // 2) < holder.expires
 
 
 def join(op: ClaimCall, claim: Claim, holder: Holder, now: int) -> Outcome:

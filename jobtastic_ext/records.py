@@ -65,8 +65,8 @@ class Holder(Struct, frozen=True, omit_defaults=True, kw_only=True):
     herd: int = 0
     #: Retries so far; a message of an earlier attempt is a late copy.
     attempt: int = 0
-    #: The queued message expires together with the claim, so its id cannot be sent again.
-    brief: bool = False
+    #: When the queued message expires; 0: never.
+    expires: int = 0
     #: A published message waits for this generation, so its end must be remembered.
     followed: bool = False
     group: str = ""
@@ -129,7 +129,8 @@ class ClaimCall(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="clai
     #: The id is the caller's, so the message is published whatever the answer.
     pinned: bool = False
     refresh: bool = False
-    brief: bool = False
+    #: In how long the message of this call would expire; 0: never.
+    expires: int = 0
     group: str = ""
     #: Task id that must not be joined or reused: its result is gone, or final already.
     gone: str = ""

@@ -6,6 +6,7 @@ A task ``a`` that claims does so with generation ``ga``, and runs with the token
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -134,7 +135,7 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
         (3840 + 3600, call("b", hold=30), "takeover a ga"),
     ],
     "but not a message that expired by itself": [
-        (0, call("a", brief=True), "claimed a ga"),
+        (0, call("a", expires=60_000), "claimed a ga"),
         (600, call("b"), "claimed b gb"),
     ],
     "a takeover that was not published is tried again": [
@@ -318,10 +319,24 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
     "nobody ends a run for another": [*RAN, (2, Ending(task_id="a", run="a.2"), "lost")],
     "a run that goes on is not given up": [*RAN, (2, call("b", gone="a"), "joined a ga")],
     "a message that expires is not joined by a call that does not": [
-        (0, call("a", hold=10, brief=True), "claimed a ga"),
-        (1, call("b", hold=5, brief=True), "overdue a ga"),
+        (0, call("a", hold=10, expires=10_000), "claimed a ga"),
+        (1, call("b", hold=5, expires=5_000), "overdue a ga"),
         (2, call("c"), "claimed c gc"),
         (3, begin("a", "ga"), "follow c gc"),
+    ],
+    "but by one that expires a little later, and past its half time there are two messages": [
+        (0, call("a", hold=30, expires=60_000), "claimed a ga"),
+        (29, call("b", hold=30, expires=60_000), "overdue a ga"),
+        (29, call("b", hold=30, expires=20_000), "overdue a ga"),
+        (30, call("b", hold=30, expires=60_000), "free b ga"),
+        (31, call("c", hold=30, expires=40_000), "takeover a ga"),
+        (59, call("d", hold=30, expires=60_000), "free d ga"),
+        (60, begin("b", "ga"), "run  ga"),
+        (61, call("d", hold=30, expires=60_000), "joined b ga"),
+    ],
+    "what expires does not keep the claim": [
+        (0, call("a", hold=30, expires=60_000), "claimed a ga"),
+        (60, call("b", hold=30, expires=60_000), "claimed b gb"),
     ],
     "a task that returned and yet retried runs": [
         *CACHED,
@@ -665,7 +680,7 @@ def test_case(case: list[tuple[float, Operation, str]]) -> None:
         ([(0, call("a")), (1, begin("a", "ga")), (31, begin("b"))], ["a"]),
         ([(0, call("a")), (1, begin("a", "ga")), (2, begin("a", "ga", run="a.2"))], []),
         ([(0, begin("a")), *[(t, renew("a")) for t in (20, 40)], (61, call("b"))], ["a"]),
-        ([(0, call("a", brief=True)), (600, call("b"))], ["a"]),
+        ([(0, call("a", expires=60_000)), (600, call("b"))], ["a"]),
         ([(0, begin("a", exclusive=True)), (31, begin("b", exclusive=True))], []),
         ([(0, call("a")), (1, begin("b")), (32, begin("c"))], ["a", "b"]),
     ],
@@ -678,6 +693,32 @@ def test_whoever_loses_the_claim_is_remembered(
         claim, _ = step(operation, claim, ms(seconds))
     assert claim.holder is not None
     assert list(claim.holder.orphans) == orphans
+
+
+@pytest.mark.parametrize("options", [{}, {"expires": 60_000}, {"refresh": True}], ids=str)
+@pytest.mark.parametrize("wait", [15, 45, 55])
+def test_a_steady_stream_of_calls_runs_however_long_the_queue(
+    options: dict[str, Any], wait: int
+) -> None:
+    # A call every 10 s, and a message comes to a worker after `wait`: in bare Celery each one runs.
+    claim, queue, runs = EMPTY, list[tuple[int, str, str, int]](), list[int]()
+    for second in range(300):
+        if second % 10 == 0:
+            claim, answer = step(call(f"t{second}", hold=30, **options), claim, ms(second))
+            if answer.word in ("claimed", "takeover", "free"):
+                queue.append((second + wait, answer.id, answer.gen, answer.at))
+        for message in [one for one in queue if one[0] <= second]:
+            queue.remove(message)
+            name, gen, since = message[1:]
+            claim, answer = step(begin(name, gen, since=since), claim, ms(second))
+            if answer.word == "follow":
+                queue.append((second + 2, name, gen, since))
+            elif answer.word == "run":
+                runs.append(second)
+                claim, _ = step(finish(name, gen=answer.gen, keep=120), claim, ms(second))
+    assert runs
+    assert runs[0] <= wait
+    assert max(b - a for a, b in pairwise([*runs, 300])) <= 2 * wait + 10
 
 
 def test_who_lost_the_claim_is_served_by_whoever_runs_next() -> None:

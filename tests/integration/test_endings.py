@@ -36,7 +36,7 @@ AT_ONCE = 5.0
 def is_free(project: Project, name: str, *args: Any) -> bool:
     claim = project.claim(name, *args)
     # What is brief and over only remembers whom the next run is to serve.
-    return claim is None or claim.holder is None or (claim.holder.brief and not claim.holder.run)
+    return claim is None or claim.holder is None or (claim.holder.expires and not claim.holder.run)
 
 
 def test_a_message_that_expires(project: Project, unique: str) -> None:

@@ -1,6 +1,6 @@
 -- A caller asks for the right to publish: the twin of `jobtastic_ext.claims.claim_call`.
 -- KEYS[1]  the call key.
--- ARGV[1]  `ClaimCall`: task_id, gen, hold, pinned, refresh, brief, group, gone.
+-- ARGV[1]  `ClaimCall`: task_id, gen, hold, pinned, refresh, expires, group, gone.
 
 local value, holder = claim.value, claim.holder
 if value and op.refresh then
@@ -47,11 +47,15 @@ if op.hold == 0 then
   return answer(claim, word, value and value.owner or op.task_id, op.gen)
 end
 
+-- Whether the message that is queued lives for about as long as that of this call would.
+local function outlasts()
+  if holder.state ~= 'queued' or holder.expires == 0 then return true end
+  return op.expires > 0 and later(math.floor(op.expires / 2)) < holder.expires
+end
+
 local function may_join()
   if is_held(holder) then
-    -- A message that expires before this call would is not to be waited for.
-    local leaves = holder.brief and holder.state == 'queued' and later(op.hold) > holder['until']
-    return holder.owner == op.task_id or not leaves
+    return holder.owner == op.task_id or outlasts()
   end
   -- Others wait no longer for this run, but a refresh waits for its end, and others for that.
   return now < holder['until'] and (op.refresh or holder.next ~= '')
@@ -81,30 +85,35 @@ end
 
 if holder and not refreshes then
   if may_join() then return join() end
-  if now >= holder['until'] and not op.refresh then
-    if op.pinned then
-      -- Published under its own id all the same; the worker takes over.
-      local followed = with(holder, { followed = true })
-      return answer(Claim(followed, value, claim), 'joined', holder.owner, holder.gen)
-    end
-    if not (holder.state == 'queued' and holder.brief) then
-      -- Published under the dead run's id, or a lost message's: all who joined it are served.
-      local again = holder.state == 'queued' and holder.taken
-      local length = again and math.min(2 * (holder['until'] - holder.at), LINGER) or 0
-      local taken = with(holder, {
-        state = 'queued', run = '', ['until'] = later(math.max(op.hold, length)), at = now,
-        herd = 0, attempt = 0,
-        ending = false, taken = true, followed = true, next = '', next_gen = '',
-        orphans = displaced(holder, holder.owner),
-      })
-      return answer(Claim(taken, value, claim), 'takeover', holder.owner, holder.gen)
-    end
+  local over = now >= holder['until'] and (holder.state == 'queued' or not op.refresh)
+  local followed = holder.followed and holder or with(holder, { followed = true })
+  if over and op.pinned then
+    -- Published under its own id all the same; the worker takes over.
+    return answer(Claim(followed, value, claim), 'joined', holder.owner, holder.gen)
+  end
+  if over and outlasts() then
+    -- Published under the dead run's id, or a lost message's: all who joined it are served.
+    local again = holder.state == 'queued' and holder.taken
+    local length = again and math.min(2 * (holder['until'] - holder.at), LINGER) or 0
+    local taken = with(holder, {
+      state = 'queued', run = '', ['until'] = later(math.max(op.hold, length)), at = now,
+      herd = 0, attempt = 0,
+      ending = false, taken = true, followed = true, next = '', next_gen = '',
+      orphans = displaced(holder, holder.owner),
+    })
+    return answer(Claim(taken, value, claim), 'takeover', holder.owner, holder.gen)
+  end
+  if op.expires > 0 and now < holder.expires then
+    -- The first of the two messages runs.  Were the claim to go to the later one again and again,
+    -- none would in a long queue.
+    return answer(Claim(followed, value, claim), 'free', op.task_id, holder.gen)
   end
 end
 
 local fresh = Holder{
   state = 'queued', owner = op.task_id, gen = op.gen, ['until'] = later(op.hold),
-  at = now, brief = op.brief, group = op.group, orphans = orphans,
+  at = now, expires = op.expires > 0 and later(op.expires) or 0, group = op.group,
+  orphans = orphans,
 }
 local changed = Claim(fresh, value, claim)
 if refreshes then return answer(changed, 'refresh', value.owner, op.gen) end

@@ -13,7 +13,8 @@ if redis.call('EXISTS', KEYS[1]) == 0 then
     local ends = math.min(now + op.hold, 90000000000000)
     local holder = {
       state = 'queued', owner = op.task_id, gen = op.gen, ['until'] = ends,
-      at = now, brief = op.brief, group = op.group,
+      at = now, group = op.group,
+      expires = op.expires and math.min(now + op.expires, 90000000000000),
     }
     if ends + 3600000 >= 90000000000000 then
       redis.call('SET', KEYS[1], cjson.encode{ holder = holder })

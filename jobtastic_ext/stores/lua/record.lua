@@ -19,7 +19,7 @@ local NOBODY = {}
 
 local HOLDER = { state = 'string', owner = 'string', gen = 'string', ['until'] = 'number' }
 local HOLDER_DEFAULTS = {
-  run = '', at = 0, herd = 0, attempt = 0, brief = false, followed = false,
+  run = '', at = 0, herd = 0, attempt = 0, expires = 0, followed = false,
   group = '', next = '', next_gen = '', ending = false, taken = false, bare = false,
   orphans = NOBODY,
 }
@@ -29,7 +29,7 @@ local VALUE_DEFAULTS = {
 }
 local OPERATION_DEFAULTS = {
   gen = '', group = '', gone = '', run = '', attempt = 0, give_up = 0, arrival = 0, pinned = false,
-  refresh = false, brief = false, exclusive = false, failed = false, unclaimed = false,
+  refresh = false, expires = 0, exclusive = false, failed = false, unclaimed = false,
   since = 0, after = '', bare = false, redelivered = false, unserved = false,
 }
 
@@ -124,7 +124,7 @@ local function unserved(ids, gen)
   local rest = NOBODY
   if #ids > 1 then rest = { unpack(ids, 2) } end
   return Holder{
-    state = 'queued', owner = ids[1], gen = gen, ['until'] = now, brief = true, orphans = rest,
+    state = 'queued', owner = ids[1], gen = gen, ['until'] = now, expires = now, orphans = rest,
   }
 end
 
