@@ -43,7 +43,7 @@ lint: $(READY)
 
 CLIENT = jobtastic_ext/static/jobtastic_ext/jobtastic.js
 client:
-	node jobtastic_ext/web/client/pack.mjs >$(CLIENT).new
+	node client/pack.mjs >$(CLIENT).new
 	mv $(CLIENT).new $(CLIENT)
 
 bench: $(READY)

@@ -21,9 +21,9 @@ import redis
 from celery import Celery
 
 from jobtastic_ext import JobtasticStep
-from jobtastic_ext.demo.server import EmbeddedServer, server_binary
-from jobtastic_ext.records import Begin, Finish
+from jobtastic_ext.claims.records import Begin, Finish
 from jobtastic_ext.runtime import publish, runtime_of
+from jobtastic_ext.testing.server import EmbeddedServer, server_binary
 
 ROUNDS, BATCH = 120, 20
 

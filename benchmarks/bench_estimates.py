@@ -21,7 +21,7 @@ from statistics import fmean, median
 from rich.console import Console
 from rich.progress import Progress
 
-from jobtastic_ext.estimates import History, estimate
+from jobtastic_ext.estimates.estimator import History, estimate
 
 from .work import SHAPES, Run, Task
 

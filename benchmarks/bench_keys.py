@@ -17,7 +17,8 @@ from statistics import median
 from timeit import Timer
 from typing import Any
 
-from jobtastic_ext.keys import CallSignature, call_key
+from jobtastic_ext.keys.call_key import call_key
+from jobtastic_ext.keys.signature import CallSignature
 
 ROUNDS = 41
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import redis
 
-from jobtastic_ext.demo.server import EmbeddedServer, server_binary
+from jobtastic_ext.testing.server import EmbeddedServer, server_binary
 from tests import zoo
 from tests.workers import Worker
 

@@ -21,9 +21,10 @@ import celery.worker.worker
 from celery import Celery
 from celery.app.trace import build_tracer
 
-from jobtastic_ext import JobtasticStep, wiring
+from jobtastic_ext import JobtasticStep
+from jobtastic_ext.memory.worker_watch import start_watch
+from jobtastic_ext.plugin import handlers
 from jobtastic_ext.runtime import runtime_of
-from jobtastic_ext.watching import start_watch
 
 ROUNDS, BATCH = 40, 200
 
@@ -79,9 +80,9 @@ class Runs:
 
     def batch(self, size: int = BATCH) -> float:
         """Return the microseconds of one run."""
-        wiring.disconnect()
+        handlers.disconnect()
         if self.watch:
-            wiring.connect(wiring.MEMORY)
+            handlers.connect(handlers.MEMORY)
         began = time.thread_time()
         for _ in range(size):
             self.trace(uuid.uuid4().hex, (), {}, dict(self.request))
@@ -114,7 +115,7 @@ def main() -> None:
             random.shuffle(order)
             for name in order:
                 times[name].append(ways[name][0].batch())
-    wiring.disconnect()
+    handlers.disconnect()
     print(f"{'run':<30} {'µs':>7}   added to the bare run (quartiles)")
     for name, (_, reference) in ways.items():
         added = [a - b for a, b in zip(times[name], times[reference], strict=True)]

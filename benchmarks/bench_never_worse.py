@@ -25,8 +25,8 @@ import redis
 from celery import Celery
 
 from jobtastic_ext import JobtasticStep
-from jobtastic_ext.demo.server import EmbeddedServer, server_binary
 from jobtastic_ext.runtime import close_runtime
+from jobtastic_ext.testing.server import EmbeddedServer, server_binary
 
 __all__ = ("SCENARIOS", "SIDES", "Seen", "compare")
 

@@ -18,9 +18,9 @@ from typing import Any
 from celery import Celery
 
 from jobtastic_ext import JobtasticStep
-from jobtastic_ext.demo.server import EmbeddedServer, server_binary
 from jobtastic_ext.resilience.deadline import within
 from jobtastic_ext.runtime import close_runtime, publish
+from jobtastic_ext.testing.server import EmbeddedServer, server_binary
 
 from .bench_calls import Way, compare, make_app
 

@@ -27,9 +27,9 @@ from celery.signals import task_postrun, task_prerun
 
 import jobtastic_ext
 from benchmarks.bench_calls import make_app
-from jobtastic_ext import wiring
-from jobtastic_ext.demo.server import EmbeddedServer, server_binary
+from jobtastic_ext.plugin import handlers
 from jobtastic_ext.runtime import close_runtime
+from jobtastic_ext.testing.server import EmbeddedServer, server_binary
 
 ROUNDS, BATCH = 300, 2_000
 #: Calls of what writes each time.
@@ -41,7 +41,7 @@ CHILDREN = 10_000
 @contextmanager
 def running(task: Task) -> Iterator[None]:
     """Be a worker that carries out `task`, with Celery's own signals around it."""
-    wiring.connect()
+    handlers.connect()
     task_id = uuid.uuid4().hex
     task.push_request(id=task_id, called_directly=False, is_eager=False, delivery_info={})
     from celery._state import _task_stack
@@ -56,7 +56,7 @@ def running(task: Task) -> Iterator[None]:
         )
         _task_stack.pop()
         task.pop_request()
-        wiring.disconnect()
+        handlers.disconnect()
 
 
 def empty(self: object, completed: int, total: int, update_frequency: int = 1) -> None: ...

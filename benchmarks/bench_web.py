@@ -26,7 +26,7 @@ import redis
 import uvicorn
 from celery import Celery
 
-from jobtastic_ext.demo.server import LOOPBACK, EmbeddedServer, free_port, server_binary
+from jobtastic_ext.testing.server import LOOPBACK, EmbeddedServer, free_port, server_binary
 from jobtastic_ext.web.asgi import status_app
 
 CLIENTS, SECONDS, REPORTS = 500, 10.0, 5

@@ -3,8 +3,6 @@
 app.steps["worker"].add(JobtasticStep)
 """
 
-from . import signals
-from .bootstep import JobtasticStep
 from .errors import (
     ArgumentNotEncodable,
     ConfigurationError,
@@ -15,10 +13,12 @@ from .errors import (
     StoreError,
     StoreUnavailable,
 )
-from .overview import Overview, progress_of
-from .patch import install, uninstall
-from .reporting import track_here as track
-from .reporting import update_progress_here as update_progress
+from .plugin.bootstep import JobtasticStep
+from .plugin.methods import progress_of
+from .plugin.methods import track_here as track
+from .plugin.methods import update_progress_here as update_progress
+from .plugin.patch import install, uninstall
+from .progress.workflow import Overview
 
 __all__ = (
     "ArgumentNotEncodable",

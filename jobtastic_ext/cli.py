@@ -10,10 +10,10 @@ import click
 from celery import Celery
 
 from . import differences
+from .celery_internals import custom_headers
 from .errors import ArgumentUnknown, ConfigurationError, StoreError
-from .messages import custom_headers
-from .plans import Plan
 from .policy.fields import policy_schema
+from .policy.model import Plan
 from .policy.problems import did_you_mean
 from .runtime import Runtime, runtime_of
 from .settings import misspelt

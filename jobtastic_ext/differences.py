@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .plans import Plan
+from .keys.signature import UNSAID
+from .keys.vary import HEADERS, NAMED, QUEUE
+from .policy.model import Plan
 from .runtime import Runtime
-from .signature import UNSAID
-from .vary import HEADERS, NAMED, QUEUE
 
 __all__ = ("parts", "rule", "told_apart", "warnings")
 

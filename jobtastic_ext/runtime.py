@@ -14,28 +14,29 @@ from celery.app.task import Task
 from kombu.utils import symbol_by_name
 
 from . import signals
-from .aftermath import Aftermath
-from .breaker import GuardedStore
-from .broker import Broker
+from .broker.publisher import Broker
+from .broker.routing import Routes
 from .errors import JobtasticError, Problem, StoreError, StoreUnavailable
-from .features.memleak import MemoryWatch
-from .features.ticker import Ticker
-from .histories import Histories
-from .plans import Plan, make_plan, policy_of, problems_of
+from .memory.watch import MemoryWatch
 from .policy.loader import PolicySet, load_policy, no_policy
+from .policy.model import Plan
+from .policy.planner import make_plan, policy_of, problems_of
 from .policy.problems import did_you_mean
+from .progress.histories import Histories
+from .progress.ticker import Ticker
 from .resilience.circuit_breaker import CircuitBreaker
+from .resilience.outbox import Aftermath
 from .results.backend import Backend
 from .results.redis_state_writer import open_writer
 from .results.result_objects import enrich
 from .results.state_writer import MEANING, NAME, Writer
 from .results.subscriptions import Subscriptions
-from .routing import Routes
 from .settings import Settings, misspelt, read_settings, shown
 from .stores import open_store
+from .stores.guarded import GuardedStore
 
 if TYPE_CHECKING:
-    from .stores.redis_queues import RedisQueues
+    from .broker.redis_queues import RedisQueues
 
 __all__ = (
     "ATTRIBUTE",
@@ -148,7 +149,7 @@ class Runtime:
         settings = self.settings
         if settings.queues is None:
             return None
-        from .stores.redis_queues import RedisQueues  # the driver, only where Redis is used
+        from .broker.redis_queues import RedisQueues  # the driver, only where Redis is used
 
         return RedisQueues(
             settings.queues, timeout=settings.store_timeout, **settings.queues_options

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
-from jobtastic_ext.demo.server import EmbeddedServer, server_binary
 from jobtastic_ext.errors import ConfigurationError
+from jobtastic_ext.testing.server import EmbeddedServer, server_binary
 from tests import left_behind
 from tests.rabbitmq import rabbitmq
 from tests.schedule import (

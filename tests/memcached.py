@@ -7,7 +7,7 @@ import subprocess
 import time
 from types import TracebackType
 
-from jobtastic_ext.demo.server import LOOPBACK, free_port
+from jobtastic_ext.testing.server import LOOPBACK, free_port
 from tests.servers import need
 
 

@@ -11,7 +11,7 @@ from types import TracebackType
 
 import redis
 
-from jobtastic_ext.demo.server import LOOPBACK, EmbeddedServer, free_port, server_binary
+from jobtastic_ext.testing.server import LOOPBACK, EmbeddedServer, free_port, server_binary
 from tests.untried import missing as missing
 from tests.untried import need as need
 

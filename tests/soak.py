@@ -23,9 +23,9 @@ import msgspec
 import psutil
 import redis
 
-from jobtastic_ext.demo.server import EmbeddedServer
-from jobtastic_ext.records import LINGER, Claim
+from jobtastic_ext.claims.records import LINGER, Claim
 from jobtastic_ext.runtime import close_runtime
+from jobtastic_ext.testing.server import EmbeddedServer
 from tests.reports import create
 from tests.workers import Worker
 

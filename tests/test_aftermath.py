@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from jobtastic_ext import JobtasticStep, aftermath
-from jobtastic_ext.aftermath import Aftermath
+from jobtastic_ext import JobtasticStep
 from jobtastic_ext.errors import StoreUnavailable
+from jobtastic_ext.resilience import outbox
+from jobtastic_ext.resilience.outbox import Aftermath
 from jobtastic_ext.runtime import close_runtime
 from tests.servers import free_port
 
@@ -76,13 +77,13 @@ def test_results_that_are_owed_are_bounded_in_bytes(app: Celery) -> None:
         kept, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert kept < aftermath.MOST_BYTES + 10_000_000
+    assert kept < outbox.MOST_BYTES + 10_000_000
 
 
 def test_the_oldest_are_dropped_and_that_is_said(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(aftermath, "MOST", 5)
+    monkeypatch.setattr(outbox, "MOST", 5)
     owed, down, written = Aftermath(), threading.Event(), []
 
     def write(what: Any) -> None:
@@ -93,7 +94,7 @@ def test_the_oldest_are_dropped_and_that_is_said(
     with caplog.at_level(logging.INFO, logger="jobtastic_ext"):
         for n in range(8):
             owed.later(f"number {n}", lambda n=n: write(n), 60)
-        owed.later("large", lambda: write("large"), 60, aftermath.MOST_BYTES - 3_000)
+        owed.later("large", lambda: write("large"), 60, outbox.MOST_BYTES - 3_000)
         down.set()
         deadline = time.monotonic() + 20
         while "in all" not in caplog.text and time.monotonic() < deadline:

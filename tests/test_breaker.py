@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from jobtastic_ext.breaker import LIMIT, GuardedStore
+from jobtastic_ext.claims.records import Answer, Claim, Forget, Operation
+from jobtastic_ext.claims.store import Store
 from jobtastic_ext.errors import StoreError, StoreUnavailable
-from jobtastic_ext.records import Answer, Claim, Forget, Operation
-from jobtastic_ext.stores.base import Store
+from jobtastic_ext.stores.guarded import LIMIT, GuardedStore
 
 
 class Moody(Store):

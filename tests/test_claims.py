@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from jobtastic_ext.claims import EMPTY, expiry, prune, step
-from jobtastic_ext.records import (
+from jobtastic_ext.claims.records import (
     FOREVER,
     LINGER,
     MOST_MARKS,
@@ -29,6 +28,7 @@ from jobtastic_ext.records import (
     Renew,
     Requeue,
 )
+from jobtastic_ext.claims.rules import EMPTY, expiry, prune, step
 
 #: In seconds: how long a message may wait, a lease, the longest run to wait for.
 HOLD, LEASE, HERD = 600, 30, 60

@@ -15,7 +15,7 @@ from tests.servers import need
 
 ROOT = Path(__file__).resolve().parent.parent
 STATIC = ROOT / "jobtastic_ext" / "static" / "jobtastic_ext"
-SOURCES = ROOT / "jobtastic_ext" / "web" / "client"
+SOURCES = ROOT / "client"
 MODULE = STATIC / "jobtastic.js"
 
 LIMIT = 7000

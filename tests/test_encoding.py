@@ -23,9 +23,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobtastic_ext import encoding
-from jobtastic_ext.encoding import ABSENT, MAX_DEPTH, encode
 from jobtastic_ext.errors import ArgumentNotEncodable
+from jobtastic_ext.keys import encoding
+from jobtastic_ext.keys.encoding import ABSENT, MAX_DEPTH, encode
 
 
 class Number(IntEnum):

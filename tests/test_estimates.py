@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.work import SHAPES, Task
-from jobtastic_ext.curves import MOST_POINTS, STEPS, draw, tidy
-from jobtastic_ext.estimates import (
+from jobtastic_ext.estimates.course import MOST_POINTS, STEPS, draw, tidy
+from jobtastic_ext.estimates.estimator import (
     ENOUGH_SAMPLES,
     MOST_RUNS,
     Estimate,

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from jobtastic_ext import JobtasticStep, histories
+from jobtastic_ext import JobtasticStep
 from jobtastic_ext.errors import StoreUnavailable
-from jobtastic_ext.estimates import History, estimate
-from jobtastic_ext.histories import NOTHING, Histories, Learned
-from jobtastic_ext.plans import Plan
+from jobtastic_ext.estimates.estimator import History, estimate
+from jobtastic_ext.policy.model import Plan
+from jobtastic_ext.progress import histories
+from jobtastic_ext.progress.histories import NOTHING, Histories, Learned
 from jobtastic_ext.runtime import close_runtime, runtime_of
 from jobtastic_ext.stores.memory import MemoryStore
 

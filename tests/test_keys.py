@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobtastic_ext.errors import ArgumentNotEncodable, ArgumentUnknown, ConfigurationError
-from jobtastic_ext.keys import CallSignature, call_key
+from jobtastic_ext.keys.call_key import call_key
+from jobtastic_ext.keys.signature import CallSignature
 
 ROOT = Path(__file__).parents[1]
 
@@ -323,7 +324,7 @@ import types, uuid
 package = types.ModuleType("jobtastic_ext")
 package.__path__ = [sys.argv[1]]
 sys.modules["jobtastic_ext"] = package
-from jobtastic_ext.keys import CallSignature, call_key
+from jobtastic_ext.keys.call_key import CallSignature, call_key
 assert "celery" not in sys.modules
 
 class Colour(enum.Enum):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from jobtastic_ext.leaktrend import Growth, Trend, slope
+from jobtastic_ext.memory.trend import Growth, Trend, slope
 
 #: From the number of a run, the level before it and a source of chance to the level after it (MB).
 Step = Callable[[int, float, random.Random], float]

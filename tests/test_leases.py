@@ -8,8 +8,8 @@ from weakref import WeakValueDictionary
 
 from celery.worker import state
 
-from jobtastic_ext.leases import Keeper
-from jobtastic_ext.ratelimits import RateLimits
+from jobtastic_ext.worker.lease_keeper import Keeper
+from jobtastic_ext.worker.rate_limits import RateLimits
 
 
 class Request:

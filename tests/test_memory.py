@@ -13,11 +13,17 @@ from typing import Any
 import psutil
 import pytest
 
-from jobtastic_ext import memory
-from jobtastic_ext.callsites import add_sites, place_of, start_tracing, stop_tracing, top_sites
-from jobtastic_ext.features.memleak import MemoryWatch, Watched
-from jobtastic_ext.leakboard import Board, Entry
-from jobtastic_ext.memory import Budget, Meter, imported_mb
+from jobtastic_ext.memory import meter as memory
+from jobtastic_ext.memory.allocation_sites import (
+    add_sites,
+    place_of,
+    start_tracing,
+    stop_tracing,
+    top_sites,
+)
+from jobtastic_ext.memory.meter import Budget, Meter, imported_mb
+from jobtastic_ext.memory.shared_table import Board, Entry
+from jobtastic_ext.memory.watch import MemoryWatch, Watched
 from jobtastic_ext.signals import memory_leak_detected
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux")
@@ -94,7 +100,7 @@ def test_without_mallinfo_there_is_nothing_in_use(monkeypatch: pytest.MonkeyPatc
 
 def test_a_budget_allows_a_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1.0]
-    monkeypatch.setattr("jobtastic_ext.memory.time.thread_time", lambda: now[0])
+    monkeypatch.setattr("jobtastic_ext.memory.meter.time.thread_time", lambda: now[0])
     budget, read = Budget(), 0
     for _ in range(1000):
         if budget.allows():

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from jobtastic_ext.estimates import History
-from jobtastic_ext.features.progress import INTERVAL, MOST_SAMPLES, Progress
-from jobtastic_ext.features.tracking import tracked
+from jobtastic_ext.estimates.estimator import History
+from jobtastic_ext.progress.run_progress import INTERVAL, MOST_SAMPLES, Progress
+from jobtastic_ext.progress.track import tracked
 
 
 class Run(Progress):

@@ -19,8 +19,8 @@ from celery.exceptions import CeleryError
 from redis import Redis, RedisError
 
 try:
+    from ..testing.server import EmbeddedServer
     from .screen import Screen
-    from .server import EmbeddedServer
 except ModuleNotFoundError as error:
     sys.exit(f"The demo needs {error.name}: pip install 'jobtastic_ext[demo]'")
 

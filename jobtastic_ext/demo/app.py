@@ -15,7 +15,7 @@ from celery import Celery
 from celery.app.task import Task
 from redis import Redis
 
-from jobtastic_ext import JobtasticStep
+from .. import JobtasticStep
 
 __all__ = ("LEASE", "PACE", "app", "configure", "part", "read", "report", "runs", "summary")
 

@@ -11,8 +11,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from .server import EmbeddedServer
-from .worker import Worker
+from ..testing.server import EmbeddedServer
+from ..testing.worker import Worker
 
 __all__ = ("backstage",)
 

@@ -13,10 +13,10 @@ from typing import Any
 from celery import chord
 from celery.result import AsyncResult
 
+from ..testing.worker import Worker
 from .app import LEASE, PACE, part, read, report, runs, summary
 from .callers import Call, Callers
 from .screen import Check, Screen
-from .worker import Worker
 
 __all__ = ("Story",)
 

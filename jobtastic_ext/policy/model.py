@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 from msgspec import Struct
 
+from ..keys.call_key import call_key
+from ..keys.signature import CallSignature
+from ..keys.vary import Vary
 from .converters import Converter
 
 __all__ = (
@@ -13,6 +17,7 @@ __all__ = (
     "OnBrokerError",
     "OnDuplicate",
     "OnStoreError",
+    "Plan",
     "Significant",
     "TaskPolicy",
 )
@@ -63,3 +68,47 @@ class TaskPolicy(Struct, frozen=True, kw_only=True):
     shadow: bool = False
     #: None: one history of durations for the whole task.
     estimate_by: tuple[Significant, ...] | None = None
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """A task's policy, ready for use.  Times are whole milliseconds."""
+
+    policy: TaskPolicy
+    signature: CallSignature
+    vary: Vary
+    significant: tuple[tuple[str, Callable[[Any], Any] | None], ...] | None
+    #: The arguments on which the duration depends; None: it is the same for every call.
+    estimate_by: tuple[tuple[str, Callable[[Any], Any] | None], ...] | None
+    key_prefix: str
+    cache_prefix: str
+    #: What every key of this task begins with.
+    key_head: str
+    #: Identical calls share a run or a result (or, if `exclusive`, take turns).
+    shares: bool
+    exclusive: bool
+    lease: int
+    herd: int
+    #: How long a queued message is believed to be on its way before it is sent again.
+    hold: int
+    fresh: int
+    stale: int
+    failure_fresh: int
+    #: How long the end of a run is remembered for late copies of its message.
+    keep: int
+
+    def key(
+        self, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None, vary: Any = None
+    ) -> str:
+        """Return the call key; `vary` is what counts beside the arguments.
+
+        Raises `ArgumentNotEncodable`, `ArgumentUnknown`, or TypeError for wrong arguments.
+        """
+        return call_key(
+            self.key_prefix,
+            self.cache_prefix,
+            self.signature,
+            self.significant,
+            tuple(args or ()),
+            kwargs or {},
+            vary,
+        )

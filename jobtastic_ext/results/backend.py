@@ -29,8 +29,8 @@ from billiard.exceptions import (
 from celery import Celery, states
 from celery.backends.base import Backend as CeleryBackend
 
+from ..claims.protocol import Outcome
 from ..errors import ResultsUnavailable
-from ..protocol import Outcome
 from ..resilience.circuit_breaker import CircuitBreaker
 from ..resilience.daemon_pool import DaemonPool
 from . import kinds

@@ -13,7 +13,7 @@ from celery import Celery, states
 from celery.app.task import Context, Task
 
 from ..errors import StoreError, StoreUnavailable
-from ..features.progress import Send
+from ..progress.run_progress import Send
 from ..resilience.circuit_breaker import CircuitBreaker
 from ..settings import Settings
 from .backend import Backend
@@ -52,7 +52,7 @@ class RedisWriter:
     """Replaces the state that is known by the next one, in one atomic command."""
 
     def __init__(self, settings: Settings, other: BackendWriter) -> None:
-        from ..stores.redis_results import RedisResults  # the driver, only where Redis is used
+        from .redis_results import RedisResults  # the driver, only where Redis is used
 
         assert settings.results is not None
         self.results = RedisResults(

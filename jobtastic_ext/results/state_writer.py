@@ -11,7 +11,7 @@ from celery.backends.base import Backend as CeleryBackend
 from celery.backends.base import DisabledBackend
 
 from ..errors import ResultsUnavailable
-from ..features.progress import Send
+from ..progress.run_progress import Send
 from .backend import Backend
 
 __all__ = ("MEANING", "NAME", "PROGRESS", "BackendSender", "BackendWriter", "Writer")

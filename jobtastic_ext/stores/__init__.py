@@ -7,8 +7,8 @@ from importlib import import_module
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
+from ..claims.store import Store
 from ..errors import ConfigurationError
-from .base import Store
 
 __all__ = ("Store", "open_store")
 

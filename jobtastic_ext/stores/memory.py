@@ -7,9 +7,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from ..claims import EMPTY, expiry, prune, step
-from ..records import Answer, Claim, Operation
-from .base import Store
+from ..claims.records import Answer, Claim, Operation
+from ..claims.rules import EMPTY, expiry, prune, step
+from ..claims.store import Store
 
 __all__ = ("MemoryStore", "shared")
 

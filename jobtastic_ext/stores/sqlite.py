@@ -15,10 +15,10 @@ from typing import TypeVar
 
 import msgspec
 
-from ..claims import EMPTY, expiry, prune, step
+from ..claims.records import Answer, Claim, Operation
+from ..claims.rules import EMPTY, expiry, prune, step
+from ..claims.store import Store
 from ..errors import ConfigurationError, StoreError, StoreUnavailable
-from ..records import Answer, Claim, Operation
-from .base import Store
 from .foreign import ForeignValues
 
 __all__ = ("SQLiteStore",)

@@ -18,11 +18,11 @@ from ..errors import JobtasticError
 from ..resilience.daemon_pool import DaemonPool
 from ..results.reader import reads_of
 from .access import is_async, make_access
-from .events import Channel, Hub, News
-from .requests import Answer, StatusView, forbidden, refuse, unknown
-from .status import Limits
+from .hub import Channel, Hub, News
+from .stored import Limits
 from .subscription import Subscription
 from .tokens import Secret
+from .views import Answer, StatusView, forbidden, refuse, unknown
 
 __all__ = ("StatusApp", "status_app")
 

@@ -22,8 +22,8 @@ from ..errors import ConfigurationError
 from ..policy.problems import did_you_mean
 from ..runtime import is_enabled
 from .access import make_access
-from .requests import StatusView
-from .status import Limits
+from .stored import Limits
+from .views import StatusView
 
 __all__ = ("app_name", "urlpatterns")
 

@@ -10,9 +10,9 @@ from celery import Celery
 from flask import Blueprint, Response, request
 
 from .access import make_access
-from .requests import StatusView
-from .status import Limits
+from .stored import Limits
 from .tokens import Secret
+from .views import StatusView
 
 __all__ = ("blueprint",)
 

@@ -11,10 +11,10 @@ import msgspec
 from celery import Celery, states
 from celery.backends.base import Backend
 
+from ..broker.queue_position import queue_of
 from ..errors import ConfigurationError, InvalidTaskId
 from ..results.reader import reads_of
 from ..runtime import Runtime, runtime_of
-from ..waiting import queue_of
 from .lost import ASK_AGAIN, verdicts_of
 from .stored import UNREADABLE, Limits, Stored, encode, read_stored
 

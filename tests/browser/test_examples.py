@@ -18,8 +18,8 @@ import redis
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
-from jobtastic_ext.demo.server import LOOPBACK, EmbeddedServer, free_port
-from jobtastic_ext.demo.worker import Worker
+from jobtastic_ext.testing.server import LOOPBACK, EmbeddedServer, free_port
+from jobtastic_ext.testing.worker import Worker
 from tests.servers import wait_until
 
 EXAMPLES = Path(__file__).parent.parent.parent / "config_examples"

@@ -21,9 +21,9 @@ from typing import Any
 
 import msgspec
 
-from jobtastic_ext.demo.server import EmbeddedServer
-from jobtastic_ext.records import Claim
+from jobtastic_ext.claims.records import Claim
 from jobtastic_ext.runtime import close_runtime
+from jobtastic_ext.testing.server import EmbeddedServer
 from tests.workers import ROOT
 
 from . import check

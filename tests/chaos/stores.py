@@ -11,7 +11,7 @@ from typing import Any
 
 import redis
 
-from jobtastic_ext.demo.server import LOOPBACK, EmbeddedServer, free_port
+from jobtastic_ext.testing.server import LOOPBACK, EmbeddedServer, free_port
 from tests.servers import Cluster, Proxy, Sentinel, info, wait_until
 
 #: An injury returns what it was: ``lost`` (data may be gone) or ``away`` (it did not answer).

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jobtastic_ext.errors import ArgumentNotEncodable
-from jobtastic_ext.keys import CallSignature, call_key
+from jobtastic_ext.keys.call_key import call_key
+from jobtastic_ext.keys.signature import CallSignature
 
 FUZZ = settings(
     max_examples=200, deadline=None, database=None, suppress_health_check=list(HealthCheck)

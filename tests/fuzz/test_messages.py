@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jobtastic_ext import JobtasticStep
-from jobtastic_ext.messages import HEADER, Header, read_header
-from jobtastic_ext.runs import unwrap_tasks, wrap_tasks
+from jobtastic_ext.claims.header import HEADER, Header, read_header
 from jobtastic_ext.runtime import Runtime, close_runtime, runtime_of
+from jobtastic_ext.worker.wrapping import unwrap_tasks, wrap_tasks
 
 FUZZ = settings(
     max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck)

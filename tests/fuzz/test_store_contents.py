@@ -16,7 +16,7 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobtastic_ext.records import (
+from jobtastic_ext.claims.records import (
     FOREVER,
     Begin,
     Claim,

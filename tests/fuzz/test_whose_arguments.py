@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from jobtastic_ext.errors import ArgumentUnknown, ConfigurationError
-from jobtastic_ext.keys import call_key
-from jobtastic_ext.signature import CallSignature
+from jobtastic_ext.keys.call_key import call_key
+from jobtastic_ext.keys.signature import CallSignature
 
 #: What the innermost function of the last call was given, by its own names.
 seen: dict[str, Any] = {}

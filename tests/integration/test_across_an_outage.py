@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from celery.result import EagerResult
 
-from jobtastic_ext.demo.server import EmbeddedServer
+from jobtastic_ext.testing.server import EmbeddedServer
 from tests.integration.conftest import POLICY, Project, wait_until
 from tests.servers import free_port
 

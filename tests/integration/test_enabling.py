@@ -69,7 +69,7 @@ def test_uninstall_unwraps_the_tasks_of_a_worker() -> None:
     script = """
 import jobtastic_ext
 from celery import Celery
-from jobtastic_ext.bootstep import JobtasticStep
+from jobtastic_ext.plugin.bootstep import JobtasticStep
 app = Celery("x", broker="memory://", backend="cache+memory://")
 app.conf.jobtastic_store = "memory://"
 app.conf.jobtastic_policy = {"tasks": {"t": {}}}

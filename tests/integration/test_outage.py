@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from jobtastic_ext import StoreUnavailable, signals
-from jobtastic_ext.demo.server import EmbeddedServer
+from jobtastic_ext.testing.server import EmbeddedServer
 from tests.integration.conftest import POLICY, Project, wait_until
 from tests.servers import SilentServer, free_port
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import redis
 
-from jobtastic_ext.demo.server import EmbeddedServer
 from jobtastic_ext.runtime import runtime_of
+from jobtastic_ext.testing.server import EmbeddedServer
 from tests.integration.conftest import wait_until
 from tests.integration.steps import Steps, Watcher, start_steps, steps
 

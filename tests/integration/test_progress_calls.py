@@ -15,7 +15,7 @@ from celery import Celery
 from celery.app.task import Task
 
 import jobtastic_ext
-from jobtastic_ext.reporting import ATTRIBUTE, begin, end
+from jobtastic_ext.progress.reporter import ATTRIBUTE, begin, end
 from jobtastic_ext.runtime import runtime_of
 from tests.integration.steps import Steps, start_steps
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from jobtastic_ext.demo.server import LOOPBACK
-from jobtastic_ext.reporting import open_run
+from jobtastic_ext.progress.reporter import open_run
 from jobtastic_ext.runtime import runtime_of
+from jobtastic_ext.testing.server import LOOPBACK
 from tests.integration.conftest import wait_until
 from tests.integration.steps import Steps, start_steps
 

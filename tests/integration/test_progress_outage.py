@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from jobtastic_ext.demo.server import EmbeddedServer
+from jobtastic_ext.testing.server import EmbeddedServer
 from tests.integration.conftest import wait_until
 from tests.integration.steps import Steps, Watcher, start_steps
 from tests.servers import SilentServer, free_port

@@ -26,14 +26,15 @@ from celery.exceptions import ImproperlyConfigured
 from celery.result import AsyncResult
 
 from jobtastic_ext import progress_of
-from jobtastic_ext.demo.server import EmbeddedServer
+from jobtastic_ext.claims.records import Begin, Finish
 from jobtastic_ext.errors import ResultsUnavailable
-from jobtastic_ext.records import Begin, Finish
 from jobtastic_ext.results.backend import Backend
 from jobtastic_ext.results.reader import reads_of
 from jobtastic_ext.runtime import close_runtime, runtime_of
+from jobtastic_ext.testing.server import EmbeddedServer
 from jobtastic_ext.web import task_status
-from jobtastic_ext.web.status import Limits, statuses
+from jobtastic_ext.web.status import statuses
+from jobtastic_ext.web.stored import Limits
 from tests.integration.conftest import Project, wait_until
 from tests.memcached import Memcached
 from tests.servers import SilentServer, missing

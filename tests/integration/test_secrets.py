@@ -18,11 +18,11 @@ import redis
 import sqlalchemy
 from kombu.exceptions import OperationalError
 
-from jobtastic_ext.demo.server import EmbeddedServer
 from jobtastic_ext.errors import ConfigurationError
 from jobtastic_ext.runtime import runtime_of
 from jobtastic_ext.settings import read_settings
 from jobtastic_ext.stores import open_store
+from jobtastic_ext.testing.server import EmbeddedServer
 from jobtastic_ext.web import task_status
 from tests.integration.conftest import Project, wait_until
 from tests.servers import SilentServer, free_port

@@ -10,10 +10,10 @@ import pytest
 import redis
 from celery.result import EagerResult
 
-from jobtastic_ext import waiting
-from jobtastic_ext.demo.server import EmbeddedServer
+from jobtastic_ext.broker import queue_position
+from jobtastic_ext.broker.queue_position import queue_of
 from jobtastic_ext.runtime import runtime_of
-from jobtastic_ext.waiting import queue_of
+from jobtastic_ext.testing.server import EmbeddedServer
 from tests.integration.steps import Steps, start_steps
 from tests.servers import Proxy, SilentServer, free_port
 
@@ -49,7 +49,7 @@ def test_priorities_and_a_key_prefix(start_steps: Any) -> None:
 
 
 def test_further_back_nothing_is_said(start_steps: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "MOST", 3)
+    monkeypatch.setattr(queue_position, "MOST", 3)
     steps: Steps = start_steps()
     ids = [steps.task("plain").apply_async((n,)).id for n in range(5)]
     assert [queue_of(steps.app, one) for one in ids] == [

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { eventsOf } from '../../jobtastic_ext/web/client/events.js';
-import { watchTask } from '../../jobtastic_ext/web/client/watch.js';
+import { eventsOf } from '../../client/events.js';
+import { watchTask } from '../../client/watch.js';
 import { at, follow, server, task, world } from './world.mjs';
 
 test('the address of the events lies beside that of the status', () => {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { watchTask } from '../../jobtastic_ext/web/client/watch.js';
+import { watchTask } from '../../client/watch.js';
 import { at, follow, server, task, world } from './world.mjs';
 
 const polled = { events: false };

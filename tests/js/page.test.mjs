@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { watchTask } from '../../jobtastic_ext/web/client/watch.js';
+import { watchTask } from '../../client/watch.js';
 import { at, follow, server, task, world } from './world.mjs';
 
 test('a hidden tab asks seldom, and at once when it is seen again', async (t) => {

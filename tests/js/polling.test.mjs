@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { getEventListeners } from 'node:events';
 import test from 'node:test';
-import { watchTask } from '../../jobtastic_ext/web/client/watch.js';
+import { watchTask } from '../../client/watch.js';
 import { at, follow, server, task, world } from './world.mjs';
 
 const polled = { events: false };

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { describe, duration, strings } from '../../jobtastic_ext/web/client/words.js';
+import { describe, duration, strings } from '../../client/words.js';
 import { at, task } from './world.mjs';
 
 const text = (given, table) => describe(given, table).text;

@@ -29,16 +29,18 @@ from celery.exceptions import Ignore, Reject, Retry
 from kombu.exceptions import OperationalError
 from msgspec import Struct
 
-from jobtastic_ext import calls, endings, fallbacks, leases, runs
+from jobtastic_ext.broker.routing import Routes
+from jobtastic_ext.caller import calls, eager
+from jobtastic_ext.claims.header import HEADER
+from jobtastic_ext.claims.records import Answer, Claim, Operation
+from jobtastic_ext.claims.store import Store
 from jobtastic_ext.errors import ResultsUnavailable, StoreError, StoreUnavailable
-from jobtastic_ext.messages import HEADER
-from jobtastic_ext.plans import Plan, make_plan
 from jobtastic_ext.policy.loader import load_policy
-from jobtastic_ext.records import Answer, Claim, Operation
+from jobtastic_ext.policy.model import Plan
+from jobtastic_ext.policy.planner import make_plan
 from jobtastic_ext.results.backend import Backend as Results
-from jobtastic_ext.routing import Routes
 from jobtastic_ext.settings import read_settings
-from jobtastic_ext.stores.base import Store
+from jobtastic_ext.worker import delivery, lease_keeper, postrun, wrapping
 
 #: In milliseconds; see the policy below.
 LEASE, HERD = 30_000, 60_000
@@ -238,7 +240,7 @@ def setting(behaviour: Behaviour) -> tuple[Any, Any]:
     task.__dict__["apply_async"] = lambda args=None, kwargs=None, **options: calls.apply_async(
         runtime, publish, task, args, kwargs, options
     )
-    task.__dict__["body"] = runs.wrap(runtime, plan, task, task.run)
+    task.__dict__["body"] = wrapping.wrap(runtime, plan, task, task.run)
     return runtime, task
 
 
@@ -296,8 +298,8 @@ def deliver(behaviour: Behaviour, message: Message) -> None:
         else:
             state = states.SUCCESS
             write(message.id, retval, state)
-            endings.succeed(task)
-        endings.end(runtime, task, state, retval)
+            postrun.succeed(task)
+        postrun.end(runtime, task, state, retval)
     finally:
         task.request_stack.pop()
 
@@ -332,7 +334,7 @@ def expire(behaviour: Behaviour, message: Message) -> None:
     runtime.results._app.backend.store_result(message.id, "revoked", states.REVOKED)
     known = {"args": (), "kwargs": {}, "delivery_info": {}, HEADER: dict(message.header)}
     request = SimpleNamespace(id=message.id, **known)
-    leases.Keeper(runtime).revoke(task, request, False)
+    lease_keeper.Keeper(runtime).revoke(task, request, False)
 
 
 def foreign(behaviour: Behaviour, message: Message) -> None:
@@ -364,8 +366,8 @@ def renew(behaviour: Behaviour, message: Message) -> None:
     keeper._renew(message.id, keeper._leases[message.id])
 
 
-def keeper_of(runtime: Any, task: Any, message: Message) -> leases.Keeper:
-    keeper = leases.Keeper(runtime)
+def keeper_of(runtime: Any, task: Any, message: Message) -> lease_keeper.Keeper:
+    keeper = lease_keeper.Keeper(runtime)
     header = dict(message.header)
     request = SimpleNamespace(
         id=message.id, task=task, args=(), kwargs={}, request_dict={HEADER: header}
@@ -432,8 +434,8 @@ def world_of(replay: Replay) -> Iterator[None]:
     with (
         mock.patch.object(os, "urandom", replay.urandom),
         worker_token(worker_of(replay.name)),
-        mock.patch.object(fallbacks, "within", lambda seconds, function, late: function()),
-        mock.patch.object(runs, "reporting", SimpleNamespace(start=ignored, stop=ignored)),
+        mock.patch.object(eager, "within", lambda seconds, function, late: function()),
+        mock.patch.object(delivery, "reporter", SimpleNamespace(start=ignored, stop=ignored)),
     ):
         yield
 

@@ -11,7 +11,7 @@ from collections import deque
 from msgspec import Struct
 from msgspec.structs import replace
 
-from jobtastic_ext.records import MOMENT
+from jobtastic_ext.claims.records import MOMENT
 
 from .actors import LEASE
 from .world import READY, Budget, Caller, Model, Scenario, Violation, World, final, nice, promised

@@ -12,8 +12,10 @@ from unittest import mock
 
 from msgspec.structs import replace
 
-from jobtastic_ext import calls, claims, endings, protocol
-from jobtastic_ext.records import (
+from jobtastic_ext.caller import calls
+from jobtastic_ext.caller.fallback import Undelivered
+from jobtastic_ext.claims import claimed_run, protocol, rules
+from jobtastic_ext.claims.records import (
     Answer,
     Begin,
     Claim,
@@ -26,7 +28,6 @@ from jobtastic_ext.records import (
     Release,
     Renew,
 )
-from jobtastic_ext.undelivered import Undelivered
 
 from .actors import forget_steps
 from .scenarios import CASTS, with_faults
@@ -36,7 +37,7 @@ Patches = list[Any]
 
 
 def rule(operation: type, changed: Callable[[Any, Claim, int], Any]) -> Patches:
-    return [mock.patch.dict(claims.STEPS, {operation: changed})]
+    return [mock.patch.dict(rules.STEPS, {operation: changed})]
 
 
 def no_second_check() -> Patches:
@@ -72,11 +73,11 @@ def no_second_check() -> Patches:
 
 def release_by_key() -> Patches:
     """celery-once, celery-singleton: free the lock, whoever has it."""
-    return rule(Release, lambda op, claim, now: (replace(claim, holder=None), claims.OK))
+    return rule(Release, lambda op, claim, now: (replace(claim, holder=None), rules.OK))
 
 
 def finish_by_key() -> Patches:
-    real = claims.finish
+    real = rules.finish
 
     def finish(op: Finish, claim: Claim, now: int) -> Any:
         holder = claim.holder
@@ -90,7 +91,7 @@ def finish_by_key() -> Patches:
 def renew_by_key() -> Patches:
     def renew(op: Renew, claim: Claim, now: int) -> Any:
         if claim.holder is None:
-            return claim, claims.LOST
+            return claim, rules.LOST
         holder = replace(claim.holder, until=now + op.lease)
         return replace(claim, holder=holder), Answer("ok", op.run)
 
@@ -98,17 +99,17 @@ def renew_by_key() -> Patches:
 
 
 def done_before_the_result_is_stored() -> Patches:
-    real = endings.Run.end
+    real = claimed_run.Run.end
 
     def end(self: Any) -> None:
         real(self)
         self.finish(failed=False)
 
-    return [mock.patch.object(endings.Run, "end", end)]
+    return [mock.patch.object(claimed_run.Run, "end", end)]
 
 
 def no_mark_of_the_ending() -> Patches:
-    return rule(Ending, lambda op, claim, now: (claim, claims.OK))
+    return rule(Ending, lambda op, claim, now: (claim, rules.OK))
 
 
 def a_retry_joins_itself() -> Patches:
@@ -127,21 +128,21 @@ def a_retry_joins_itself() -> Patches:
 
 def takeover_without_comparing() -> Patches:
     """Whoever comes takes the claim, dead or not."""
-    return [mock.patch.object(claims, "must_follow", return_value=False)]
+    return [mock.patch.object(rules, "must_follow", return_value=False)]
 
 
 def a_second_delivery_runs() -> Patches:
-    real = claims.must_follow
+    real = rules.must_follow
 
     def must_follow(op: Begin, holder: Holder, now: int) -> bool:
         same = holder.state == "running" and holder.owner == op.task_id
         return not same and real(op, holder, now)
 
-    return [mock.patch.object(claims, "must_follow", must_follow)]
+    return [mock.patch.object(rules, "must_follow", must_follow)]
 
 
 def a_lease_never_ends() -> Patches:
-    real = claims.must_follow
+    real = rules.must_follow
 
     def must_follow(op: Begin, holder: Holder, now: int) -> bool:
         return real(op, holder, min(now, holder.until - 1))
@@ -150,8 +151,8 @@ def a_lease_never_ends() -> Patches:
         return holder is not None
 
     return [
-        mock.patch.object(claims, "must_follow", must_follow),
-        mock.patch.object(claims, "is_held", is_held),
+        mock.patch.object(rules, "must_follow", must_follow),
+        mock.patch.object(rules, "is_held", is_held),
     ]
 
 
@@ -162,11 +163,11 @@ def no_takeover() -> Patches:
         fresh = Holder(state="queued", owner=op.task_id, gen=op.gen, until=now + op.hold)
         return replace(claim, holder=fresh), Answer("claimed", op.task_id, op.gen)
 
-    return [mock.patch.object(claims, "take_over", take_over)]
+    return [mock.patch.object(rules, "take_over", take_over)]
 
 
 def a_message_that_was_given_up_runs() -> Patches:
-    real = claims.release
+    real = rules.release
 
     def release(op: Release, claim: Claim, now: int) -> Any:
         changed, answer = real(op, claim, now)
@@ -187,14 +188,14 @@ def a_late_lapse() -> Patches:
     def lapse(op: Lapse, claim: Claim, now: int) -> Any:
         holder = claim.holder
         if holder is None or holder.owner != op.task_id or holder.state != "queued":
-            return claim, claims.LOST
-        return replace(claim, holder=replace(holder, until=now)), claims.OK
+            return claim, rules.LOST
+        return replace(claim, holder=replace(holder, until=now)), rules.OK
 
     return rule(Lapse, lapse)
 
 
 def the_first_message_frees_the_takeover() -> Patches:
-    real = claims.release
+    real = rules.release
 
     def release(op: Release, claim: Claim, now: int) -> Any:
         return real(replace(op, bare=True), claim, now)
@@ -203,39 +204,39 @@ def the_first_message_frees_the_takeover() -> Patches:
 
 
 def forget_forgets_those_who_wait() -> Patches:
-    return rule(Forget, lambda op, claim, now: (replace(claim, holder=None, value=None), claims.OK))
+    return rule(Forget, lambda op, claim, now: (replace(claim, holder=None, value=None), rules.OK))
 
 
 def what_did_not_begin_stays_joinable() -> Patches:
     """A run that the store did not hear of leaves its queued claim behind."""
-    return [mock.patch.object(endings.Run, "_release_queued", return_value=None)]
+    return [mock.patch.object(claimed_run.Run, "_release_queued", return_value=None)]
 
 
 def orphans_are_not_served() -> Patches:
-    return [mock.patch.object(endings.Run, "pass_on", return_value=None)]
+    return [mock.patch.object(claimed_run.Run, "pass_on", return_value=None)]
 
 
 def a_dead_child_keeps_its_claim_for_ever() -> Patches:
-    real_begin = claims.begin
+    real_begin = rules.begin
 
     def begin(op: Begin, claim: Claim, now: int) -> Any:
         changed, answer = real_begin(op, claim, now)
         if answer.word == "run" and changed.holder is not None:
-            changed = replace(changed, holder=replace(changed.holder, until=claims.FOREVER))
+            changed = replace(changed, holder=replace(changed.holder, until=rules.FOREVER))
         return changed, answer
 
     def renew(op: Renew, claim: Claim, now: int) -> Any:
-        return claim, claims.LOST
+        return claim, rules.LOST
 
-    return [mock.patch.dict(claims.STEPS, {Begin: begin, Renew: renew})]
+    return [mock.patch.dict(rules.STEPS, {Begin: begin, Renew: renew})]
 
 
 def nobody_looks_whether_a_message_has_ended() -> Patches:
-    return [mock.patch.object(claims, "is_overdue", return_value=False)]
+    return [mock.patch.object(rules, "is_overdue", return_value=False)]
 
 
 def a_lost_message_is_waited_for_as_long_as_a_run() -> Patches:
-    real = claims.claim_call
+    real = rules.claim_call
 
     def claim_call(op: ClaimCall, claim: Claim, now: int) -> Any:
         return real(replace(op, hold=20 * op.hold), claim, now)

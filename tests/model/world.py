@@ -14,9 +14,9 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from jobtastic_ext import claims
-from jobtastic_ext.broker import NOT_TAKEN
-from jobtastic_ext.records import (
+from jobtastic_ext.broker.publisher import NOT_TAKEN
+from jobtastic_ext.claims import rules
+from jobtastic_ext.claims.records import (
     FOREVER,
     MOMENT,
     Answer,
@@ -164,7 +164,7 @@ class Claims:
         self.all: list[Claim] = []
         self._numbers: dict[bytes, int] = {}
         self._steps: dict[Any, tuple[int, Answer]] = {}
-        self.number(claims.EMPTY)
+        self.number(rules.EMPTY)
 
     def number(self, claim: Claim) -> int:
         raw = msgspec.json.encode(claim, order="deterministic")
@@ -178,10 +178,10 @@ class Claims:
         found = self._steps.get(at)
         if found is None:
             old = self.all[number]
-            old = claims.prune(old, now) if now < claims.expiry(old) else claims.EMPTY
-            new, answer = claims.step(operation, old, now)
-            if now >= claims.expiry(new):
-                new = claims.EMPTY
+            old = rules.prune(old, now) if now < rules.expiry(old) else rules.EMPTY
+            new, answer = rules.step(operation, old, now)
+            if now >= rules.expiry(new):
+                new = rules.EMPTY
             found = self._steps[at] = self.number(new), answer
         return found
 
@@ -488,7 +488,7 @@ class Model:
     ) -> tuple[World, Answer]:
         number, answer = self.claims.step(operation, world.claim, world.now)
         before, after = self.claims.all[world.claim], self.claims.all[number]
-        kept = world.now < claims.expiry(before)  # else the store has dropped it before
+        kept = world.now < rules.expiry(before)  # else the store has dropped it before
         if kept and before.holder is not None and before.holder != after.holder:
             self.check_owner(world, name, operation, before.holder)
         world = replace(world, claim=number)

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from jobtastic_ext.records import (
+from jobtastic_ext.claims.records import (
     FOREVER,
     LINGER,
     Answer,

@@ -12,7 +12,7 @@ import time
 import traceback
 import warnings
 
-from jobtastic_ext.records import ClaimCall
+from jobtastic_ext.claims.records import ClaimCall
 from jobtastic_ext.stores import Store, open_store
 
 CHILDREN = 5

@@ -12,8 +12,8 @@ import threading
 import time
 import uuid
 
+from jobtastic_ext.claims.records import ClaimCall
 from jobtastic_ext.errors import StoreError
-from jobtastic_ext.records import ClaimCall
 from jobtastic_ext.stores import Store, open_store
 
 

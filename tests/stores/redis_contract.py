@@ -11,7 +11,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from jobtastic_ext.records import FOREVER, LINGER
+from jobtastic_ext.claims.records import FOREVER, LINGER
 from jobtastic_ext.stores import Store
 from jobtastic_ext.stores.redis import RedisStore
 from tests.stores.contract import JOINED, SharedStoreContract, begin, call, finish

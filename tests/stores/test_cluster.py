@@ -10,9 +10,9 @@ import pytest
 import redis
 from redis.crc import key_slot
 
-from jobtastic_ext.demo.server import LOOPBACK, EmbeddedServer, free_port
 from jobtastic_ext.errors import StoreError, StoreUnavailable
 from jobtastic_ext.stores.redis import RedisStore
+from jobtastic_ext.testing.server import LOOPBACK, EmbeddedServer, free_port
 from tests.servers import Cluster, SilentServer, wait_until
 from tests.stores.contract import JOINED, call, together
 from tests.stores.redis_contract import RedisContract, direct

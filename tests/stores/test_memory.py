@@ -5,7 +5,7 @@ import uuid
 
 import pytest
 
-from jobtastic_ext.records import LINGER, ClaimCall
+from jobtastic_ext.claims.records import LINGER, ClaimCall
 from jobtastic_ext.stores import open_store
 from jobtastic_ext.stores.memory import SWEEP_EVERY, MemoryStore
 from tests.stores.contract import JOINED, StoreContract, call

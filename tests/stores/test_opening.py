@@ -50,6 +50,8 @@ def test_no_driver_is_imported_for_another_store(url: str) -> None:
 
 
 def test_a_missing_driver_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if "jobtastic_ext.redis_client" in name]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.delitem(sys.modules, "jobtastic_ext.stores.redis", raising=False)
     monkeypatch.setitem(sys.modules, "redis", None)
     monkeypatch.setitem(sys.modules, "redis.connection", None)

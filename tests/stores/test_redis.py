@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 import redis
 
-from jobtastic_ext.demo.server import LOOPBACK, EmbeddedServer, free_port
 from jobtastic_ext.errors import ConfigurationError, StoreError, StoreUnavailable
 from jobtastic_ext.stores import open_store
 from jobtastic_ext.stores.redis import RedisStore
+from jobtastic_ext.testing.server import LOOPBACK, EmbeddedServer, free_port
 from tests.servers import AT_ONCE, SilentServer, need, wait_until
 from tests.stores.contract import JOINED, call, together
 from tests.stores.redis_contract import RedisContract, direct

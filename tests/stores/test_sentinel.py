@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from jobtastic_ext.demo.server import LOOPBACK, free_port
 from jobtastic_ext.errors import StoreUnavailable
 from jobtastic_ext.stores import open_store
 from jobtastic_ext.stores.redis import RedisStore
+from jobtastic_ext.testing.server import LOOPBACK, free_port
 from tests.servers import Sentinel, SilentServer, wait_until
 from tests.stores.contract import call
 from tests.stores.redis_contract import RedisContract, direct

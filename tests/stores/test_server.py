@@ -14,15 +14,15 @@ import psutil
 import pytest
 import redis
 
-from jobtastic_ext.demo import server as module
-from jobtastic_ext.demo.server import LOOPBACK, EmbeddedServer, ServerDidNotStart, free_port
 from jobtastic_ext.errors import ConfigurationError
+from jobtastic_ext.testing import server as module
+from jobtastic_ext.testing.server import LOOPBACK, EmbeddedServer, ServerDidNotStart, free_port
 from tests.servers import wait_until
 from tests.stores.redis_contract import direct
 
 STARTER = """
 import os, signal, sys, threading, time
-from jobtastic_ext.demo.server import EmbeddedServer
+from jobtastic_ext.testing.server import EmbeddedServer
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 server = EmbeddedServer()

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from jobtastic_ext.claims.records import LINGER
 from jobtastic_ext.errors import ConfigurationError, StoreError, StoreUnavailable
-from jobtastic_ext.records import LINGER
 from jobtastic_ext.stores import Store, open_store, sqlite
 from jobtastic_ext.stores.sqlite import SQLiteStore
 from tests.stores.contract import JOINED, SharedStoreContract, begin, call, finish, together

@@ -1,8 +1,8 @@
 """The rules in Python and the rules in Lua are the same rules.
 
-Random operations at random times are carried out by `jobtastic_ext.claims.step` and by the scripts;
-each answer and each stored claim must be equal.  The scripts are given the time, which they take
-from the server otherwise.
+Random operations at random times are carried out by `jobtastic_ext.claims.rules.step` and by the
+scripts; each answer and each stored claim must be equal.  The scripts are given the time, which
+they take from the server otherwise.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from jobtastic_ext.claims import EMPTY, expiry, prune, step
-from jobtastic_ext.demo.server import EmbeddedServer
-from jobtastic_ext.records import (
+from jobtastic_ext.claims.records import (
     FOREVER,
     LINGER,
     MOST_MARKS,
@@ -37,7 +35,9 @@ from jobtastic_ext.records import (
     Renew,
     Requeue,
 )
+from jobtastic_ext.claims.rules import EMPTY, expiry, prune, step
 from jobtastic_ext.stores.redis import SCRIPTS, RedisStore, answered, encode
+from jobtastic_ext.testing.server import EmbeddedServer
 from tests.stores.redis_contract import direct
 from tests.test_claims import CASES
 

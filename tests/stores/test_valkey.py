@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from jobtastic_ext.demo.server import EmbeddedServer
+from jobtastic_ext.testing.server import EmbeddedServer
 from tests.stores.redis_contract import RedisContract, direct
 
 

@@ -19,7 +19,7 @@ from django.conf import settings
 from django.test.utils import override_settings
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from jobtastic_ext.demo.server import LOOPBACK, free_port
+from jobtastic_ext.testing.server import LOOPBACK, free_port
 from jobtastic_ext.web.asgi import status_app
 from jobtastic_ext.web.flask import blueprint
 from tests.servers import wait_until

@@ -17,8 +17,8 @@ import redis
 from celery import Celery
 
 from jobtastic_ext import JobtasticStep
-from jobtastic_ext.demo.server import EmbeddedServer
 from jobtastic_ext.errors import ConfigurationError, ResultsUnavailable
+from jobtastic_ext.testing.server import EmbeddedServer
 from jobtastic_ext.web import task_status
 from tests.integration.conftest import Project
 from tests.servers import SilentServer, free_port

@@ -19,7 +19,7 @@ import pytest
 import redis
 from celery import Celery
 
-from jobtastic_ext.demo.server import LOOPBACK, EmbeddedServer
+from jobtastic_ext.testing.server import LOOPBACK, EmbeddedServer
 from jobtastic_ext.web import status_token, subscription
 from jobtastic_ext.web.asgi import status_app
 from tests.integration.conftest import Project, wait_until
@@ -250,7 +250,7 @@ def test_where_nothing_is_published_tasks_are_read(tmp_path: Any) -> None:
 def test_a_run_that_is_lost_ends_the_stream(
     pages: Site, project: Project, monkeypatch: Any
 ) -> None:
-    from jobtastic_ext.web import events
+    from jobtastic_ext.web import hub as events
     from tests.web.test_status import report_of, running
 
     monkeypatch.setattr(events, "CHECK", 0.5)
@@ -413,7 +413,7 @@ def test_a_thread_that_ends_is_noticed_and_told(
 def test_the_one_who_reads_goes_on_after_an_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from jobtastic_ext.web import events
+    from jobtastic_ext.web import hub as events
 
     news_of, troubles = events.news_of, [ValueError("odd"), KeyError("odd")]
 

@@ -16,10 +16,10 @@ import pytest
 from celery import Celery
 
 from jobtastic_ext import JobtasticStep
-from jobtastic_ext.demo.server import EmbeddedServer
+from jobtastic_ext.claims.records import Begin, Release
 from jobtastic_ext.errors import InvalidTaskId, ResultsUnavailable
-from jobtastic_ext.records import Begin, Release
 from jobtastic_ext.runtime import runtime_of
+from jobtastic_ext.testing.server import EmbeddedServer
 from jobtastic_ext.web import task_status
 from jobtastic_ext.web.status import retry_after
 from jobtastic_ext.web.stored import LONGEST_MESSAGE, Limits, read_stored

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pytest
 from celery import Celery
 
-from jobtastic_ext.demo.server import LOOPBACK
+from jobtastic_ext.testing.server import LOOPBACK
 from tests.integration.conftest import Project, wait_until
 from tests.servers import SilentServer, free_port
 from tests.web.sites import Site, site

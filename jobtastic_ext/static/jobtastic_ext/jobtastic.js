@@ -1,4 +1,4 @@
-// jobtastic_ext, MIT. Made by `make client` from jobtastic_ext/web/client.
+// jobtastic_ext, MIT. Made by `make client` from client.
 const own=(kind,name)=>
 Object.getOwnPropertyDescriptor(globalThis[kind]?.prototype??{},name);
 const create=(tag)=>own('Document','createElement').value.call(globalThis.document,tag);

@@ -1,4 +1,4 @@
--- The body is over: the twin of `jobtastic_ext.claims.ending`.
+-- The body is over: the twin of `jobtastic_ext.claims.rules.ending`.
 -- KEYS[1]  the call key.
 -- ARGV[1]  `Ending`: task_id, run.
 

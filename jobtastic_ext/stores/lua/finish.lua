@@ -1,4 +1,4 @@
--- A run ended and its outcome is in the result backend: the twin of `jobtastic_ext.claims.finish`.
+-- A run ended and its outcome is in the result backend: the twin of `jobtastic_ext.claims.rules.finish`.
 -- KEYS[1]  the call key.
 -- ARGV[1]  `Finish`: task_id, run, gen, fresh, stale, keep, hold, failed, attempt, group, unclaimed.
 

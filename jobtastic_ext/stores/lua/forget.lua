@@ -1,4 +1,4 @@
--- Drop the claim and the result, whoever holds them: the twin of `jobtastic_ext.claims.forget`.
+-- Drop the claim and the result, whoever holds them: the twin of `jobtastic_ext.claims.rules.forget`.
 -- KEYS[1]  the call key.
 -- ARGV[1]  `Forget`.
 

@@ -1,4 +1,4 @@
--- A takeover could not be published: the twin of `jobtastic_ext.claims.lapse`.
+-- A takeover could not be published: the twin of `jobtastic_ext.claims.rules.lapse`.
 -- KEYS[1]  the call key.
 -- ARGV[1]  `Lapse`: task_id, at.
 

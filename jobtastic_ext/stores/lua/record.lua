@@ -1,9 +1,9 @@
 -- The head of every script: the claim under KEYS[1], what it looks like, and how it is saved.
 --
 -- KEYS[1]  a call key, "<prefix>:<hash>".  A string: one claim as JSON, the shape of
---          `jobtastic_ext.records.Claim` with defaults left out.  It expires when the claim does
---          (`jobtastic_ext.claims.expiry`); a claim that ends with `FOREVER` has no expiry.
--- ARGV[1]  the operation as JSON, the shape of its record in `jobtastic_ext.records`.
+--          `jobtastic_ext.claims.records.Claim` with defaults left out.  It expires when the claim does
+--          (`jobtastic_ext.claims.rules.expiry`); a claim that ends with `FOREVER` has no expiry.
+-- ARGV[1]  the operation as JSON, the shape of its record in `jobtastic_ext.claims.records`.
 -- ARGV[2]  only in tests: the time, in ms, instead of the server's clock.
 --
 -- A script answers {word, task id, generation, time, other ids}, and a sixth element, 1, when what

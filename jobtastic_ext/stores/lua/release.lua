@@ -1,4 +1,4 @@
--- The owner lets go: the twin of `jobtastic_ext.claims.release`.
+-- The owner lets go: the twin of `jobtastic_ext.claims.rules.release`.
 -- KEYS[1]  the call key.
 -- ARGV[1]  `Release`: task_id, hold, run, gen, bare, unserved, give_up, unclaimed.
 

@@ -1,4 +1,4 @@
--- The run is alive: the twin of `jobtastic_ext.claims.renew`.
+-- The run is alive: the twin of `jobtastic_ext.claims.rules.renew`.
 -- KEYS[1]  the call key.
 -- ARGV[1]  `Renew`: task_id, run, lease.
 

@@ -1,4 +1,4 @@
--- A run will be retried: the twin of `jobtastic_ext.claims.requeue`.
+-- A run will be retried: the twin of `jobtastic_ext.claims.rules.requeue`.
 -- KEYS[1]  the call key.
 -- ARGV[1]  `Requeue`: task_id, run, hold, attempt.
 

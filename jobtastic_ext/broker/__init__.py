@@ -1,0 +1,1 @@
+"""Publishing within a deadline, and how far a message is from the head of its queue."""

@@ -1,0 +1,1 @@
+"""The caller's path: what `apply_async` of a policy task does."""

@@ -1,0 +1,282 @@
+"""The caller's path: key, claim, then publish, join or reuse."""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextvars import ContextVar
+from typing import Any
+
+from celery._state import _task_stack
+from celery.app.task import Task
+from celery.result import AsyncResult, EagerResult
+from celery.utils import uuid
+from kombu.exceptions import OperationalError
+from msgspec.structs import asdict
+
+from .. import signals
+from ..broker.routing import OPTIONS
+from ..celery_internals import RUN, custom_headers
+from ..claims.claimed_run import Run
+from ..claims.decision_log import WHY, log_decision
+from ..claims.header import HEADER, Header
+from ..claims.protocol import Outcome, Settled, ask, is_claimed
+from ..claims.records import Answer, ClaimCall, Forget
+from ..errors import (
+    ArgumentNotEncodable,
+    ArgumentUnknown,
+    DuplicateCall,
+    StoreError,
+    StoreUnavailable,
+)
+from ..policy.model import Plan
+from ..resilience.redaction import in_log
+from ..runtime import Runtime
+from .fallback import Undelivered, send_unshared
+from .options import expires_in, plain_arguments, retry_options
+from .sending import CANVAS, Publish, Sending
+
+__all__ = (
+    "apply_async",
+    "forget",
+)
+
+#: Options by which Celery or the caller fixed the id, or hangs something on the message, so that
+#: it has to be published whatever happens: the worker then settles what to do with it.
+PINNING = (
+    "task_id",
+    "link",
+    "link_error",
+    "chord",
+    "chain",
+    "group_id",
+    "reply_to",
+    "replaced_task_nesting",
+)
+
+#: The name of the task that is being called with a fallback, and the fallback.
+_fallback: ContextVar[tuple[str, str] | None] = ContextVar("jobtastic_fallback", default=None)
+
+
+def apply_async(
+    runtime: Runtime,
+    publish: Publish,
+    task: Task,
+    args: Any,
+    kwargs: Any,
+    options: dict[str, Any],
+) -> AsyncResult | EagerResult:
+    """Do what `Task.apply_async` does, once for identical calls."""
+    on_broker_error = take_fallback(task)
+    refresh = bool(options.pop("refresh", False))
+    plan = runtime.plan(task)
+    if (plan is None and on_broker_error is None) or runtime.app.conf.task_always_eager:
+        return publish(task, args, kwargs, **options)
+    if options.get("retries"):
+        return publish(task, args, kwargs, **retry_options(task, args, kwargs, options))
+    mode = on_broker_error or (plan.policy.on_broker_error if plan is not None else "raise")
+    sending = Sending(runtime, publish, task, args, kwargs, options, mode)
+    if plan is None or not plan.shares:
+        return send_unshared(sending)
+    headers, place = options.get("headers"), tuple[str, ...]()
+    if plan.vary.queue and (options.keys() & OPTIONS):
+        place = runtime.routes.named(task, args, kwargs, options)
+    try:
+        vary = plan.vary.of(custom_headers(headers) if headers else None, place)
+        key = plan.key(*plain_arguments(task, args, kwargs, options), vary)
+    except ArgumentNotEncodable:
+        raise
+    except ArgumentUnknown as error:
+        runtime.tell_once(f"unshared {task.name}", "unshared: %s", error)
+        return send_unshared(sending)
+    except TypeError:
+        return send_unshared(sending)  # Celery reports the wrong arguments
+    call = Call(sending, plan, key, refresh, place)
+    if plan.exclusive or options.get("countdown") or options.get("eta"):
+        return call.send_claimed(call.free(), "it is settled at the worker")
+    return call.settle()
+
+
+def caller_of(key: str) -> Run | None:
+    """Return the run from whose body a call of its own key is made; None if there is none."""
+    for task in _task_stack.stack:
+        for request in task.request_stack.stack:
+            run: Run | None = request.__dict__.get(RUN)
+            if run is not None and run.key == key and not run.over:
+                return run
+    return None
+
+
+def take_fallback(task: Task) -> str | None:
+    """Return what the caller asked for with `delay_or_…`, for one call of this task."""
+    found = _fallback.get()
+    if found is None or found[0] != task.name:
+        return None
+    _fallback.set(None)
+    return found[1]
+
+
+class Call:
+    """One call of a policy task, from its key to the result that it returns."""
+
+    def __init__(
+        self, sending: Sending, plan: Plan, key: str, asked: bool, place: tuple[str, ...]
+    ) -> None:
+        self.sending, self.plan, self.key, self.place = sending, plan, key, place
+        #: The caller asked for a new run.
+        self.asked = asked
+        run = caller_of(key)
+        #: A run that calls itself wants another one, which begins after it; not so if it replaces
+        #: itself, under its own id.
+        self.again = run is not None and run.begun.task_id != sending.options.get("task_id")
+        self.refresh = asked or self.again
+        self.runtime, self.task, self.options = sending.runtime, sending.task, sending.options
+        seconds = expires_in(self.task, self.options)
+        expires = 0 if seconds is None else max(1, round(seconds * 1000))
+        self.claim = ClaimCall(
+            task_id=self.options.get("task_id") or uuid(),
+            gen=os.urandom(8).hex(),
+            hold=min(plan.hold, expires or plan.hold),
+            pinned=any(self.options.get(name) for name in PINNING),
+            refresh=self.refresh,
+            expires=expires,
+            group=self.options.get("group_id") or "",
+        )
+        self.undelivered = Undelivered(sending, plan, key, self.claim)
+
+    def settle(self) -> AsyncResult | EagerResult:
+        """Claim the call, and publish, join or reuse."""
+        try:
+            settled = ask(
+                self.runtime.store, self.runtime.results, self.key, self.claim, self.is_cached
+            )
+        except StoreError as error:
+            if self.plan.policy.on_store_error == "raise":
+                raise
+            return self.send_unclaimed(error)
+        answer = settled.answer
+        if self.plan.policy.shadow:
+            self.log(answer.id, f"would be {answer.word}", WHY[answer.word])
+            return self.send_claimed(
+                answer if answer.word == "claimed" else self.free(), "it only observes"
+            )
+        if answer.word == "joined":
+            return self.join(answer)
+        if answer.word in ("cached", "stale", "refresh") and not self.claim.pinned:
+            return self.reuse(settled)
+        why = "the run calls itself" if self.again else WHY[answer.word]
+        if answer.word in ("cached", "stale"):  # pinned: the worker reuses the result
+            answer = self.free(answer.at)
+        return self.send_claimed(answer, why)
+
+    def is_cached(self, outcome: Outcome) -> bool:
+        return bool(self.plan.failure_fresh if outcome.failed else self.plan.fresh)
+
+    def free(self, at: int = 0) -> Answer:
+        return Answer("free", self.claim.task_id, self.claim.gen, at)
+
+    def join(self, answer: Answer) -> AsyncResult | EagerResult:
+        duplicate = self.plan.policy.on_duplicate == "raise"
+        canvas = any(self.options.get(name) for name in CANVAS)
+        if duplicate and not canvas and answer.id != self.claim.task_id:
+            self.log(answer.id, "refused", WHY["joined"])
+            raise DuplicateCall(self.task.name, answer.id)
+        if self.claim.pinned:
+            gen = self.claim.gen if duplicate else answer.gen
+            message = Answer("free", self.claim.task_id, gen, answer.at)
+            return self.send_claimed(message, f"to follow task {answer.id}")
+        self.log(answer.id, "joined", WHY["joined"])
+        self.tell(signals.call_joined, answer.id)
+        return self.sending.result(answer.id)
+
+    def reuse(self, settled: Settled) -> AsyncResult:
+        answer = settled.answer
+        self.log(answer.id, "cached", WHY[answer.word])
+        self.tell(signals.call_cached, answer.id)
+        if answer.word == "refresh":
+            self.sending.is_patient = False  # the caller has its answer, and is not held up
+            try:
+                self.send_claimed(answer, WHY["refresh"])
+            except Exception as error:  # noqa: BLE001 - the caller has its answer all the same
+                self.log(self.claim.task_id, "not refreshed", in_log(error), logging.WARNING)
+        return self.sending.result(answer.id, settled.outcome.meta if settled.outcome else None)
+
+    def send_unclaimed(self, error: StoreError) -> AsyncResult | EagerResult:
+        """Publish although the store did not answer; the claim may have been made all the same."""
+        answer = self.free()
+        self.undelivered.store_failed = True
+        try:
+            if isinstance(error, StoreUnavailable):
+                self.sending.check()
+            result = self.send(answer)
+        except OperationalError as broker_error:
+            return self.undelivered.fall_back(answer, broker_error)
+        except BaseException:
+            self.undelivered.owe(answer)
+            raise
+        self.log(self.claim.task_id, "published", f"unshared: {error}")
+        return result
+
+    def send_claimed(self, answer: Answer, why: str) -> AsyncResult | EagerResult:
+        """Publish, and leave nobody with an id that was never sent."""
+        try:
+            result = self.send(answer)
+        except OperationalError as error:
+            return self.undelivered.fall_back(answer, error)
+        except BaseException as error:
+            self.undelivered.abandon(answer, error)
+            raise
+        self.log(result.id, "published", why)
+        if self.asked or answer.word == "refresh":
+            self.tell(signals.call_refreshed, self.claim.task_id)
+        return result
+
+    def send(self, answer: Answer) -> AsyncResult:
+        bare = answer.word == "takeover"
+        task_id = answer.id if bare else self.claim.task_id
+        header = Header(
+            id=task_id,
+            key=self.key,
+            gen=answer.gen,
+            place=self.place,
+            since=answer.at,
+            refresh=self.refresh,
+            bare=bare,
+            guarded=self.sending.mode != "raise" and not is_claimed(answer),
+        )
+        changes: dict[str, Any] = {
+            "task_id": task_id,
+            "headers": {**(self.options.get("headers") or {}), HEADER: asdict(header)},
+        }
+        if bare:
+            changes["expires"] = None  # others wait for this id, and theirs may not expire
+        if self.options.get("ignore_result"):
+            changes["ignore_result"] = False  # others may join, and they want it
+        return self.sending.send(**changes)
+
+    def tell(self, signal: Any, task_id: str) -> None:
+        if signal.receivers:
+            signal.send(
+                sender=self.task,
+                task_id=task_id,
+                key=self.key,
+                args=self.sending.args,
+                kwargs=self.sending.kwargs,
+            )
+
+    def log(self, task_id: str, decision: str, why: str, level: int = logging.INFO) -> None:
+        self.sending.log(task_id, self.key, decision, why, level)
+
+
+def forget(runtime: Runtime, task: Task, args: Any, kwargs: Any) -> bool:
+    """Drop the claim and the cached result of a call; return whether there was one."""
+    plan = runtime.plan(task)
+    if plan is None or not plan.shares:
+        return False
+    try:
+        key = plan.key(*plain_arguments(task, args, kwargs, {}))
+    except ArgumentUnknown:
+        return False  # such a call is never shared
+    known = runtime.store.apply(key, Forget()).word == "ok"
+    log_decision(task.name, "-", key, "forgotten", "somebody asked for it")
+    return known

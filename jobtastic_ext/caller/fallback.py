@@ -1,0 +1,158 @@
+"""A call whose message the broker did not take: let go of it, and do what its policy says."""
+
+from __future__ import annotations
+
+from celery.result import AsyncResult, EagerResult
+from celery.utils import uuid
+from kombu.exceptions import OperationalError
+from msgspec.structs import replace
+
+from .. import signals
+from ..broker.publisher import NOT_TAKEN
+from ..claims.claimed_run import Run
+from ..claims.decision_log import WHY
+from ..claims.protocol import is_claimed, run_instead, start, withdrawal
+from ..claims.records import LINGER, Answer, ClaimCall, Operation
+from ..errors import StoreError, StoreUnavailable
+from ..policy.model import Plan
+from .eager import failed_result, run_claimed, run_token, run_unclaimed
+from .sending import Sending
+
+__all__ = ("Undelivered", "send_unshared")
+
+
+def send_unshared(sending: Sending) -> AsyncResult | EagerResult:
+    """Send a call of which the store knows nothing."""
+    task_id = sending.options.get("task_id") or uuid()
+    try:
+        return sending.send(task_id=task_id)
+    except OperationalError as error:
+        tell(sending, task_id, "", error)
+        if sending.mode == "raise":
+            raise
+        sending.log(task_id, "-", f"falls back ({sending.mode})", str(error))
+        if sending.mode == "fail":
+            return failed_result(sending, task_id, error)
+        return run_unclaimed(sending, task_id)
+
+
+def tell(sending: Sending, task_id: str, key: str, error: Exception) -> None:
+    signals.broker_failed.send(sender=sending.task, task_id=task_id, key=key, exception=error)
+
+
+class Undelivered:
+    """A call that has a key, and perhaps a claim, and could not be sent."""
+
+    def __init__(self, sending: Sending, plan: Plan, key: str, claim: ClaimCall) -> None:
+        self.sending, self.plan, self.key, self.claim = sending, plan, key, claim
+        self.runtime = sending.runtime
+        #: The store has proved silent in this very call: the deadline has no time to ask it again.
+        self.store_failed = False
+
+    def fall_back(self, answer: Answer, error: OperationalError) -> AsyncResult | EagerResult:
+        """Do what the policy says.  Raises `error` if it says so."""
+        own, mode = self.claim.task_id, self.sending.mode
+        tell(self.sending, own, self.key, error)
+        if answer.word == "refresh":
+            mode = "raise"  # the caller has the old result
+        if mode == "eager" and not self.plan.exclusive:
+            return self.run_here(answer)
+        arrived = not self.let_go(answer)
+        if arrived and mode != "raise":
+            return self.arrived(own)
+        if mode == "fail":
+            self.log(own, "failed", str(error))
+            return failed_result(self.sending, own, error)
+        if not arrived:
+            self.mark_failed(answer, error)
+        raise error
+
+    def arrived(self, task_id: str) -> AsyncResult:
+        self.log(task_id, "published", "the message has arrived, although nobody said so")
+        return self.sending.result(task_id)
+
+    def abandon(self, answer: Answer, error: BaseException) -> None:
+        """Let go of a call that raised before it was sent."""
+        if is_claimed(answer) and self.let_go(answer):
+            self.mark_failed(answer, error)
+
+    def mark_failed(self, answer: Answer, error: BaseException) -> None:
+        """Record that the task will never run, so that nobody waits for it."""
+        if is_claimed(answer) and answer.word != "takeover":
+            failed_result(self.sending, self.claim.task_id, error)
+
+    def run_here(self, answer: Answer) -> AsyncResult | EagerResult:
+        """Run the task in this process, in the place of the message."""
+        own = self.claim.task_id
+        message = run_instead(
+            answer,
+            self.claim,
+            run=run_token(),
+            lease=self.plan.lease if self.plan.herd else 0,
+            herd=self.plan.herd,
+            give_up=LINGER,
+        )
+        try:
+            self.check_store()
+            settled = start(self.runtime.store, self.runtime.results, self.key, message)
+        except StoreError:
+            self.owe(answer)
+            return self.run_unclaimed()
+        word, other = settled.answer.word, settled.answer.id
+        if word == "lost":
+            return self.arrived(own)
+        if settled.outcome is not None:
+            self.log(other, "cached", WHY["cached"])
+            if self.claim.pinned and other != own:
+                self.runtime.results.pass_on(other, (own,))
+                other = own
+            return self.sending.result(other, settled.outcome.meta)
+        if word == "follow" and not self.claim.pinned and not self.claim.refresh:
+            self.log(other, "joined", WHY["joined"])
+            return self.sending.result(other)
+        if word != "run":
+            return self.run_unclaimed()
+        self.log(message.task_id, "runs here", NOT_TAKEN)
+        run = Run(self.runtime, self.plan, self.key, message, settled.answer.gen)
+        return run_claimed(run, self.sending)
+
+    def run_unclaimed(self) -> EagerResult:
+        self.log(self.claim.task_id, "runs here", NOT_TAKEN)
+        return run_unclaimed(self.sending, self.claim.task_id)
+
+    def let_go(self, answer: Answer) -> bool:
+        """Give the message up; False if it has arrived after all, or somebody else has sent it."""
+        try:
+            self.check_store()
+            return self.runtime.store.apply(self.key, self.withdrawal(answer)).word == "ok"
+        except StoreError:
+            self.owe(answer)
+            return True
+
+    def check_store(self) -> None:
+        if self.store_failed:
+            raise StoreUnavailable("the store has not answered in time")
+
+    def owe(self, answer: Answer) -> None:
+        """Give the message up as soon as the store is back."""
+        # The store may have made the claim, or not, and the message may arrive either way.
+        forms = [answer]
+        if answer.word != "takeover":
+            forms = [replace(answer, word=word) for word in ("claimed", "free")]
+        operations = [self.withdrawal(form) for form in forms]
+        # Named here, and not by `self`, which has the arguments of the call: this may be kept long.
+        store, key = self.runtime.direct_store, self.key
+
+        def write() -> None:
+            for operation in operations:
+                store.apply(key, operation)
+
+        self.runtime.owed_to_store.later(
+            f"that task {self.claim.task_id} was given up", write, LINGER / 1000
+        )
+
+    def withdrawal(self, answer: Answer) -> Operation:
+        return withdrawal(answer, self.claim, LINGER)
+
+    def log(self, task_id: str, decision: str, why: str) -> None:
+        self.sending.log(task_id, self.key, decision, why)

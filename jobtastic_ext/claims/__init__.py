@@ -1,0 +1,1 @@
+"""The claim protocol: pure rules over a store's contract; no Celery, no storage."""

@@ -1,0 +1,136 @@
+"""A run that holds the claim of its call."""
+
+from __future__ import annotations
+
+import logging
+
+from ..errors import ResultsUnavailable, StoreError
+from ..policy.model import Plan
+from ..runtime import Runtime
+from .records import Answer, Begin, Ending, Finish, Operation, Release, Requeue
+
+__all__ = (
+    "Run",
+    "keep_result",
+    "release_message",
+)
+
+logger = logging.getLogger("jobtastic_ext")
+
+
+class Run:
+    """One run in progress, kept on the request of its task."""
+
+    #: It was retried with other arguments: its outcome belongs to another call.
+    departed = False
+    #: Ids that wait for the outcome of this run, as far as it knew when its body was over.
+    orphans: tuple[str, ...] = ()
+    #: The store did not answer when it began: the claim may be another's, or wait for it yet.
+    unsure = False
+    #: The place that its call named; see `Routes`.
+    place: tuple[str, ...] = ()
+    #: Its body has returned or raised.
+    over = False
+
+    def __init__(self, runtime: Runtime, plan: Plan, key: str, begun: Begin, gen: str) -> None:
+        self.runtime, self.plan, self.key, self.begun, self.gen = runtime, plan, key, begun, gen
+        self.unclaimed = False
+
+    def end(self) -> None:
+        """The body is over: who calls from now on looks whether the outcome is known."""
+        self.over = True
+        if not self.unclaimed and not self.plan.exclusive:
+            answer = self._apply(Ending(task_id=self.begun.task_id, run=self.begun.run))
+            self.orphans = answer.ids if answer is not None else ()
+
+    def finish(self, failed: bool) -> None:
+        """The outcome is stored: share it as long as the policy says, and let go."""
+        plan, begun = self.plan, self.begun
+        share = not plan.exclusive
+        self.pass_on(self.orphans)  # before the claim forgets them
+        answer = self._apply(
+            Finish(
+                task_id=begun.task_id,
+                run=begun.run,
+                gen=self.gen,
+                fresh=(plan.failure_fresh if failed else plan.fresh) if share else 0,
+                stale=plan.stale if share and not failed else 0,
+                keep=plan.keep,
+                hold=plan.hold,
+                failed=failed,
+                attempt=begun.attempt,
+                group=begun.group,
+                unclaimed=self.unclaimed,
+            )
+        )
+        if answer is not None:
+            self.pass_on(tuple(one for one in answer.ids if one not in self.orphans))
+
+    def pass_on(self, ids: tuple[str, ...]) -> None:
+        """Give those who lost the claim to this run its outcome."""
+        if not ids:
+            return
+        try:
+            self.runtime.results.pass_on(self.begun.task_id, ids)
+        except ResultsUnavailable as error:  # this task has its result
+            logger.warning("%s: no result for %s: %s", self.key, ids, error)
+
+    def requeue(self, wait: float) -> None:
+        """The run will be retried in `wait` seconds: the claim waits with it."""
+        hold = self.plan.hold + round(max(wait, 0) * 1000)
+        begun = self.begun
+        self._apply(
+            Requeue(task_id=begun.task_id, run=begun.run, hold=hold, attempt=begun.attempt + 1)
+        )
+
+    def release(self, unserved: bool = False) -> None:
+        """Nothing came of it: the next identical call runs, and serves those who are `unserved`."""
+        begun = self.begun
+        self._apply(
+            Release(task_id=begun.task_id, run=begun.run, hold=self.plan.hold, unserved=unserved)
+        )
+
+    def _apply(self, operation: Operation) -> Answer | None:
+        if self.unclaimed and not isinstance(operation, Finish):
+            return None
+        try:
+            answer = self.runtime.store.apply(self.key, operation)
+        except StoreError as error:
+            # The lease ends by itself, and the next identical call runs.
+            logger.debug("%s: %s not recorded: %s", self.key, type(operation).__name__, error)
+            return None
+        if answer.word == "lost" and self.unsure:
+            if not isinstance(operation, Requeue):
+                self._release_queued()
+        elif answer.word == "lost" and not isinstance(operation, Ending):
+            logger.info(
+                "%s ended after it had lost its claim; the claim is left alone (key %s)",
+                self.begun.task_id,
+                self.key,
+            )
+        return answer
+
+    def _release_queued(self) -> None:
+        """Nobody shall join the message of this run: it has run."""
+        begun = self.begun
+        release_message(self.runtime, self.plan, self.key, begun.task_id, begun.bare)
+
+
+def keep_result(run: Run) -> None:
+    """Let the stored result live as long as it is cached."""
+    policy = run.plan.policy
+    if policy.cache_duration is None:
+        return
+    try:
+        lifetime = policy.cache_duration + policy.stale_while_revalidate
+        run.runtime.results.keep(run.begun.task_id, lifetime)
+    except ResultsUnavailable as error:  # it lives as long as the backend lets it
+        logger.warning("%s: %s", run.key, error)
+
+
+def release_message(runtime: Runtime, plan: Plan, key: str, task_id: str, bare: bool) -> None:
+    """Let go of the queued claim of a message."""
+    try:
+        runtime.store.apply(key, Release(task_id=task_id, hold=plan.hold, bare=bare))
+    except StoreError as error:
+        logger.debug("%s: not released: %s", key, error)

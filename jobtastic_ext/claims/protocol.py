@@ -1,0 +1,189 @@
+"""The caller's and the worker's side of the claim protocol, over any store and any result backend.
+
+Nothing here knows Celery: the store and the result backend come in from outside, so that every
+interleaving can be driven without a broker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ..errors import ResultsUnavailable
+from .records import Answer, Begin, ClaimCall, Lapse, Release
+from .store import Store
+
+__all__ = (
+    "Outcome",
+    "Results",
+    "Settled",
+    "ask",
+    "is_claimed",
+    "run_instead",
+    "start",
+    "withdrawal",
+)
+
+#: How often a call is settled anew because a result proved to be gone, or final already.
+ATTEMPTS = 5
+
+
+class Outcome(Struct, frozen=True):
+    """How a task ended, read from the result backend."""
+
+    #: It is a value, or an exception that can be raised again; not, say, a revoked task.
+    shareable: bool
+    failed: bool
+    #: The return value, or the exception of a failure.
+    value: Any
+    #: What the backend returned, for an `AsyncResult` that need not read it again.
+    meta: Any = None
+
+
+class Results(Protocol):
+    """The part of a result backend that the protocol needs."""
+
+    def outcome(self, task_id: str) -> Outcome | None:
+        """Return how the task ended; None while it has not, or if nobody knows any more.
+
+        Raises `ResultsUnavailable`.
+        """
+
+
+class Settled(Struct, frozen=True):
+    """What is to be done with a call or a message, and the outcome that it reuses, if any."""
+
+    answer: Answer
+    outcome: Outcome | None = None
+
+
+def ask(
+    store: Store,
+    results: Results,
+    key: str,
+    call: ClaimCall,
+    is_cached: Callable[[Outcome], bool] = lambda outcome: False,
+) -> Settled:
+    """Settle a call at the caller: what the store answers, with a result that is really there.
+
+    A pinned call is published whatever the answer, so its result is left to the worker.
+    `is_cached` tells whether the policy keeps such an outcome for later calls.
+    """
+    for _ in range(ATTEMPTS):
+        answer = store.apply(key, call)
+        if call.pinned or answer.word not in LOOK:
+            return Settled(answer)
+        try:
+            outcome = results.outcome(answer.id)
+        except ResultsUnavailable:
+            # The caller reads it when the backend is back.
+            return Settled(joined(answer))
+        if answer.word in ("takeover", "ending", "overdue"):
+            # Nobody waits for a result that is final: to send its id again would show the old one.
+            if outcome is None:
+                return Settled(joined(answer))
+            if answer.word == "ending" and outcome.shareable and is_cached(outcome):
+                return Settled(replace(answer, word="cached"), outcome)
+        elif outcome is not None and outcome.shareable:
+            return Settled(answer, outcome)
+        elif answer.word == "refresh":  # the claim is ours, only the old result is gone
+            return Settled(Answer("claimed", call.task_id, answer.gen, answer.at))
+        call = replace(call, gone=answer.id)
+    return Settled(Answer("free", call.task_id, call.gen))
+
+
+#: Answers that depend on a result.
+LOOK = ("cached", "stale", "refresh", "takeover", "ending", "overdue")
+
+
+def joined(answer: Answer) -> Answer:
+    return replace(answer, word="joined") if answer.word in ("ending", "overdue") else answer
+
+
+def start(
+    store: Store, results: Results, key: str, message: Begin, *, is_copy: bool = False
+) -> Settled:
+    """Settle a message at the worker, before its task runs.
+
+    `is_copy` is for a message that was delivered again or sent again for others, or has waited for
+    a run of its own id.
+    """
+    settled = start_copy(store, results, key, message) if is_copy else None
+    if settled is not None:
+        return settled
+    for _ in range(ATTEMPTS):
+        answer = store.apply(key, message)
+        if answer.word not in ("reuse", "finished"):
+            return Settled(answer)
+        try:
+            outcome = results.outcome(answer.id)
+        except ResultsUnavailable:
+            break
+        if outcome is not None and outcome.shareable:
+            return Settled(answer, outcome)
+        message = replace(message, gone=answer.id)
+    return Settled(Answer("free", message.task_id, message.gen))
+
+
+def start_copy(store: Store, results: Results, key: str, message: Begin) -> Settled | None:
+    """Settle a message whose id has a final result; None if it has none.
+
+    It is dropped only if the run was made by such a message.  A run made for others (a copy, or
+    another id) has called none of the callbacks of this one.
+    """
+    try:
+        outcome = results.outcome(message.task_id)
+    except ResultsUnavailable:
+        return None
+    if outcome is None or (message.bare and not outcome.shareable):
+        return None  # what was sent again for others is not revoked with the first message
+    answer = store.apply(key, replace(message, lease=0))
+    done = answer.word == "finished" or message.bare or message.exclusive
+    if done or not outcome.shareable:
+        return Settled(replace(answer, word="finished", id=message.task_id))
+    return Settled(replace(answer, word="reuse", id=message.task_id), outcome)
+
+
+def withdrawal(answer: Answer, call: ClaimCall, give_up: int) -> Lapse | Release:
+    """Return what lets go of a call whose message could not be sent.
+
+    A message that may still arrive after all is dropped by the worker for `give_up` milliseconds.
+    A takeover is left for the next caller instead: the first message may yet be on its way.
+    """
+    if answer.word == "takeover":
+        return Lapse(task_id=answer.id, at=answer.at)
+    return Release(
+        task_id=call.task_id,
+        hold=call.hold,
+        gen=answer.gen,
+        give_up=give_up,
+        unclaimed=not is_claimed(answer),
+    )
+
+
+def is_claimed(answer: Answer) -> bool:
+    """Whether the call holds the claim, so that others may wait for its id."""
+    return answer.word in ("claimed", "refresh", "takeover")
+
+
+def run_instead(
+    answer: Answer, call: ClaimCall, *, run: str, lease: int, herd: int, give_up: int
+) -> Begin:
+    """Return what a caller asks, as a worker would, before it runs what could not be sent."""
+    bare = answer.word == "takeover"
+    return Begin(
+        task_id=answer.id if bare else call.task_id,
+        run=run,
+        lease=lease,
+        herd=herd,
+        gen=answer.gen,
+        group=call.group,
+        refresh=call.refresh,
+        since=answer.at,
+        bare=bare,
+        give_up=0 if bare else give_up,
+        unclaimed=not is_claimed(answer),
+    )

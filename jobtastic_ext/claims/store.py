@@ -1,0 +1,63 @@
+"""The contract of a store of claims."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from .records import Answer, Claim, Operation
+
+__all__ = ("Store",)
+
+
+class Store(ABC):
+    """Keeps one `Claim` under each key and changes it atomically, by its own clock.
+
+    The rules of the change are those of `jobtastic_ext.claims.rules.step`; a store adds
+    atomicity, a clock and a bound on time.
+
+    Every method takes at most the timeout the store was opened with
+    and raises `StoreUnavailable` past it, or `StoreError` when the store refuses the operation.
+    A value under a key that is not a claim counts as absent, is logged once, and is replaced by
+    the next change.  A store may be used from many threads, and from a process forked after it
+    was opened.
+    """
+
+    @abstractmethod
+    def apply(self, key: str, operation: Operation) -> Answer:
+        """Carry out `operation` on the claim under `key` and return its answer."""
+
+    @abstractmethod
+    def read(self, key: str) -> Claim | None:
+        """Return the claim under `key` as it is now, or None."""
+
+    def look(self, key: str) -> tuple[Claim | None, int]:
+        """Return the claim under `key`, and the store's time in milliseconds when it was read.
+
+        A store whose clock is not that of this machine has to do it in one step of its own.
+        """
+        return self.read(key), time.time_ns() // 1_000_000
+
+    def load(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Return the small values under `keys`, None for what is not there, in their order.
+
+        They live apart from the claims and mean nothing to the store.  A store that does not keep
+        any leaves this and `swap` as they are here.
+        """
+        return [None] * len(keys)
+
+    def swap(self, key: str, old: bytes | None, new: bytes, ttl: int) -> bool:
+        """Put `new` under `key` for `ttl` milliseconds, if `old` is there now (None: nothing is).
+
+        Atomic.  Returns whether it was done.
+        """
+        return True
+
+    @abstractmethod
+    def ping(self) -> None:
+        """Return if the store answers; raise `StoreUnavailable` if not."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of connections.  A closed store opens again when it is used."""

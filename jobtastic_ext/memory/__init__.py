@@ -1,0 +1,1 @@
+"""Finds tasks that leak memory."""

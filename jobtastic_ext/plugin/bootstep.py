@@ -1,0 +1,48 @@
+"""The one line: a worker bootstep whose presence enables producers, too."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery import bootsteps
+
+from ..memory.worker_watch import start_watch
+from ..runtime import runtime_of
+from ..worker.identity import new_worker_token
+from ..worker.wrapping import wrap_tasks
+from . import handlers, inspect_memory
+from .patch import install
+
+__all__ = ("JobtasticStep",)
+
+#: Imported for the command that it adds to ``celery inspect``.
+INSPECT = inspect_memory.jobtastic_memory
+
+logger = logging.getLogger("jobtastic_ext")
+
+
+class JobtasticStep(bootsteps.Step):  # type: ignore[misc]
+    """Enable jobtastic_ext for an app: ``app.steps["worker"].add(JobtasticStep)``.
+
+    In a worker it checks the policy (an invalid one keeps the worker from starting), wraps the
+    policy tasks before the pool forks, and keeps the claims of what runs there.
+    """
+
+    #: By this a producer finds that its app is enabled.
+    enables_jobtastic = True
+
+    def __init__(self, parent: Any, **kwargs: Any) -> None:
+        super().__init__(parent, **kwargs)
+        install()
+        handlers.connect()
+        new_worker_token()
+        runtime = runtime_of(parent.app)
+        if runtime is None:
+            return  # task_always_eager: nothing is ever sent
+        for warning in runtime.warnings():
+            logger.warning("%s", warning)
+        logger.info("jobtastic: %s", runtime.told())
+        wrap_tasks(runtime)
+        if start_watch(runtime, parent):
+            handlers.connect(handlers.MEMORY)

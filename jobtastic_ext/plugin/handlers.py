@@ -1,0 +1,111 @@
+"""Which of Celery's signals ends up where.  No logic: each handler hands on and returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from celery import signals
+from celery.utils.dispatch import Signal
+
+from ..memory import worker_watch
+from ..progress import reporter
+from ..runtime import Runtime, runtime_of
+from ..worker.lease_keeper import Keeper
+from ..worker.postrun import end, succeed
+
+__all__ = ("MEMORY", "connect", "disconnect")
+
+Handler = Callable[..., None]
+
+
+def keeper_of(runtime: Runtime) -> Keeper:
+    keeper = runtime.keeper
+    if not isinstance(keeper, Keeper):
+        keeper = runtime.keeper = Keeper(runtime)
+    return keeper
+
+
+def on_received(sender: Any, request: Any, **_: Any) -> None:
+    runtime = runtime_of(request.app)
+    if runtime is not None:
+        keeper_of(runtime).receive(request, sender)
+
+
+def on_prerun(sender: Any, **_: Any) -> None:
+    runtime = runtime_of(sender.app)
+    if runtime is not None:
+        reporter.begin(runtime, sender)
+
+
+def on_success(sender: Any, **_: Any) -> None:
+    succeed(sender)
+    runtime = runtime_of(sender.app)
+    if runtime is not None:
+        reporter.learn(runtime, sender)
+
+
+def on_postrun(sender: Any, state: str | None = None, retval: Any = None, **_: Any) -> None:
+    runtime = runtime_of(sender.app)
+    if runtime is not None:
+        end(runtime, sender, state, retval)
+        reporter.end(runtime, sender, state, retval)
+
+
+def on_failure(sender: Any, task_id: str, exception: BaseException, **_: Any) -> None:
+    if not isinstance(exception, WorkerLostError | TimeLimitExceeded):
+        return  # it was raised by the task, in its own process: `on_postrun` follows
+    runtime = runtime_of(sender.app)
+    if runtime is not None:
+        keeper_of(runtime).lose(sender, task_id)
+
+
+def on_revoked(sender: Any, request: Any, terminated: bool = False, **_: Any) -> None:
+    runtime = runtime_of(sender.app)
+    if runtime is not None:
+        keeper_of(runtime).revoke(sender, request, bool(terminated))
+
+
+def on_shutdown(sender: Any, **_: Any) -> None:
+    runtime = runtime_of(sender.app)
+    if runtime is not None and runtime.keeper is not None:
+        runtime.keeper.stop()
+        runtime.keeper = None
+
+
+#: Strong references: Celery's signals keep weak ones, and a handler must not vanish.
+TABLE: tuple[tuple[Signal, Handler], ...] = (
+    (signals.task_received, on_received),
+    (signals.task_prerun, on_prerun),
+    (signals.task_success, on_success),
+    (signals.task_postrun, on_postrun),
+    (signals.task_failure, on_failure),
+    (signals.task_revoked, on_revoked),
+    (signals.worker_shutdown, on_shutdown),
+)
+
+
+#: Only in a worker that watches memory: elsewhere they would cost each run a microsecond.
+MEMORY: tuple[tuple[Signal, Handler], ...] = (
+    (signals.task_prerun, worker_watch.on_prerun),
+    (signals.task_postrun, worker_watch.on_memory_postrun),
+    (signals.worker_process_init, worker_watch.on_process_init),
+)
+
+
+def connect(table: tuple[tuple[Signal, Handler], ...] = TABLE) -> None:
+    """Connect every handler; doing it twice is harmless."""
+    for signal, handler in table:
+        signal.connect(handler, weak=False, dispatch_uid=uid(handler))
+
+
+def uid(handler: Handler) -> str:
+    """Name a handler; two of one name in two modules are two."""
+    return f"{handler.__module__}.{handler.__name__}"
+
+
+def disconnect() -> None:
+    """Undo `connect`."""
+    for signal, handler in TABLE + MEMORY:
+        signal.disconnect(handler, dispatch_uid=uid(handler))

@@ -1,0 +1,1 @@
+"""What a run reports of itself, and what is seen of it."""

@@ -1,0 +1,61 @@
+"""A thread that lets the runs of its process write what they held back."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from .run_progress import INTERVAL, Progress
+
+__all__ = ("Ticker",)
+
+
+class Ticker:
+    """Calls `tick` of each run about four times a second; sleeps while there is none."""
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._runs: dict[int, Progress] = {}
+        self._wanted = threading.Event()
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def add(self, run: Progress) -> None:
+        """Let `run` tick until it is closed or taken out."""
+        if self._pid != os.getpid():
+            self._reset()  # the thread did not survive the fork
+        with self._lock:
+            self._runs[id(run)] = run
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._work,
+                    args=(self._stopped,),
+                    name="jobtastic-progress",
+                    daemon=True,
+                )
+                self._thread.start()
+        if not self._wanted.is_set():
+            self._wanted.set()
+
+    def discard(self, run: Progress) -> None:
+        """Take `run` out; harmless if it is not there."""
+        self._runs.pop(id(run), None)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._stopped.set()
+        self._wanted.set()
+
+    def _work(self, stopped: threading.Event) -> None:
+        while not stopped.wait(INTERVAL):
+            with self._lock:
+                runs = list(self._runs.values())
+                if not runs:
+                    self._wanted.clear()
+            for run in runs:
+                run.tick()
+            self._wanted.wait()

@@ -1,0 +1,1 @@
+"""One client of Redis whose calls are bounded in time."""

@@ -1,0 +1,101 @@
+"""The servers of one URL, asked within one deadline."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+from redis import exceptions as driver
+
+from .connection import Budget, packed, wrapped
+from .urls import plan
+
+__all__ = (
+    "RedisServer",
+    "Script",
+)
+
+
+class Script(NamedTuple):
+    source: bytes
+    digest: bytes
+
+    @classmethod
+    def load(cls, *names: str) -> Script:
+        folder = files("jobtastic_ext.stores").joinpath("lua")
+        source = b"\n".join(folder.joinpath(f"{name}.lua").read_bytes() for name in names)
+        return cls(source, hashlib.sha1(source).hexdigest().encode())
+
+
+class RedisServer:
+    """The servers that `url` names; one call takes about `timeout` seconds at most.
+
+    `options` go to redis-py's connections, below what the URL says; for Sentinel also
+    `master_name`, `sentinel_kwargs` and `min_other_sentinels`.  What would stretch a call beyond
+    the timeout (retries, health checks, other timeouts) is left out.  The look-up of a host name
+    is outside the timeout.  Raises `ConfigurationError` if the URL or an option makes no sense;
+    connects when first used.
+
+    A command is never sent twice, save after an answer that says it was not carried out.  Instead
+    a pooled connection that a restarted server has closed is noticed when it is taken from the
+    pool, before anything is sent.
+    """
+
+    def __init__(self, url: str, *, timeout: float = 0.5, **options: Any) -> None:
+        self._budget = Budget(timeout)
+        self._plan = plan(url, options, self._budget)
+        self.address = self._plan.address
+        self._servers = os.getpid(), self._plan.connect()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.address}>"
+
+    def ping(self) -> None:
+        self._ask(b"", packed(b"PING"))
+
+    def close(self) -> None:
+        pid, servers = self._servers
+        self._servers = os.getpid(), self._plan.connect()
+        if pid == os.getpid():
+            servers.close()
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Return the strings under `keys`; what is no string counts as absent."""
+        found: list[bytes | None] = self._ask_many(keys, b"MGET") if keys else []
+        return found
+
+    def _run(self, script: Script, key: str | bytes, *arguments: bytes) -> Any:
+        rest = b"1", key if isinstance(key, bytes) else key.encode(), *arguments
+        try:
+            return self._ask(rest[1], packed(b"EVALSHA", script.digest, *rest))
+        except ScriptMissing:
+            return self._ask(rest[1], packed(b"EVAL", script.source, *rest))
+
+    def _ask_many(self, keys: Sequence[bytes], command: bytes) -> Any:
+        if self._servers[1].is_one:
+            return self._ask(keys[0], packed(command, *keys))
+        return [one for key in keys for one in self._ask(key, packed(command, key))]
+
+    def _ask(self, key: bytes, command: bytes) -> Any:
+        pid, servers = self._servers
+        if pid != os.getpid():
+            # After a fork: the parent's sockets are not ours to use, its locks may be held.
+            servers = self._plan.connect()
+            self._servers = os.getpid(), servers
+        self._budget.start()
+        try:
+            return servers.ask(key, command)
+        except driver.NoScriptError as error:
+            raise ScriptMissing from error
+        except driver.RedisError as error:
+            raise wrapped(error, self.address, self._budget.timeout) from error
+        finally:
+            if servers is not self._servers[1]:
+                servers.close()  # the store was closed meanwhile
+
+
+class ScriptMissing(Exception):
+    """The server does not know the script yet, or no longer."""

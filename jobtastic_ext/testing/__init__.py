@@ -1,0 +1,1 @@
+"""The test kit: servers and workers that end with the test."""

@@ -1,0 +1,1 @@
+"""The worker's path: begin, then run, follow or reuse."""

@@ -1,0 +1,312 @@
+"""One delivered message of a policy task: begin, then run, follow or reuse."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable
+from typing import Any
+
+from celery import states
+from celery.app.task import Context, Task
+from celery.exceptions import Ignore, Reject, Retry
+from kombu.serialization import registry
+from msgspec.structs import asdict, replace
+
+from ..broker.routing import Routes
+from ..celery_internals import CONTENT, RUN, UNRUN, custom_headers
+from ..claims.claimed_run import Run, release_message
+from ..claims.decision_log import log_decision
+from ..claims.header import HEADER, Header, foreign_key, read_header
+from ..claims.protocol import Settled, start
+from ..claims.records import Answer, Begin, Claim
+from ..errors import ArgumentNotEncodable, ArgumentUnknown, DuplicateCall, StoreError
+from ..policy.model import Plan
+from ..progress import reporter
+from ..runtime import Runtime
+from .identity import worker_token
+
+__all__ = ("key_of",)
+
+logger = logging.getLogger("jobtastic_ext")
+
+#: Seconds before a message that follows is looked at again: first, longest, and the growth.
+FIRST_LOOK, LAST_LOOK, GROWTH = 0.1, 2.0, 1.5
+
+#: Milliseconds for which the arrival of a message is remembered: longer than a caller's deadline.
+ARRIVAL = 600_000
+
+
+def ignores_result(task: Task, request: Context) -> bool:
+    """Whether the outcome of this very request is not stored."""
+    asked = request.__dict__.get("ignore_result")
+    return bool(task.ignore_result if asked is None else asked)
+
+
+class Message:
+    """One delivered message of a policy task, before its body runs."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        plan: Plan,
+        task: Task,
+        request: Context,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        tracks: bool = False,
+    ) -> None:
+        self.tracks = tracks
+        self.runtime, self.plan, self.task, self.request = runtime, plan, task, request
+        self.args, self.kwargs = args, kwargs
+        raw = getattr(request, HEADER, None)
+        self.header = read_header(raw, plan, request.id)
+        #: Where the call was sent by name.
+        self.place = self.header.place
+        here = runtime.settings.key_prefix
+        there = "" if self.header.key else foreign_key(raw, here, request.id)
+        if there:
+            runtime.tell_once(
+                "namespace",
+                "%s: its caller and this worker are taken for two deployments, and share nothing "
+                "(%s there, %s here); if they are one, set jobtastic_key_prefix in both",
+                task.name,
+                there,
+                here,
+            )
+
+    def run(self, body: Callable[..., Any]) -> Any:
+        """Return the value of the run, or that of the run it shares."""
+        body = self.shown(body)
+        if ignores_result(self.task, self.request) and not self.plan.exclusive:
+            return body(*self.args, **self.kwargs)  # sent by name, and nobody could share it
+        try:
+            self.key, self.place = key_of(
+                self.plan, self.runtime.routes, self.task, self.header, self.request
+            )
+        except (ArgumentNotEncodable, ArgumentUnknown, TypeError) as error:
+            self.runtime.tell_once(f"unshared {self.task.name}", "runs unshared: %s", error)
+            self.disown()
+            return body(*self.args, **self.kwargs)
+        if self.header.key not in ("", self.key):
+            self.disown()
+        message = self.opening()
+        try:
+            settled = self.settle(message)
+        except StoreError as error:
+            if self.plan.policy.on_store_error == "raise":
+                delattr(self.request, RUN)  # the call is let go of, should the store be back
+                self.log("fails", str(error), logging.WARNING)
+                # Pages show it: where the store is, and what its driver says, is for the log.
+                raise type(error)("the store of claims is out of service") from None
+            self.log("runs", f"unshared: {error}")
+            return self.run_unshared(message, body)
+        return self.carry_out(settled, message, body)
+
+    def settle(self, message: Begin) -> Settled:
+        store, results = self.runtime.store, self.runtime.results
+        is_copy = self.header.copy or message.bare or message.redelivered
+        settled = start(store, results, self.key, message, is_copy=is_copy)
+        parent = self.request.parent_id
+        if self.header.key or not parent or settled.answer.word not in ("reuse", "follow"):
+            return settled
+        claim = store.read(self.key) or Claim()
+        if parent not in [part.owner for part in (claim.holder, claim.value) if part is not None]:
+            return settled
+        # A run of this very call has sent it, by name: it wants a run of its own.
+        self.header = replace(self.header, refresh=True)
+        return start(store, results, self.key, replace(message, refresh=True))
+
+    def disown(self) -> None:
+        """Let go of what the header names, which is not the call that the message holds.
+
+        The header comes from outside, and other calls are not to be given what this one returns.
+        Or its caller saw other arguments or headers than those that arrived.
+        """
+        header = self.header
+        if not header.key:
+            return
+        self.runtime.tell_once(
+            f"disowned {self.task.name}",
+            "%s[%s]: its message holds another call than its caller made (key %s): headers that "
+            "were added later (before_task_publish) or arguments that change on the way; it shares "
+            "by what arrived",
+            self.task.name,
+            self.request.id,
+            header.key,
+        )
+        # Asks for nothing but whether its sender has given it up.
+        asked = Begin(
+            task_id=self.request.id, run="-", lease=0, herd=0, gen=header.gen, bare=header.bare
+        )
+        with contextlib.suppress(StoreError):
+            if self.runtime.store.apply(header.key, asked).word == "dropped":
+                setattr(self.request, UNRUN, True)
+                self.log("dropped", "its sender gave up")
+                raise Ignore
+        release_message(self.runtime, self.plan, header.key, self.request.id, header.bare)
+        self.header = Header(
+            id=header.id, since=header.since, refresh=header.refresh, place=header.place
+        )
+
+    def opening(self) -> Begin:
+        """Return what asks the store whether this message may run."""
+        return Begin(
+            task_id=self.request.id,
+            run=f"{worker_token()}{os.urandom(6).hex()}",
+            lease=self.plan.lease if self.plan.herd or self.plan.exclusive else 0,
+            herd=self.plan.herd,
+            gen=self.header.gen,
+            attempt=self.request.retries or 0,
+            group=self.request.group or "",
+            exclusive=self.plan.exclusive,
+            refresh=self.header.refresh,
+            since=self.header.since,
+            after=self.header.after,
+            bare=self.header.bare,
+            redelivered=bool((self.request.delivery_info or {}).get("redelivered")),
+            arrival=ARRIVAL if self.header.guarded else 0,
+        )
+
+    def shown(self, body: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a body that shows when it begins, and nothing any more when it is over."""
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            key = getattr(self, "key", "")
+            if self.tracks and not ignores_result(self.task, self.request):
+                started = {"pid": os.getpid(), "hostname": self.request.hostname}
+                self.task.backend.store_result(
+                    self.request.id, started, states.STARTED, request=self.request
+                )
+            reporter.start(self.runtime, self.plan, self.task, self.request, args, kwargs, key)
+            try:
+                return body(*args, **kwargs)
+            finally:
+                reporter.stop(self.request)
+
+        return run
+
+    def carry_out(self, settled: Settled, message: Begin, body: Callable[..., Any]) -> Any:
+        answer, outcome = settled.answer, settled.outcome
+        if answer.word in ("run", "free"):
+            run = Run(self.runtime, self.plan, self.key, message, answer.gen)
+            run.unclaimed, run.place = answer.word == "free", self.place
+            setattr(self.request, RUN, run)
+            return self.run_body(run, body)
+        if self.plan.policy.shadow:
+            self.log(f"would be {answer.word}", f"task {answer.id}")
+            return body(*self.args, **self.kwargs)
+        if answer.word != "follow":
+            setattr(self.request, UNRUN, True)
+        if answer.word == "dropped":
+            self.log("dropped", "its sender gave up, or it is a late copy")
+            raise Ignore
+        if answer.word == "finished":
+            self.log("dropped", "it has run already")
+            bare = self.header.bare
+            release_message(self.runtime, self.plan, self.key, self.request.id, bare)
+            raise Ignore
+        if answer.word == "follow":
+            return self.follow(answer, message, body)
+        assert outcome is not None
+        self.log("reused", f"the outcome of task {answer.id}")
+        if outcome.failed:
+            raise outcome.value
+        return outcome.value
+
+    def run_body(self, run: Run, body: Callable[..., Any]) -> Any:
+        try:
+            value = body(*self.args, **self.kwargs)
+        except (Retry, Ignore, Reject):
+            run.over = True
+            raise
+        except Exception:
+            run.end()
+            raise
+        run.end()
+        return value
+
+    def run_unshared(self, message: Begin, body: Callable[..., Any]) -> Any:
+        """Run whatever the store says, and see that nobody joins this message afterwards."""
+        run = Run(self.runtime, self.plan, self.key, message, self.header.gen)
+        run.unsure, run.place = True, self.place
+        setattr(self.request, RUN, run)
+        return self.run_body(run, body)
+
+    def follow(self, answer: Answer, message: Begin, body: Callable[..., Any]) -> Any:
+        """Put the message back for a while, so that no slot is held and no state changes."""
+        other, own = answer.id, answer.id == self.request.id
+        displaced = self.header.gen == answer.gen  # it had the claim, and another one ran first
+        refused = self.plan.policy.on_duplicate == "raise" and not self.header.refresh
+        if refused and not own and not displaced:
+            setattr(self.request, UNRUN, True)
+            self.log("refused", f"task {other} is running")
+            raise DuplicateCall(self.task.name, other)
+        looks = self.header.looks
+        countdown = min(FIRST_LOOK * GROWTH ** min(looks, 20), LAST_LOOK)
+        try:
+            header = replace(
+                self.header,
+                id=self.request.id,
+                key=self.key,
+                place=self.place,
+                looks=looks + 1,
+                since=self.header.since or answer.at - 1,  # the run had not ended then
+                copy=own,
+            )
+            self.put_back(countdown, header)
+        except Exception as error:  # noqa: BLE001 - better twice than never
+            self.log("runs", f"it could not be put back: {error!r}", logging.WARNING)
+            return self.run_unshared(message, body)
+        setattr(self.request, UNRUN, True)
+        self.log("waits", f"task {other} is running", logging.INFO if not looks else logging.DEBUG)
+        raise Ignore
+
+    def put_back(self, countdown: float, header: Header) -> None:
+        """Publish this very message again: same id, callbacks, chord and retries."""
+        request = self.request
+        if self.runtime.broker.kind == "amqp":
+            countdown = max(countdown, 1.0)  # quorum queues delay by whole seconds
+        signature = self.task.signature_from_request(
+            request,
+            request.args,
+            request.kwargs,
+            countdown=countdown,
+            expires=None,  # it came in time
+            retries=request.retries,
+            headers={**(request.headers or {}), HEADER: asdict(header)},
+            **content_of(request),
+        )
+        self.runtime.publish(self.task, signature.args, signature.kwargs, **signature.options)
+
+    def log(self, decision: str, why: str, level: int = logging.INFO) -> None:
+        key = getattr(self, "key", "-")
+        log_decision(self.task.name, self.request.id, key, decision, why, level)
+
+
+def content_of(request: Context) -> dict[str, Any]:
+    """Return the options by which a message is encoded, and shown in logs, as this one was."""
+    options = {
+        "serializer": registry.type_to_name.get(getattr(request, CONTENT, None)),
+        "compression": getattr(request, "compression", None),
+        "argsrepr": getattr(request, "argsrepr", None),  # not in messages of every language
+        "kwargsrepr": getattr(request, "kwargsrepr", None),
+    }
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def key_of(
+    plan: Plan, routes: Routes, task: Task, header: Header, request: Any
+) -> tuple[str, tuple[str, ...]]:
+    """Return the key of a message, and the place that its caller named.
+
+    Both follow from what the task will be given: a header says which key its caller took, and is
+    not believed.  Raises as `Plan.key`.
+    """
+    message = getattr(request, "request_dict", None) or request.__dict__
+    place = header.place
+    if plan.vary.queue and not header.key:
+        place = routes.delivered(task, request.args, request.kwargs, request.delivery_info)
+    headers = custom_headers(message) if plan.vary.headers else None
+    return plan.key(request.args, request.kwargs, plan.vary.of(headers, place)), place

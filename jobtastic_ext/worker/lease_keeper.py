@@ -1,0 +1,168 @@
+"""Keeps the claims of the runs that are alive, from the worker's main process, for every pool."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
+
+from celery.worker import state
+from celery.worker.request import Request
+from msgspec import Struct
+
+from ..celery_internals import CONTENT
+from ..claims.header import HEADER, read_header
+from ..claims.records import Release, Renew
+from ..errors import ArgumentUnknown, StoreError
+from ..policy.model import Plan
+from ..runtime import Runtime
+from .delivery import key_of
+from .identity import worker_token
+from .rate_limits import RateLimits
+
+__all__ = ("Keeper",)
+
+logger = logging.getLogger("jobtastic_ext")
+
+T = TypeVar("T")
+
+#: Seconds between two looks at what is running here; less for a lease shorter than 2 s.
+LOOK = 0.5
+
+
+class Lease(Struct):
+    """A claim that is kept: its key, the token of its run once known, and when it was renewed."""
+
+    key: str
+    #: The key under which its caller claimed it: another one, if the message holds another call.
+    claimed: str
+    plan: Plan
+    run: str = ""
+    renewed: float = 0.0
+    #: The message is the copy that a takeover sent.
+    bare: bool = False
+
+
+class Keeper:
+    """Renews the claims of the requests that are active in this worker."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._received: WeakValueDictionary[str, Request] = WeakValueDictionary()
+        self._leases: dict[str, Lease] = {}
+        self._limits = RateLimits()
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def receive(self, request: Request, consumer: Any = None) -> None:
+        """Remember a request; the first one starts the thread (after the pool has forked)."""
+        plan = self._runtime.plan(request.task)
+        if plan is None:
+            return
+        header = read_header(request.request_dict.get(HEADER), plan, request.id)
+        self._limits.pass_by(request.task, consumer, waited=header.looks > 0)
+        self._received[request.id] = request
+        request.request_dict[CONTENT] = request.content_type
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._keep, name="jobtastic-keeper", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Stop renewing."""
+        self._stopped.set()
+
+    def lose(self, task: Any, task_id: str) -> None:
+        """The child that ran this task is gone, and cannot let go of its claim itself."""
+        request = self._received.get(task_id)
+        lease = self._leases.pop(task_id, None) or (request and self._lease(request))
+        if lease:
+            self._release(task_id, lease, lease.run or worker_token())
+
+    def revoke(self, task: Any, request: Any, terminated: bool) -> None:
+        """The task was revoked or has expired, before it began or (terminated) while it ran."""
+        lease = self._leases.pop(request.id, None) if terminated else None
+        lease = lease or self._lease_of(task, getattr(request, HEADER, None), request)
+        if lease:
+            self._release(request.id, lease, "")
+            if terminated:
+                self._release(request.id, lease, lease.run or worker_token())
+
+    def _keep(self) -> None:
+        pause = min(LOOK, self._runtime.settings.lease / 4)
+        while not self._stopped.wait(pause):
+            try:
+                self._look()
+            except Exception:
+                logger.exception("the keeper of claims goes on after an error")
+
+    def _look(self) -> None:
+        self._release_revoked()
+        active = {request.id: request for request in snapshot(lambda: state.active_requests)}
+        for task_id, request in active.items():
+            if task_id not in self._leases:
+                lease = self._lease(request)
+                if lease is not None:
+                    self._leases[task_id] = lease
+        now = time.monotonic()
+        for task_id, lease in list(self._leases.items()):
+            if task_id not in active:
+                # Ended, or lost without a signal (rejected after the loss of a child).
+                self._leases.pop(task_id, None)
+                if lease.run:
+                    self._release(task_id, lease, lease.run)
+            elif now - lease.renewed >= lease.plan.lease / 3000:
+                self._renew(task_id, lease)
+
+    def _release_revoked(self) -> None:
+        """A message revoked while it waits for a slot is dropped only when its turn comes."""
+        # By those that are revoked, which are few: of messages with an eta there may be thousands.
+        for task_id in snapshot(state.revoked.as_dict) if state.revoked else ():
+            request = self._received.pop(task_id, None)
+            lease = self._lease(request) if request is not None else None
+            if lease is not None:
+                self._release(task_id, lease, "")
+
+    def _renew(self, task_id: str, lease: Lease) -> None:
+        renew = Renew(task_id=task_id, run=lease.run or worker_token(), lease=lease.plan.lease)
+        try:
+            answer = self._runtime.store.apply(lease.key, renew)
+        except StoreError:
+            return  # tried again at the next look
+        if answer.word == "lost":
+            lease.run = ""  # the same id may run again here, under another token
+        else:
+            # The exact token, so that a later run of the same id is never taken for this one.
+            lease.run, lease.renewed = answer.id, time.monotonic()
+
+    def _release(self, task_id: str, lease: Lease, run: str) -> None:
+        release = Release(task_id=task_id, hold=lease.plan.hold, run=run, bare=lease.bare)
+        try:
+            self._runtime.store.apply(lease.key if run else lease.claimed, release)
+        except StoreError as error:
+            logger.debug("%s: not released, its lease ends by itself: %s", lease.key, error)
+
+    def _lease(self, request: Request) -> Lease | None:
+        return self._lease_of(request.task, request.request_dict.get(HEADER), request)
+
+    def _lease_of(self, task: Any, header: Any, request: Any) -> Lease | None:
+        plan = self._runtime.plan(task)
+        if plan is None or not plan.shares:
+            return None
+        try:
+            known = read_header(header, plan, request.id)
+            key, _ = key_of(plan, self._runtime.routes, task, known, request)
+            return Lease(key=key, claimed=known.key or key, plan=plan, bare=known.bare)
+        except (ArgumentUnknown, TypeError):
+            return None  # it runs without a claim
+
+
+def snapshot(read: Callable[[], Iterable[T]]) -> list[T]:
+    """Return what is in a collection that another thread may change while it is read."""
+    while True:
+        try:
+            return list(read())
+        except RuntimeError:
+            continue
