@@ -9,6 +9,7 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -282,7 +283,7 @@ def test_every_thread_gets_its_backend_back_as_it_was(
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """The URL of a PostgreSQL of the wheel `pgserver`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -290,9 +291,11 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             import pgserver  # says where it keeps its lock
         except ImportError as error:
             missing(str(error), module="pgserver")
-    server = pgserver.get_server(tmp_path_factory.mktemp("postgres"))
-    yield server.get_uri()
-    server.cleanup()
+    # As root it runs as somebody else, to whom each start of pytest closes pytest's own folder.
+    with tempfile.TemporaryDirectory(prefix="jobtastic-postgres-") as folder:
+        server = pgserver.get_server(folder)
+        yield server.get_uri()
+        server.cleanup()
 
 
 def test_django_results_open_few_sessions_and_outlive_a_restart(postgres: str) -> None:

@@ -204,22 +204,22 @@ class StoreContract:
     def test_a_lease_ends_by_the_stores_clock(self, store: Store, key: str) -> None:
         store.apply(key, begin("a", lease=80))
         assert store.apply(key, call("b")).word in JOINED
-        time.sleep(0.12)
+        time.sleep(0.6)
         assert said(store.apply(key, call("b"))) == "takeover a ga"
 
     def test_what_has_ended_is_gone(self, store: Store, key: str) -> None:
         store.apply(key, begin("a"))
-        store.apply(key, finish("a", fresh=80))
+        store.apply(key, finish("a", fresh=500))
         assert store.read(key) == Claim(value=store.read(key).value)  # type: ignore[union-attr]
-        time.sleep(0.12)
+        time.sleep(0.6)
         assert store.read(key) is None
         assert store.apply(key, call("b")).word == "claimed"
 
     def test_a_part_that_has_ended_is_not_read(self, store: Store, key: str) -> None:
         give_up(store, key, "x")
         store.apply(key, begin("a"))
-        store.apply(key, finish("a", fresh=80))
-        time.sleep(0.12)
+        store.apply(key, finish("a", fresh=500))
+        time.sleep(0.6)
         claim = store.read(key)
         assert claim is not None
         assert claim.value is None
