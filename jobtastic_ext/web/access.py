@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from ..errors import ConfigurationError, InvalidToken
 from .status import MOST_IDS
-from .tokens import Signer, open_token, signer, user_key
+from .tokens import Anybody, Signer, open_token, signer, user_key
 
 __all__ = ("Access", "make_access")
 
@@ -28,10 +28,9 @@ class Access(Struct, frozen=True, kw_only=True):
     authorize: Authorize | None = None
     #: Makes the signer of the tokens, for each request; None asks for no token.
     signer: Callable[[], Signer] | None = None
-    #: ``user(request)``: who asks, for tokens that are made for one user.
+    #: ``user(request)``: who asks, for tokens that are made for one user; `ANYBODY` where users
+    #: are not asked for, and only there a token for nobody in particular opens to its holder.
     user: Callable[[Any], Any] | None = None
-    #: Whether a token that is made for nobody in particular opens to whoever holds it.
-    bearer: bool = True
 
     def check_tokens(self, request: Any, ids: Sequence[str], tokens: Sequence[str]) -> None:
         """Raises `InvalidToken` unless there is a token for each task, if any are asked for."""
@@ -42,8 +41,9 @@ class Access(Struct, frozen=True, kw_only=True):
         if len(tokens) > MOST_IDS:
             raise InvalidToken(f"more than {MOST_IDS} status tokens")
         made_by = self.signer()
-        user = user_key(self.user(request)) if self.user is not None else None
-        opened = {open_token(made_by, token, user, bearer=self.bearer) for token in tokens}
+        asks = Anybody.ANYBODY if self.user is None else self.user(request)
+        user = asks if isinstance(asks, Anybody) else user_key(asks)
+        opened = {open_token(made_by, token, user) for token in tokens}
         if not opened.issuperset(ids):
             raise InvalidToken("the status token is for another task")
 
@@ -69,7 +69,6 @@ def make_access(
     authorize: Any = None,
     signed: Any = False,
     user: Any = None,
-    default_user: Callable[[Any], Any] | None = None,
     awaits: bool = False,
     at_once: bool = False,
 ) -> Access:
@@ -97,8 +96,7 @@ def make_access(
     return Access(
         authorize=authorize,
         signer=made_by,
-        user=user if user is not None else default_user,
-        bearer=user is None,
+        user=user,
     )
 
 

@@ -23,6 +23,7 @@ from ..policy.problems import did_you_mean
 from ..runtime import is_enabled
 from .access import make_access
 from .stored import Limits
+from .tokens import Anybody
 from .views import StatusView
 
 __all__ = ("app_name", "urlpatterns")
@@ -48,9 +49,9 @@ def view_of(options: Mapping[str, Any]) -> StatusView:
         else value
         for name, value in options.items()
     }
-    asked = {name: found[name] for name in ("authorize", "signed", "user") if name in found}
+    asked = {name: found[name] for name in ("authorize", "signed") if name in found}
     try:
-        access = make_access(**asked, default_user=who_asks)
+        access = make_access(**asked, user=found.get("user", who_asks))
     except ConfigurationError as error:
         raise ImproperlyConfigured(f"{SETTING}: {error}") from error
     limits = Limits(**{name: found[name] for name in Limits.__struct_fields__ if name in found})
@@ -59,8 +60,10 @@ def view_of(options: Mapping[str, Any]) -> StatusView:
 
 
 def who_asks(request: HttpRequest) -> Any:
-    """The primary key of the user who is logged in."""
-    user = getattr(request, "user", None)
+    """The primary key of the user who is logged in; `ANYBODY` in a project that has no users."""
+    if not hasattr(request, "user"):
+        return Anybody.ANYBODY
+    user = request.user
     return user.pk if user is not None and user.is_authenticated else None
 
 

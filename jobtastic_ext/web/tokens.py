@@ -10,11 +10,12 @@ import time
 from collections.abc import Iterable
 from enum import Enum
 from typing import Any, Protocol
+from uuid import UUID
 
 from ..errors import ConfigurationError, InvalidToken
 from .status import check_id
 
-__all__ = ("Signer", "open_token", "signer", "status_token", "user_key")
+__all__ = ("Anybody", "Signer", "open_token", "signer", "status_token", "user_key")
 
 SALT = "jobtastic_ext.status"
 
@@ -57,7 +58,8 @@ def status_token(
     raises `InvalidToken`.  It is signed with `secret`; without one, with the secret key of the
     Flask app at hand, or else of Django.  It goes into the query: ``…/<id>/status/?token=…``.
 
-    Raises `InvalidTaskId`, and `ConfigurationError` if there is nothing to sign with.
+    Raises `InvalidTaskId`, and `ConfigurationError` if there is nothing to sign with or `user` is
+    neither an id nor has a `pk`.
     """
     task_id = check_id(getattr(result, "id", result))
     owner = None if user is Anybody.ANYBODY else user_key(user)
@@ -69,21 +71,21 @@ def status_token(
     return signer(secret).dumps([task_id, owner, round(time.time() + max_age, 3)])
 
 
-def open_token(made_by: Signer, token: str, user: str | None, *, bearer: bool = True) -> str:
+def open_token(made_by: Signer, token: str, user: str | Anybody | None) -> str:
     """Return the id of the task that the token opens to this user.  Raises `InvalidToken`.
 
-    A token for nobody in particular opens to all, where `bearer` says so.
+    A token for nobody in particular opens only where `user` is `ANYBODY`.
     """
     try:
         if len(token) > LONGEST:
             raise ValueError("too long")
         task_id, owner, until = made_by.loads(token)
-        expired = time.time() >= until
+        expired = not time.time() < until  # one that is no number is over, too
     except (ValueError, TypeError) as error:
         raise InvalidToken("the status token is not one of ours") from error
     if expired:
         raise InvalidToken("the status token has expired; reload the page")
-    if owner is None and not bearer:
+    if owner is None and user is not Anybody.ANYBODY:
         raise InvalidToken(
             "the status token is for nobody in particular; this page needs one's own"
         )
@@ -93,9 +95,21 @@ def open_token(made_by: Signer, token: str, user: str | None, *, bearer: bool = 
 
 
 def user_key(user: Any) -> str | None:
-    """Return by what a token knows a user: the primary key of a model instance, or the value."""
+    """Return by what a token knows a user: the primary key of a model instance, or an id.
+
+    None and False, which `is_authenticated and id` may be, are nobody.  Raises
+    `ConfigurationError` for what does not tell one user from another: the address in the text of an
+    object, say, belongs to the next one when it is gone.
+    """
     found = getattr(user, "pk", user)
-    return None if found is None or found == "" else str(found)
+    if found is None or found is False or found == "":
+        return None
+    if found is True or (found is user and not isinstance(found, str | int | UUID)):
+        raise ConfigurationError(
+            f"a user of a status token is known by an id or by a `pk`; {type(user).__name__} is "
+            "neither"
+        )
+    return str(found)
 
 
 def signer(secret: Secret | None = None) -> Signer:

@@ -135,3 +135,35 @@ class Anonymous:
 def test_no_token_is_made_for_somebody_who_is_nobody(user: Any) -> None:
     with pytest.raises(InvalidToken, match="nobody"):
         status_token(str(uuid.uuid4()), user=user, secret=SECRET)
+
+
+class Bare:
+    """A user without a `pk`, as of Flask-Login or SQLAlchemy: its text is an address."""
+
+
+@pytest.mark.parametrize("user", [Bare(), True, b"7", (7,)], ids=lambda u: type(u).__name__)
+def test_no_token_is_made_for_who_cannot_be_told_from_others(user: Any) -> None:
+    with pytest.raises(ConfigurationError, match="neither"):
+        status_token("secret", user=user, secret=SECRET)
+
+
+def test_who_cannot_be_told_from_others_is_shown_nothing(framework: str, app: Celery) -> None:
+    user = Bare()
+    token = token_for(framework, "secret", user=str(user))
+    with site(framework, app, signed=True, user=lambda _: user) as pages:
+        assert pages.status("secret", token=token).status == 503
+
+
+def test_false_is_nobody(framework: str, app: Celery) -> None:
+    """As ``user.is_authenticated and user.pk`` says it."""
+    with pytest.raises(InvalidToken, match="nobody"):
+        status_token("secret", user=False, secret=SECRET)
+    token = token_for(framework, "secret", user="False")
+    with site(framework, app, signed=True, user=lambda _: False) as pages:
+        assert pages.status("secret", token=token).status == 403
+
+
+def test_a_time_that_is_no_number_opens_nothing(framework: str, app: Celery) -> None:
+    token = token_for(framework, "secret", max_age=float("nan"))
+    with site(framework, app, signed=True) as pages:
+        assert pages.status("secret", token=token).status == 403

@@ -132,3 +132,20 @@ def test_two_apps_could_be_meant(tmp_path: Path) -> None:
             app.steps["worker"].add(JobtasticStep)
     """
     assert "2 Celery apps could be meant" in run(tmp_path, apps)
+
+
+def test_where_people_log_in_a_token_for_nobody_opens_nothing(project: Project) -> None:
+    """The default asks who is logged in; a project with public pages says that it does not."""
+    from jobtastic_ext.web import status_token
+
+    class Anonymous:
+        pk, is_authenticated = None, False
+
+    token = status_token("a")
+    request = RequestFactory().get("/task/a/status/", {"token": token})
+    with override_settings(JOBTASTIC_STATUS={"app": project.app, "signed": True}):
+        assert views.views.status(request, "a").status_code == 200  # a project without users
+        request.user = Anonymous()
+        assert views.views.status(request, "a").status_code == 403
+    with override_settings(JOBTASTIC_STATUS={"app": project.app, "signed": True, "user": None}):
+        assert views.views.status(request, "a").status_code == 200
