@@ -33,6 +33,7 @@ from ..claims.protocol import Outcome
 from ..errors import ResultsUnavailable
 from ..resilience.circuit_breaker import CircuitBreaker
 from ..resilience.daemon_pool import DaemonPool
+from ..resilience.redaction import in_log
 from . import kinds
 from .payloads import FORGOTTEN, Payload, fetch
 
@@ -324,7 +325,7 @@ def wrapped(error: BaseException, what: str) -> ResultsUnavailable:
     if isinstance(error, WrongResult):
         logger.warning("%s: %s; it is not used", what, error)
     kind = Unreachable if kinds.is_outage(error) else ResultsUnavailable
-    return kind(f"{what}: {error}")
+    return kind(f"{what}: {in_log(error)}")
 
 
 def is_loss(error: Exception) -> bool:

@@ -72,8 +72,14 @@ class Reads:
         return self._results.read_many(ids, most=bound, timeout=timeout)
 
     def check(self) -> None:
-        """Raise `ConfigurationError` for an app that keeps no results."""
-        kind = self._results.kind
+        """Raise `ConfigurationError` for an app that keeps no results, or whose URL is mistyped."""
+        try:
+            kind = self._results.kind
+        except Exception as error:  # noqa: BLE001 - of a module that is not there, or of Celery's
+            raise ConfigurationError(
+                f"the result backend of the app {self._app.main!r} cannot be loaded: "
+                f"{type(error).__name__}; check result_backend, and that its driver is installed"
+            ) from None  # what does not look like a scheme may be a password
         if not holds_outcomes(kind):
             raise ConfigurationError(
                 f"the app {self._app.main!r} keeps no results that a page could ask for "

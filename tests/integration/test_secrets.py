@@ -13,9 +13,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import flask
 import pytest
 import redis
 import sqlalchemy
+from celery import Celery
 from kombu.exceptions import OperationalError
 
 from jobtastic_ext.errors import ConfigurationError
@@ -24,6 +26,7 @@ from jobtastic_ext.settings import read_settings
 from jobtastic_ext.stores import open_store
 from jobtastic_ext.testing.server import EmbeddedServer
 from jobtastic_ext.web import task_status
+from jobtastic_ext.web.flask import blueprint
 from tests.integration.conftest import Project, wait_until
 from tests.servers import SilentServer, free_port
 
@@ -218,3 +221,25 @@ def test_a_mistyped_url_of_a_store_does_not_show_its_password(url: str) -> None:
         open_store(settings.store, **settings.store_options).close()
     except ConfigurationError as error:
         clean("".join(traceback.format_exception(error)))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"redis://:{PASSWORD}/@localhost:6379/0",
+        f"redis//:{PASSWORD}@localhost/0",
+        f"db+postgresql//u:{PASSWORD}@localhost/results",
+        f"db+postgresql:/u:{PASSWORD}@localhost/results",
+        PASSWORD,
+    ],
+)
+def test_a_mistyped_url_of_a_result_backend_is_a_503_that_shows_no_password(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = Celery("mistyped", broker="memory://", backend=url, set_as_current=False)
+    site = flask.Flask("site")
+    site.register_blueprint(blueprint(app), url_prefix="/task")
+    with caplog.at_level(logging.INFO):
+        reply = site.test_client().get("/task/abc/status/")
+    assert (reply.status_code, reply.mimetype) == (503, "application/json")
+    clean(reply.text, *(f"{record.getMessage()} {record.exc_text}" for record in caplog.records))
