@@ -84,9 +84,9 @@ def apply_async(
     try:
         vary = plan.vary.of(custom_headers(headers) if headers else None, place)
         key = plan.key(*plain_arguments(task, args, kwargs, options), vary)
-    except ArgumentNotEncodable:
-        raise
-    except ArgumentUnknown as error:
+    except (ArgumentNotEncodable, ArgumentUnknown) as error:
+        if plan.exclusive and isinstance(error, ArgumentNotEncodable):
+            raise  # never two at once, not even of these
         runtime.tell_once(f"unshared {task.name}", "unshared: %s", error)
         return send_unshared(sending)
     except TypeError:
@@ -275,7 +275,7 @@ def forget(runtime: Runtime, task: Task, args: Any, kwargs: Any) -> bool:
         return False
     try:
         key = plan.key(*plain_arguments(task, args, kwargs, {}))
-    except ArgumentUnknown:
+    except (ArgumentNotEncodable, ArgumentUnknown):
         return False  # such a call is never shared
     known = runtime.store.apply(key, Forget()).word == "ok"
     log_decision(task.name, "-", key, "forgotten", "somebody asked for it")

@@ -11,7 +11,7 @@ import celery
 import pytest
 from celery import group
 
-from jobtastic_ext import DuplicateCall, signals
+from jobtastic_ext import ArgumentNotEncodable, DuplicateCall, signals
 from tests.integration.conftest import Project, wait_until
 from tests.reports import Flaky
 
@@ -227,6 +227,24 @@ def test_forget_of_a_call_with_a_pydantic_argument(start_project: Any, unique: s
     assert task.delay(Point(x=unique)).id == first.id
     assert task.forget(Point(x=unique))
     assert task.delay(Point(x=unique)).id != first.id
+
+
+def test_a_call_whose_argument_has_no_encoding_is_sent_and_not_shared(
+    project: Project, unique: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Celery sends it, nested as it is; only a key cannot be made of it.
+    deep: list[Any] = []
+    for _ in range(200):
+        deep = [deep]
+    shared = project.task("shared")
+    with caplog.at_level(logging.WARNING, "jobtastic_ext"):
+        ones = [shared.apply_async((unique,), {"delay": deep}) for _ in range(2)]
+    assert ones[0].id != ones[1].id
+    told = [one.getMessage() for one in caplog.records]
+    assert len([one for one in told if one.startswith("unshared: reports.shared: ")]) == 1
+    assert not shared.forget(unique, delay=deep)
+    with pytest.raises(ArgumentNotEncodable):  # never two at once: that cannot be promised
+        project.task("turns").delay(deep)
 
 
 def test_a_stale_result_is_served_while_one_call_refreshes_it(
