@@ -186,13 +186,13 @@ def renewed(run: Run) -> Iterator[None]:
         yield
         return
     over = threading.Event()
-    lease = run.plan.lease
+    lease = run.terms.lease
 
     def keep() -> None:
         renew = Renew(task_id=run.begun.task_id, run=run.begun.run, lease=lease)
         while not over.wait(lease / 3000):
             with suppress(StoreError):  # tried again before the lease is over
-                run.runtime.store.apply(run.key, renew)
+                run.store.apply(run.key, renew)
 
     threading.Thread(target=keep, name="jobtastic-renew", daemon=True).start()
     try:

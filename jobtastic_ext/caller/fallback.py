@@ -113,7 +113,14 @@ class Undelivered:
         if word != "run":
             return self.run_unclaimed()
         self.log(message.task_id, "runs here", NOT_TAKEN)
-        run = Run(self.runtime, self.plan, self.key, message, settled.answer.gen)
+        run = Run(
+            self.runtime.store,
+            self.runtime.results,
+            self.plan,
+            self.key,
+            message,
+            settled.answer.gen,
+        )
         return run_claimed(run, self.sending)
 
     def run_unclaimed(self) -> EagerResult:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from math import inf
 
 from ..errors import ResultsUnavailable, StoreError
-from ..policy.model import Plan
-from ..runtime import Runtime
-from .records import Answer, Begin, Ending, Finish, Operation, Release, Requeue
+from .protocol import Results
+from .records import FOREVER, Answer, Begin, Ending, Finish, Operation, Release, Requeue, Terms
+from .store import Store
 
 __all__ = (
     "Run",
@@ -32,31 +33,34 @@ class Run:
     #: Its body has returned or raised.
     over = False
 
-    def __init__(self, runtime: Runtime, plan: Plan, key: str, begun: Begin, gen: str) -> None:
-        self.runtime, self.plan, self.key, self.begun, self.gen = runtime, plan, key, begun, gen
+    def __init__(
+        self, store: Store, results: Results, terms: Terms, key: str, begun: Begin, gen: str
+    ) -> None:
+        self.store, self.results, self.terms = store, results, terms
+        self.key, self.begun, self.gen = key, begun, gen
         self.unclaimed = False
 
     def end(self) -> None:
         """The body is over: who calls from now on looks whether the outcome is known."""
         self.over = True
-        if not self.unclaimed and not self.plan.exclusive:
+        if not self.unclaimed and not self.terms.exclusive:
             answer = self._apply(Ending(task_id=self.begun.task_id, run=self.begun.run))
             self.orphans = answer.ids if answer is not None else ()
 
     def finish(self, failed: bool) -> None:
         """The outcome is stored: share it as long as the policy says, and let go."""
-        plan, begun = self.plan, self.begun
-        share = not plan.exclusive
+        terms, begun = self.terms, self.begun
+        share = not terms.exclusive
         self.pass_on(self.orphans)  # before the claim forgets them
         answer = self._apply(
             Finish(
                 task_id=begun.task_id,
                 run=begun.run,
                 gen=self.gen,
-                fresh=(plan.failure_fresh if failed else plan.fresh) if share else 0,
-                stale=plan.stale if share and not failed else 0,
-                keep=plan.keep,
-                hold=plan.hold,
+                fresh=(terms.failure_fresh if failed else terms.fresh) if share else 0,
+                stale=terms.stale if share and not failed else 0,
+                keep=terms.keep,
+                hold=terms.hold,
                 failed=failed,
                 attempt=begun.attempt,
                 group=begun.group,
@@ -71,13 +75,13 @@ class Run:
         if not ids:
             return
         try:
-            self.runtime.results.pass_on(self.begun.task_id, ids)
+            self.results.pass_on(self.begun.task_id, ids)
         except ResultsUnavailable as error:  # this task has its result
             logger.warning("%s: no result for %s: %s", self.key, ids, error)
 
     def requeue(self, wait: float) -> None:
         """The run will be retried in `wait` seconds: the claim waits with it."""
-        hold = self.plan.hold + round(max(wait, 0) * 1000)
+        hold = self.terms.hold + round(max(wait, 0) * 1000)
         begun = self.begun
         self._apply(
             Requeue(task_id=begun.task_id, run=begun.run, hold=hold, attempt=begun.attempt + 1)
@@ -87,14 +91,14 @@ class Run:
         """Nothing came of it: the next identical call runs, and serves those who are `unserved`."""
         begun = self.begun
         self._apply(
-            Release(task_id=begun.task_id, run=begun.run, hold=self.plan.hold, unserved=unserved)
+            Release(task_id=begun.task_id, run=begun.run, hold=self.terms.hold, unserved=unserved)
         )
 
     def _apply(self, operation: Operation) -> Answer | None:
         if self.unclaimed and not isinstance(operation, Finish):
             return None
         try:
-            answer = self.runtime.store.apply(self.key, operation)
+            answer = self.store.apply(self.key, operation)
         except StoreError as error:
             # The lease ends by itself, and the next identical call runs.
             logger.debug("%s: %s not recorded: %s", self.key, type(operation).__name__, error)
@@ -113,24 +117,24 @@ class Run:
     def _release_queued(self) -> None:
         """Nobody shall join the message of this run: it has run."""
         begun = self.begun
-        release_message(self.runtime, self.plan, self.key, begun.task_id, begun.bare)
+        release_message(self.store, self.terms, self.key, begun.task_id, begun.bare)
 
 
 def keep_result(run: Run) -> None:
     """Let the stored result live as long as it is cached."""
-    policy = run.plan.policy
-    if policy.cache_duration is None:
+    terms = run.terms
+    if not terms.fresh:
         return
+    lifetime = terms.fresh + terms.stale
     try:
-        lifetime = policy.cache_duration + policy.stale_while_revalidate
-        run.runtime.results.keep(run.begun.task_id, lifetime)
+        run.results.keep(run.begun.task_id, inf if lifetime >= FOREVER else lifetime / 1000)
     except ResultsUnavailable as error:  # it lives as long as the backend lets it
         logger.warning("%s: %s", run.key, error)
 
 
-def release_message(runtime: Runtime, plan: Plan, key: str, task_id: str, bare: bool) -> None:
+def release_message(store: Store, terms: Terms, key: str, task_id: str, bare: bool) -> None:
     """Let go of the queued claim of a message."""
     try:
-        runtime.store.apply(key, Release(task_id=task_id, hold=plan.hold, bare=bare))
+        store.apply(key, Release(task_id=task_id, hold=terms.hold, bare=bare))
     except StoreError as error:
         logger.debug("%s: not released: %s", key, error)

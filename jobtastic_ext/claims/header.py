@@ -7,8 +7,6 @@ from typing import Any
 
 from msgspec import Struct, ValidationError, convert
 
-from ..policy.model import Plan
-
 __all__ = (
     "HEADER",
     "Header",
@@ -45,13 +43,13 @@ class Header(Struct, frozen=True, kw_only=True):
     guarded: bool = False
 
 
-def read_header(raw: Any, plan: Plan, task_id: str) -> Header:
-    """Return the header of a message; an empty one for a foreign or damaged header."""
+def read_header(raw: Any, key_head: str, task_id: str) -> Header:
+    """Return the header of a message; an empty one if it is damaged, or of another task's keys."""
     try:
         header = convert(raw, Header)
     except ValidationError:
         return Header()
-    own = header.id == task_id and header.key.startswith(plan.key_head)
+    own = header.id == task_id and header.key.startswith(key_head)
     return header if own else Header()
 
 

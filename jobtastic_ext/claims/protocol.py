@@ -6,7 +6,7 @@ interleaving can be driven without a broker.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -51,6 +51,12 @@ class Results(Protocol):
 
         Raises `ResultsUnavailable`.
         """
+
+    def pass_on(self, task_id: str, ids: Sequence[str]) -> None:
+        """Store the outcome of a task under other ids.  Raises `ResultsUnavailable`."""
+
+    def keep(self, task_id: str, seconds: float) -> None:
+        """Let a stored result live so long, if it would not.  Raises `ResultsUnavailable`."""
 
 
 class Settled(Struct, frozen=True):

@@ -47,6 +47,22 @@ LINGER = 3_600_000
 MOMENT = 1_000
 
 
+class Terms(Struct, frozen=True, kw_only=True):
+    """On what terms identical calls share; a `Plan` has more.  Times are whole milliseconds."""
+
+    #: Runs take turns, and share nothing.
+    exclusive: bool = False
+    lease: int = 0
+    herd: int = 0
+    #: How long a queued message is believed to be on its way before it is sent again.
+    hold: int = 0
+    fresh: int = 0
+    stale: int = 0
+    failure_fresh: int = 0
+    #: How long the end of a run is remembered for late copies of its message.
+    keep: int = 0
+
+
 class Holder(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Who has the right to run this call now."""
 

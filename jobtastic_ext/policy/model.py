@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from ..claims.records import Terms
 from ..keys.call_key import call_key
 from ..keys.signature import CallSignature
 from ..keys.vary import Vary
@@ -70,8 +71,8 @@ class TaskPolicy(Struct, frozen=True, kw_only=True):
     estimate_by: tuple[Significant, ...] | None = None
 
 
-class Plan(Struct, frozen=True, kw_only=True):
-    """A task's policy, ready for use.  Times are whole milliseconds."""
+class Plan(Terms, frozen=True, kw_only=True):
+    """A task's policy, ready for use."""
 
     policy: TaskPolicy
     signature: CallSignature
@@ -85,16 +86,6 @@ class Plan(Struct, frozen=True, kw_only=True):
     key_head: str
     #: Identical calls share a run or a result (or, if `exclusive`, take turns).
     shares: bool
-    exclusive: bool
-    lease: int
-    herd: int
-    #: How long a queued message is believed to be on its way before it is sent again.
-    hold: int
-    fresh: int
-    stale: int
-    failure_fresh: int
-    #: How long the end of a run is remembered for late copies of its message.
-    keep: int
 
     def key(
         self, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None, vary: Any = None

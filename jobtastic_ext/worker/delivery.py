@@ -61,7 +61,7 @@ class Message:
         self.runtime, self.plan, self.task, self.request = runtime, plan, task, request
         self.args, self.kwargs = args, kwargs
         raw = getattr(request, HEADER, None)
-        self.header = read_header(raw, plan, request.id)
+        self.header = read_header(raw, plan.key_head, request.id)
         #: Where the call was sent by name.
         self.place = self.header.place
         here = runtime.settings.key_prefix
@@ -145,7 +145,7 @@ class Message:
                 setattr(self.request, UNRUN, True)
                 self.log("dropped", "its sender gave up")
                 raise Ignore
-        release_message(self.runtime, self.plan, header.key, self.request.id, header.bare)
+        release_message(self.runtime.store, self.plan, header.key, self.request.id, header.bare)
         self.header = Header(
             id=header.id, since=header.since, refresh=header.refresh, place=header.place
         )
@@ -190,7 +190,9 @@ class Message:
     def carry_out(self, settled: Settled, message: Begin, body: Callable[..., Any]) -> Any:
         answer, outcome = settled.answer, settled.outcome
         if answer.word in ("run", "free"):
-            run = Run(self.runtime, self.plan, self.key, message, answer.gen)
+            run = Run(
+                self.runtime.store, self.runtime.results, self.plan, self.key, message, answer.gen
+            )
             run.unclaimed, run.place = answer.word == "free", self.place
             setattr(self.request, RUN, run)
             return self.run_body(run, body)
@@ -205,7 +207,7 @@ class Message:
         if answer.word == "finished":
             self.log("dropped", "it has run already")
             bare = self.header.bare
-            release_message(self.runtime, self.plan, self.key, self.request.id, bare)
+            release_message(self.runtime.store, self.plan, self.key, self.request.id, bare)
             raise Ignore
         if answer.word == "follow":
             return self.follow(answer, message, body)
@@ -229,7 +231,9 @@ class Message:
 
     def run_unshared(self, message: Begin, body: Callable[..., Any]) -> Any:
         """Run whatever the store says, and see that nobody joins this message afterwards."""
-        run = Run(self.runtime, self.plan, self.key, message, self.header.gen)
+        run = Run(
+            self.runtime.store, self.runtime.results, self.plan, self.key, message, self.header.gen
+        )
         run.unsure, run.place = True, self.place
         setattr(self.request, RUN, run)
         return self.run_body(run, body)

@@ -62,7 +62,7 @@ class Keeper:
         plan = self._runtime.plan(request.task)
         if plan is None:
             return
-        header = read_header(request.request_dict.get(HEADER), plan, request.id)
+        header = read_header(request.request_dict.get(HEADER), plan.key_head, request.id)
         self._limits.pass_by(request.task, consumer, waited=header.looks > 0)
         self._received[request.id] = request
         request.request_dict[CONTENT] = request.content_type
@@ -152,7 +152,7 @@ class Keeper:
         if plan is None or not plan.shares:
             return None
         try:
-            known = read_header(header, plan, request.id)
+            known = read_header(header, plan.key_head, request.id)
             key, _ = key_of(plan, self._runtime.routes, task, known, request)
             return Lease(key=key, claimed=known.key or key, plan=plan, bare=known.bare)
         except (ArgumentUnknown, TypeError):

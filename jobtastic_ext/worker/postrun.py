@@ -58,10 +58,10 @@ def release_unseen(runtime: Runtime, task: Task, request: Context) -> None:
     plan = runtime.plan(task)
     if plan is None or not plan.shares or request.is_eager or not request.id:
         return
-    header = read_header(getattr(request, HEADER, None), plan, request.id)
+    header = read_header(getattr(request, HEADER, None), plan.key_head, request.id)
     if not header.key:
         return
-    release_message(runtime, plan, header.key, request.id, header.bare)
+    release_message(runtime.store, plan, header.key, request.id, header.bare)
 
 
 def wait_of(task: Task, when: Any) -> float:

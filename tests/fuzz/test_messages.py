@@ -74,7 +74,7 @@ def test_a_header_is_ours_or_ignored(app: Any, raw: Any) -> None:
     assert runtime is not None
     plan = runtime.plan(app.tasks["fuzz.work"])
     assert plan is not None
-    header = read_header(raw, plan, "own")
+    header = read_header(raw, plan.key_head, "own")
     assert isinstance(header, Header)
     assert header == Header() or header.id == "own"
 
