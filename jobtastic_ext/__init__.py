@@ -14,7 +14,7 @@ from .errors import (
     StoreUnavailable,
 )
 from .plugin.bootstep import JobtasticStep
-from .plugin.methods import progress_of
+from .plugin.methods import progress_of, queue_of
 from .plugin.methods import track_here as track
 from .plugin.methods import update_progress_here as update_progress
 from .plugin.patch import install, uninstall
@@ -33,6 +33,7 @@ __all__ = (
     "StoreUnavailable",
     "install",
     "progress_of",
+    "queue_of",
     "signals",
     "track",
     "uninstall",

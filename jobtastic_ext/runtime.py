@@ -15,6 +15,7 @@ from kombu.utils import symbol_by_name
 
 from . import signals
 from .broker.publisher import Broker
+from .broker.queue_position import QueuePositions
 from .broker.routing import Routes
 from .errors import JobtasticError, Problem, StoreError, StoreUnavailable
 from .memory.watch import MemoryWatch
@@ -27,6 +28,7 @@ from .progress.ticker import Ticker
 from .resilience.circuit_breaker import CircuitBreaker
 from .resilience.outbox import Aftermath
 from .results.backend import Backend
+from .results.kinds import unshareable
 from .results.redis_state_writer import open_writer
 from .results.result_objects import enrich
 from .results.state_writer import MEANING, NAME, Writer
@@ -117,7 +119,9 @@ class Runtime:
         try:
             return self._plans[task.name]
         except KeyError:
-            plan = self._plans[task.name] = make_plan(task, self.policies, self.settings)
+            plan = self._plans[task.name] = make_plan(
+                task, self.policies, self.settings, unshareable
+            )
             return plan
 
     @cached_property
@@ -156,15 +160,18 @@ class Runtime:
         )
 
     @cached_property
-    def queues_breaker(self) -> CircuitBreaker:
-        """Guards the look at the broker's queues, and nothing else: a page's wait is no outage."""
-        assert self.queues is not None
-        return CircuitBreaker(
+    def positions(self) -> QueuePositions | None:
+        """Tells a task's place in its queue, if the broker lets that be known cheaply."""
+        if self.queues is None:
+            return None
+        # It guards nothing else: a page's wait is no outage.
+        breaker = CircuitBreaker(
             "the broker, asked for places in its queues,",
             self.queues.ping,
             refusal=StoreUnavailable,
             consequence="pages do not show them meanwhile",
         )
+        return QueuePositions(self.app, self.queues, breaker)
 
     def planned(self) -> list[str]:
         """Return the names of the app's tasks that the policy is meant for."""
@@ -200,7 +207,7 @@ class Runtime:
     def _problems(self, policies: PolicySet) -> Iterator[Problem]:
         # Pending tasks are checked when they are first called: no app is finalized from here.
         for task in self.app._tasks.values():
-            yield from problems_of(task, policies)
+            yield from problems_of(task, policies, unshareable)
 
     def _store_failed(self, key: str, error: StoreError) -> None:
         signals.store_failed.send(sender=self.app, key=key, exception=error)
@@ -287,8 +294,9 @@ def close_runtime(app: Celery) -> None:
     if runtime.keeper is not None:
         runtime.keeper.stop()
     runtime.ticker.close()
-    if "queues_breaker" in runtime.__dict__:
-        runtime.queues_breaker.close()
+    positions: QueuePositions | None = runtime.__dict__.get("positions")
+    if positions is not None:
+        positions.breaker.close()
     for name in ("writer", "queues"):
         if runtime.__dict__.get(name) is not None:
             runtime.__dict__[name].close()

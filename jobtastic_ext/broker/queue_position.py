@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import Any
+from typing import Any, Protocol
 
 from celery import Celery
 
 from ..errors import StoreError, StoreUnavailable
-from ..runtime import Runtime, runtime_of
+from ..resilience.circuit_breaker import CircuitBreaker
 
-__all__ = ("MOST", "queue_of")
+__all__ = ("MOST", "QueuePositions")
 
 logger = logging.getLogger("jobtastic_ext")
 
@@ -22,30 +22,31 @@ MOST = 50
 SEPARATOR, STEPS = "\x06\x16", (0, 3, 6, 9)
 
 
-def queue_of(
-    app: Celery, task_id: str, *, task: str | None = None, queue: str | None = None
-) -> dict[str, Any] | None:
-    """Return ``{"ahead": n}`` for a task that waits in its queue; None if that is not known.
+class Queues(Protocol):
+    """A broker whose queues can be looked at."""
 
-    `n` counts the messages of the same queue that workers will take before this one.  What workers
-    have taken already, to run it or to hold it ready, is not among them.  `queue` defaults to the
-    one that a task called `task` is routed to, else to the app's default.
+    def ahead(self, lists: list[str], task_id: str, most: int) -> int | None: ...
 
-    Known on a Redis broker for the next 50 messages, unless they are large: the ends of its lists
-    are looked at twice a second at most, in the server.  No other broker tells.  When the task
-    starts is not said: nobody but the workers knows how many of them take from this queue.
-    """
-    runtime = runtime_of(app)
-    if runtime is None or runtime.queues is None:
-        return None
-    lists = lists_of(runtime, queue or name_of(app, task))
-    written = json.dumps(task_id)[1:-1]
-    queues, breaker = runtime.queues, runtime.queues_breaker
-    try:
-        ahead = breaker.call(lambda: queues.ahead(lists, written, MOST), StoreUnavailable)
-    except StoreError:
-        return None
-    return None if ahead is None else {"ahead": ahead}
+
+class QueuePositions:
+    """Tells how many messages of the same queue workers will take before a task's."""
+
+    def __init__(self, app: Celery, queues: Queues, breaker: CircuitBreaker) -> None:
+        self.app, self.queues, self.breaker = app, queues, breaker
+
+    def of(
+        self, task_id: str, *, task: str | None = None, queue: str | None = None
+    ) -> dict[str, Any] | None:
+        """Return ``{"ahead": n}`` for a task that waits in its queue; None if that is not known."""
+        lists = lists_of(self.app, queue or name_of(self.app, task))
+        written = json.dumps(task_id)[1:-1]
+        try:
+            ahead = self.breaker.call(
+                lambda: self.queues.ahead(lists, written, MOST), StoreUnavailable
+            )
+        except StoreError:
+            return None
+        return None if ahead is None else {"ahead": ahead}
 
 
 def name_of(app: Celery, task: str | None) -> str:
@@ -57,9 +58,9 @@ def name_of(app: Celery, task: str | None) -> str:
     return str(app.conf.task_default_queue)
 
 
-def lists_of(runtime: Runtime, queue: str) -> list[str]:
+def lists_of(app: Celery, queue: str) -> list[str]:
     """Return the names of the lists that make up a queue, the first to be served first."""
-    options = runtime.app.conf.broker_transport_options or {}
+    options = app.conf.broker_transport_options or {}
     prefix = options.get("global_keyprefix", "")
     separator, steps = options.get("sep", SEPARATOR), options.get("priority_steps", STEPS)
     return [f"{prefix}{queue}{separator}{step}" if step else f"{prefix}{queue}" for step in steps]

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from celery import Celery
 from celery._state import get_current_task
 from celery.app.task import Task
 from celery.result import AsyncResult, EagerResult
@@ -22,6 +23,7 @@ from ..runtime import runtime_of
 
 __all__ = (
     "progress_of",
+    "queue_of",
     "track",
     "track_here",
     "update_progress",
@@ -47,6 +49,24 @@ def with_fallback(task: Task, options: dict[str, Any], mode: str) -> Any:
         return task.apply_async(**options)
     finally:
         _fallback.reset(token)
+
+
+def queue_of(
+    app: Celery, task_id: str, *, task: str | None = None, queue: str | None = None
+) -> dict[str, Any] | None:
+    """Return ``{"ahead": n}`` for a task that waits in its queue; None if that is not known.
+
+    `n` counts the messages of the same queue that workers will take before this one.  What workers
+    have taken already, to run it or to hold it ready, is not among them.  `queue` defaults to the
+    one that a task called `task` is routed to, else to the app's default.
+
+    Known on a Redis broker for the next 50 messages, unless they are large: the ends of its lists
+    are looked at twice a second at most, in the server.  No other broker tells.  When the task
+    starts is not said: nobody but the workers knows how many of them take from this queue.
+    """
+    runtime = runtime_of(app)
+    positions = None if runtime is None else runtime.positions
+    return None if positions is None else positions.of(task_id, task=task, queue=queue)
 
 
 def progress_of(result: Any) -> Overview:

@@ -13,7 +13,6 @@ from ..errors import PolicyError, Problem
 from ..keys.call_key import key_head
 from ..keys.signature import CallSignature
 from ..keys.vary import Vary
-from ..results.kinds import unshareable
 from ..settings import Settings
 from .loader import PolicySet
 from .model import Plan, Significant, TaskPolicy
@@ -24,8 +23,13 @@ __all__ = (
     "problems_of",
 )
 
+#: Says why a task's results cannot be shared; empty or None if they can.
+Unshareable = Callable[[Task], str | None]
 
-def make_plan(task: Task, policies: PolicySet, settings: Settings) -> Plan | None:
+
+def make_plan(
+    task: Task, policies: PolicySet, settings: Settings, unshareable: Unshareable
+) -> Plan | None:
     """Return the plan for a task, or None if no policy is meant for it.
 
     Raises `PolicyError` if the policy cannot work for this task.
@@ -33,7 +37,7 @@ def make_plan(task: Task, policies: PolicySet, settings: Settings) -> Plan | Non
     policy = policy_of(task.name, policies)
     if policy is None:
         return None
-    problems = list(problems_of(task, policies))
+    problems = list(problems_of(task, policies, unshareable))
     if problems:
         raise PolicyError(problems)
     herd, lease = milliseconds(policy.herd_avoidance_timeout), milliseconds(settings.lease)
@@ -69,7 +73,7 @@ def converters(
     return None if arguments is None else tuple((item.name, item.convert) for item in arguments)
 
 
-def problems_of(task: Task, policies: PolicySet) -> Iterable[Problem]:
+def problems_of(task: Task, policies: PolicySet, unshareable: Unshareable) -> Iterable[Problem]:
     """Yield what makes the policy impossible for this task."""
     policy = policy_of(task.name, policies)
     if policy is None:

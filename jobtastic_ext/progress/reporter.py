@@ -14,8 +14,6 @@ from celery.app.task import Context, Task
 
 from ..celery_internals import HERE, is_silent, traced
 from ..policy.model import Plan
-from ..results.redis_state_writer import RedisSender
-from ..results.state_writer import BackendSender
 from ..runtime import Runtime
 from .run_progress import NOBODY, Progress
 
@@ -144,5 +142,5 @@ def end(runtime: Runtime, task: Task, state: str | None, retval: Any) -> None:
         return
     run.close()
     runtime.ticker.discard(run)
-    if state and isinstance(run.send, BackendSender | RedisSender) and state in states.READY_STATES:
+    if state and run.send is not None and state in states.READY_STATES:
         run.send.settle(retval, state)

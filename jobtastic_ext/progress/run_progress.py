@@ -16,8 +16,9 @@ from math import inf, isfinite, isnan
 from typing import Any
 
 from ..estimates.estimator import Estimate, History, estimate, percent
+from ..results.state_writer import Sender
 
-__all__ = ("INTERVAL", "NOBODY", "Frame", "Progress", "Send")
+__all__ = ("INTERVAL", "NOBODY", "Frame", "Progress")
 
 logger = logging.getLogger("jobtastic_ext")
 
@@ -41,9 +42,6 @@ LARGEST = 2**53
 
 #: Stands for what could not be read.
 UNREAD: Any = object()
-
-#: Writes a state; False says that the run has its final result, and needs no more of them.
-Send = Callable[[dict[str, Any]], bool]
 
 #: What is done, and of how much; None for an unknown total.
 Counts = tuple[float, float | None]
@@ -103,7 +101,7 @@ class Progress:
     def __init__(
         self,
         task: Any = None,
-        send: Send | None = None,
+        send: Sender | None = None,
         *,
         name: str = "",
         urgent: tuple[type[Exception], ...] = (),

@@ -13,12 +13,11 @@ from celery import Celery, states
 from celery.app.task import Context, Task
 
 from ..errors import StoreError, StoreUnavailable
-from ..progress.run_progress import Send
 from ..resilience.circuit_breaker import CircuitBreaker
 from ..settings import Settings
 from .backend import Backend
 from .kinds import backend_class
-from .state_writer import MEANING, NAME, PROGRESS, BackendSender, BackendWriter, Writer
+from .state_writer import MEANING, NAME, PROGRESS, BackendSender, BackendWriter, Sender, Writer
 
 __all__ = ("RedisWriter", "open_writer")
 
@@ -69,7 +68,7 @@ class RedisWriter:
     def atomic(self) -> bool:
         return not self.refused
 
-    def sender(self, task: Task, request: Context) -> Send | None:
+    def sender(self, task: Task, request: Context) -> Sender | None:
         if task._backend is not None or self.refused:
             return self.other.sender(task, request)
         return RedisSender(self, task, request)

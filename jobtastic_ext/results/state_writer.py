@@ -11,10 +11,9 @@ from celery.backends.base import Backend as CeleryBackend
 from celery.backends.base import DisabledBackend
 
 from ..errors import ResultsUnavailable
-from ..progress.run_progress import Send
 from .backend import Backend
 
-__all__ = ("MEANING", "NAME", "PROGRESS", "BackendSender", "BackendWriter", "Writer")
+__all__ = ("MEANING", "NAME", "PROGRESS", "BackendSender", "BackendWriter", "Sender", "Writer")
 
 logger = logging.getLogger("jobtastic_ext")
 
@@ -24,6 +23,16 @@ NAME = "the result backend"
 MEANING = "tasks go on, and their progress is not shown until it is back"
 
 
+class Sender(Protocol):
+    """Writes the states of one run."""
+
+    def __call__(self, state: dict[str, Any]) -> bool:
+        """Write a state; False if the run has a final result already."""
+
+    def settle(self, result: Any, state: str) -> None:
+        """The run has its final result: see that no late state replaces it."""
+
+
 class Writer(Protocol):
     """Gives each run what writes its states."""
 
@@ -31,7 +40,7 @@ class Writer(Protocol):
     @property
     def atomic(self) -> bool: ...
 
-    def sender(self, task: Task, request: Context) -> Send | None:
+    def sender(self, task: Task, request: Context) -> Sender | None:
         """Return what writes the states of this run; None if there is nowhere to write them."""
 
     def close(self) -> None:
@@ -46,7 +55,7 @@ class BackendWriter:
     def __init__(self, results: Backend) -> None:
         self.results = results
 
-    def sender(self, task: Task, request: Context) -> Send | None:
+    def sender(self, task: Task, request: Context) -> Sender | None:
         own = task._backend
         if issubclass(self.results.kind if own is None else type(own), DisabledBackend):
             return None

@@ -11,7 +11,6 @@ import msgspec
 from celery import Celery, states
 from celery.backends.base import Backend
 
-from ..broker.queue_position import queue_of
 from ..errors import ConfigurationError, InvalidTaskId
 from ..results.reader import reads_of
 from ..runtime import Runtime, runtime_of
@@ -119,8 +118,9 @@ def status_of(
             task[name] = said
     if stored.gone:
         task["gone"] = True
-    if payload is None and known_runtime(app) is not None:
-        place = queue_of(app, task_id)
+    runtime = known_runtime(app) if payload is None else None
+    if runtime is not None and runtime.positions is not None:
+        place = runtime.positions.of(task_id)
         if place is not None:
             task["queue"] = place
     wait = retry_after(stored) if stored.status == "PROGRESS" else None

@@ -10,8 +10,8 @@ import pytest
 import redis
 from celery.result import EagerResult
 
+from jobtastic_ext import queue_of
 from jobtastic_ext.broker import queue_position
-from jobtastic_ext.broker.queue_position import queue_of
 from jobtastic_ext.runtime import runtime_of
 from jobtastic_ext.testing.server import EmbeddedServer
 from tests.integration.steps import Steps, start_steps

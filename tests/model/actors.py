@@ -39,6 +39,7 @@ from jobtastic_ext.policy.loader import load_policy
 from jobtastic_ext.policy.model import Plan
 from jobtastic_ext.policy.planner import make_plan
 from jobtastic_ext.results.backend import Backend as Results
+from jobtastic_ext.results.kinds import unshareable
 from jobtastic_ext.settings import read_settings
 from jobtastic_ext.worker import delivery, lease_keeper, postrun, wrapping
 
@@ -234,7 +235,7 @@ def setting(behaviour: Behaviour) -> tuple[Any, Any]:
     app.finalize()
     task = app.tasks["work"]
     settings = read_settings(app.conf)
-    plan = make_plan(task, load_policy(settings.policy), settings)
+    plan = make_plan(task, load_policy(settings.policy), settings, unshareable)
     runtime = ModelRuntime(app, settings, plan)
     task.__dict__["AsyncResult"] = lambda id: SimpleNamespace(id=id, _set_cache=lambda meta: None)
     task.__dict__["apply_async"] = lambda args=None, kwargs=None, **options: calls.apply_async(
