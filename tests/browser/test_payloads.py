@@ -198,6 +198,35 @@ def test_the_plugin(
     assert_nothing_ran(page)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        "{columnDefs: [{targets: 0, width: '30%'}]}",
+        "{aoColumnDefs: [{aTargets: [0], sWidth: '30%'}]}",
+        "{columns: [{title: 'text', className: 'wide'}]}",
+        "{columnDefs: [{targets: 0, render: (value) => $.fn.dataTable.util.escapeHtml"
+        " ? $.fn.dataTable.util.escapeHtml(value) : $('<i>').text(value).html()}]}",
+    ],
+    ids=["columnDefs", "aoColumnDefs", "columns", "render"],
+)
+def test_columns_of_ones_own_are_escaped_too(
+    page: Page, stub: Stub, vendored: Callable[[str, str], str], options: str
+) -> None:
+    kind = "text/javascript; charset=utf-8"
+    stub.files["/jquery.js"] = (kind, vendored(*JQUERY).encode())
+    stub.files["/tables.js"] = (kind, vendored(*DATATABLES).encode())
+    names = ("/jquery.js", "/tables.js", "/static/jobtastic_ext/jobtastic.jquery.js")
+    head = "".join(f'<script src="{name}"></script>' for name in names)
+    page.goto(stub.page("<table></table>", head=head))
+    page.evaluate(
+        f"""rows => void $('table').jobtasticTable(rows, {{
+          columns: [['text', 'text']], options: {{...{options}, pageLength: 100}}}})""",
+        [{"text": one} for one in PAYLOADS],
+    )
+    assert sorted(page.locator("td").all_text_contents()) == sorted(PAYLOADS)
+    assert_nothing_ran(page)
+
+
 @pytest.mark.parametrize("result", [None, 7, "rows", {}, [None, 1, "x", []], {"rows": 5}], ids=repr)
 def test_a_result_that_is_no_table(
     page: Page, stub: Stub, vendored: Callable[[str, str], str], result: Any

@@ -162,10 +162,15 @@
       data: made.rows,
       columns: made.titles.map(function (title) { return {title: escaped(title)}; })
     };
-    // For every use that DataTables makes of a cell, also to search and to sort: it takes what holds
-    // an `&` for markup.
-    if (!options.html) { settings.columnDefs = [{targets: '_all', render: escaped}]; }
-    table.dataTable($.extend(settings, options.options));
+    $.extend(settings, options.options);
+    if (!options.html) {
+      // For every use that DataTables makes of a cell, also to search and to sort: it takes what
+      // holds an `&` for markup.  Of definitions the first wins, and those of the page come before.
+      settings.columnDefs = [].concat(
+        settings.columnDefs || [], settings.aoColumnDefs || [], {targets: '_all', render: escaped});
+      delete settings.aoColumnDefs;
+    }
+    table.dataTable(settings);
   }
 
   function fill(el, result, options) {
