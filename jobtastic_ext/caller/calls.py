@@ -30,6 +30,7 @@ from ..errors import (
     StoreUnavailable,
 )
 from ..policy.model import Plan
+from ..resilience.deadline import hurried
 from ..resilience.redaction import in_log
 from ..runtime import Runtime
 from .fallback import Undelivered, send_unshared
@@ -147,9 +148,10 @@ class Call:
     def settle(self) -> AsyncResult | EagerResult:
         """Claim the call, and publish, join or reuse."""
         try:
-            settled = ask(
-                self.runtime.store, self.runtime.results, self.key, self.claim, self.is_cached
-            )
+            with hurried(self.sending.mode != "raise"):
+                settled = ask(
+                    self.runtime.store, self.runtime.results, self.key, self.claim, self.is_cached
+                )
         except StoreError as error:
             if self.plan.policy.on_store_error == "raise":
                 raise

@@ -14,6 +14,7 @@ import redis.sentinel
 from redis import exceptions as driver
 
 from ..errors import StoreError, StoreUnavailable
+from ..resilience.deadline import is_hurried, within
 
 
 class Budget(threading.local):
@@ -46,7 +47,10 @@ def bounded(base: Any, budget: Budget, longest: float) -> Any:
     class Bounded(base):  # type: ignore[misc]
         def _connect(self) -> Any:
             self.socket_timeout = self.socket_connect_timeout = min(budget.left(), longest)
-            return super()._connect()
+            if not is_hurried():
+                return super()._connect()
+            # The look-up of a name takes as long as it takes.
+            return within(self.socket_timeout, super()._connect, lambda late: late.close())
 
         def send_packed_command(self, command: Any, check_health: bool = True) -> Any:
             if self._sock is not None:

@@ -36,8 +36,8 @@ class RedisServer:
     `options` go to redis-py's connections, below what the URL says; for Sentinel also
     `master_name`, `sentinel_kwargs` and `min_other_sentinels`.  What would stretch a call beyond
     the timeout (retries, health checks, other timeouts) is left out.  The look-up of a host name
-    is outside the timeout.  Raises `ConfigurationError` if the URL or an option makes no sense;
-    connects when first used.
+    is outside the timeout, save for those that are `hurried`.  Raises `ConfigurationError` if the
+    URL or an option makes no sense; connects when first used.
 
     A command is never sent twice, save after an answer that says it was not carried out.  Instead
     a pooled connection that a restarted server has closed is noticed when it is taken from the

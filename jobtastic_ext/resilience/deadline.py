@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
-__all__ = ("within",)
+__all__ = ("hurried", "is_hurried", "within")
 
 T = TypeVar("T")
+
+
+#: Whether the caller has a deadline for what has no bound as a rule: the look-up of a name.
+_hurried: ContextVar[bool] = ContextVar("jobtastic_hurried", default=False)
+
+
+@contextmanager
+def hurried(is_so: bool) -> Iterator[None]:
+    """Do what follows in a hurry, if `is_so`."""
+    token = _hurried.set(is_so)
+    try:
+        yield
+    finally:
+        _hurried.reset(token)
+
+
+def is_hurried() -> bool:
+    return _hurried.get()
 
 
 def within(seconds: float, function: Callable[[], T], late: Callable[[T], object]) -> T:

@@ -4,6 +4,7 @@ import contextlib
 import gc
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import threading
@@ -17,6 +18,7 @@ import pytest
 import redis
 
 from jobtastic_ext.errors import ConfigurationError, StoreError, StoreUnavailable
+from jobtastic_ext.resilience.deadline import hurried
 from jobtastic_ext.stores import open_store
 from jobtastic_ext.stores.redis import RedisStore
 from jobtastic_ext.testing.server import LOOPBACK, EmbeddedServer, free_port
@@ -101,6 +103,23 @@ def test_a_tls_server_that_never_answers() -> None:
         unavailable("did not answer"),
     ):
         store.ping()
+
+
+def test_who_is_in_a_hurry_does_not_wait_for_the_look_up_of_a_name(
+    redis_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, usual = threading.Event(), socket.getaddrinfo
+
+    def slow(host: str, *args: Any, **options: Any) -> Any:
+        assert found.wait(SLACK + 5)
+        return usual(LOOPBACK, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    with opened(f"redis://store.test:{redis_server.port}/5") as store:
+        with hurried(True), unavailable("did not answer", at_least=TIMEOUT - 0.05):
+            store.ping()
+        threading.Timer(TIMEOUT + 0.1, found.set).start()
+        store.ping()  # with patience
 
 
 def test_many_threads_on_a_silent_server_do_not_queue() -> None:
