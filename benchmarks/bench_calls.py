@@ -45,6 +45,7 @@ def make_app(server: EmbeddedServer, *, step: bool) -> Celery:
         result_backend=server.url(1),
         jobtastic_store=server.url(2),
         jobtastic_policy=POLICY,
+        jobtastic_lease=3600,  # the message that others join is not sent again meanwhile
         task_default_queue=f"bench-{uuid.uuid4().hex}",
     )
     if step:

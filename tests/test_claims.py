@@ -94,6 +94,12 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
         (1, call("b", gone="a"), "claimed b gb"),
         (2, begin("c", "ga"), "reuse a ga"),
     ],
+    "one of them in each moment": [
+        (0, call("a"), "claimed a ga"),
+        (1, call("b"), "overdue a ga"),
+        (1.9, call("c"), "joined a ga"),
+        (2, call("d"), "overdue a ga"),
+    ],
     "while it runs, others join": [*RAN, (2, call("b"), "joined a ga")],
     "a result is reused": [*CACHED, (101, call("b"), "cached a ga")],
     "not longer than it is fresh": [*CACHED, (102, call("b"), "claimed b gb")],
@@ -327,7 +333,7 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
     "but by one that expires a little later, and past its half time there are two messages": [
         (0, call("a", hold=30, expires=60_000), "claimed a ga"),
         (29, call("b", hold=30, expires=60_000), "overdue a ga"),
-        (29, call("b", hold=30, expires=20_000), "overdue a ga"),
+        (29, call("b", hold=30, expires=20_000), "joined a ga"),
         (30, call("b", hold=30, expires=60_000), "free b ga"),
         (31, call("c", hold=30, expires=40_000), "takeover a ga"),
         (59, call("d", hold=30, expires=60_000), "free d ga"),

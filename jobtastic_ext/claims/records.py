@@ -77,6 +77,8 @@ class Holder(Struct, frozen=True, omit_defaults=True, kw_only=True):
     until: int
     #: Queued: since when, or when it was sent again.
     at: int = 0
+    #: Queued: when a caller last looked whether its task has ended all the same.
+    looked: int = 0
     #: Running: identical calls join until then.
     herd: int = 0
     #: Retries so far; a message of an earlier attempt is a late copy.

@@ -217,16 +217,23 @@ def join(op: ClaimCall, claim: Claim, holder: Holder, now: int) -> Outcome:
     answer = Answer("joined", holder.owner, holder.gen)
     if holder.next and foreign:
         answer = Answer("joined", holder.next, holder.next_gen)
-    elif foreign and not op.pinned and (holder.ending or is_overdue(holder, now)):
-        answer = replace(answer, word="ending" if holder.ending else "overdue")
+    elif foreign and not op.pinned and holder.ending:
+        answer = replace(answer, word="ending")
+    elif foreign and not op.pinned and is_overdue(holder, now):
+        claim = replace(claim, holder=replace(holder, looked=now))
+        return claim, replace(answer, word="overdue")
     if op.pinned and not holder.followed:
         claim = replace(claim, holder=replace(holder, followed=True))
     return claim, answer
 
 
 def is_overdue(holder: Holder, now: int) -> bool:
-    """Whether its task may have ended without the claim knowing, although nobody has begun it."""
-    return holder.state == "queued" and (holder.taken or now - holder.at >= MOMENT)
+    """Whether its task may have ended without the claim knowing, although nobody has begun it.
+
+    One caller looks each moment: what had ended a moment ago is found, and to join stays cheap.
+    """
+    since = max(holder.at, holder.looked)
+    return holder.state == "queued" and (holder.taken or now - since >= MOMENT)
 
 
 def take_over(op: ClaimCall, claim: Claim, holder: Holder, now: int) -> Outcome:

@@ -140,7 +140,7 @@ class Explorer:
         if holder is None or world.now >= holder.until:
             return world
         if holder.state == "queued" and final(world, holder.owner) is not None:
-            return replace(world, now=max(world.now, holder.at + MOMENT))
+            return replace(world, now=max(world.now, max(holder.at, holder.looked) + MOMENT))
         if holder.until > world.now + LEASE:
             raise Violation(f"nobody looks after {nice(holder.owner)} for {holder.until} ms")
         return replace(world, now=holder.until)

@@ -377,7 +377,7 @@ class Model:
         if claim.holder is not None:
             ends |= {claim.holder.until, claim.holder.herd}
             if claim.holder.state == "queued":
-                ends.add(claim.holder.at + MOMENT)
+                ends.add(max(claim.holder.at, claim.holder.looked) + MOMENT)
         if claim.value is not None:
             ends |= {claim.value.fresh, claim.value.stale}
         return sorted(end for end in ends if world.now < end < FOREVER)

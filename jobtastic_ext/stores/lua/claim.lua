@@ -63,7 +63,8 @@ end
 
 -- Whether its task may have ended without the claim knowing, although nobody has begun it.
 local function is_overdue()
-  return holder.state == 'queued' and (holder.taken or now - holder.at >= MOMENT)
+  local since = math.max(holder.at, holder.looked)
+  return holder.state == 'queued' and (holder.taken or now - since >= MOMENT)
 end
 
 local function join()
@@ -75,8 +76,10 @@ local function join()
   local word, id, gen = 'joined', holder.owner, holder.gen
   if holder.next ~= '' and foreign then
     id, gen = holder.next, holder.next_gen
-  elseif foreign and not op.pinned and (holder.ending or is_overdue()) then
-    word = holder.ending and 'ending' or 'overdue'
+  elseif foreign and not op.pinned and holder.ending then
+    word = 'ending'
+  elseif foreign and not op.pinned and is_overdue() then
+    return answer(Claim(with(holder, { looked = now }), value, claim), 'overdue', id, gen)
   end
   local joined = holder
   if op.pinned and not holder.followed then joined = with(holder, { followed = true }) end

@@ -19,7 +19,7 @@ local NOBODY = {}
 
 local HOLDER = { state = 'string', owner = 'string', gen = 'string', ['until'] = 'number' }
 local HOLDER_DEFAULTS = {
-  run = '', at = 0, herd = 0, attempt = 0, expires = 0, followed = false,
+  run = '', at = 0, looked = 0, herd = 0, attempt = 0, expires = 0, followed = false,
   group = '', next = '', next_gen = '', ending = false, taken = false, bare = false,
   orphans = NOBODY,
 }
