@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import date, datetime, time, timezone
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from celery.app.task import Context, Task
+from kombu.utils import json
 
 __all__ = (
     "CONTENT",
     "HERE",
     "RUN",
     "UNRUN",
+    "carried_headers",
     "custom_headers",
     "is_silent",
     "seconds_until",
@@ -42,8 +46,14 @@ CELERYS = frozenset(
     }
 )
 
-#: Types that a header can have; what others set on a request to remember something has not.
-PLAIN = (str, bytes, int, float, list, tuple, dict, type(None))
+#: What the names of our own header and attributes begin with.
+OURS = "jobtastic", "jobtastic_"
+
+#: Types of values that every broker brings as they were.
+SCALAR = (str, int, float, type(None))
+
+#: Types that a received header can have; much of what others set on a request has not.
+PLAIN = (*SCALAR, bytes, list, tuple, dict, date, time, Decimal, UUID)
 
 
 def custom_headers(message: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,9 +65,40 @@ def custom_headers(message: Mapping[str, Any]) -> dict[str, Any]:
     inner = message.get("headers")
     found = custom_headers(inner) if isinstance(inner, Mapping) else {}
     for name, value in message.items():
-        if name not in CELERYS and isinstance(value, PLAIN):
-            found[name] = value
+        if name not in CELERYS and name != OURS[0]:
+            found[str(name)] = value if isinstance(value, SCALAR) else as_sent(value)
     return found
+
+
+def as_sent(value: Any) -> Any:
+    """Return what a worker gets of a header's value, where brokers take it at all."""
+    try:
+        return json.loads(json.dumps(value))  # type: ignore[no-untyped-call]
+    except Exception:  # noqa: BLE001 - a broker in memory takes anything
+        return value
+
+
+def carried_headers(request: Context) -> dict[str, Any]:
+    """Return the headers of a request's message, as they have to be sent to be the same again.
+
+    Celery gives the task those of a mapping called ``headers`` alone where there is one, as
+    Sentry's integration sends it; the others are attributes of the request then, and among what
+    others have set on it.
+    """
+    ours, attributes = OURS
+    inner = request.headers or {}
+    found = {
+        name: value
+        for name, value in request.__dict__.items()
+        if name not in CELERYS
+        and isinstance(value, PLAIN)
+        and not str(name).startswith(attributes)
+    }
+    if not isinstance(inner, Mapping):
+        return found
+    if (ours in inner) if ours in found else found.keys() <= inner.keys():
+        return dict(inner)
+    return {**found, "headers": inner} if inner else {}
 
 
 def is_silent(request: Context) -> bool:

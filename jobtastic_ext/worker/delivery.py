@@ -15,7 +15,7 @@ from kombu.serialization import registry
 from msgspec.structs import asdict, replace
 
 from ..broker.routing import Routes
-from ..celery_internals import CONTENT, RUN, UNRUN, custom_headers
+from ..celery_internals import CONTENT, RUN, UNRUN, carried_headers, custom_headers
 from ..claims.claimed_run import Run, release_message
 from ..claims.decision_log import log_decision
 from ..claims.header import HEADER, Header, foreign_key, read_header
@@ -279,7 +279,7 @@ class Message:
             countdown=countdown,
             expires=None,  # it came in time
             retries=request.retries,
-            headers={**(request.headers or {}), HEADER: asdict(header)},
+            headers={**carried_headers(request), HEADER: asdict(header)},
             **content_of(request),
         )
         self.runtime.publish(self.task, signature.args, signature.kwargs, **signature.options)
@@ -308,7 +308,7 @@ def key_of(
     Both follow from what the task will be given: a header says which key its caller took, and is
     not believed.  Raises as `Plan.key`.
     """
-    message = getattr(request, "request_dict", None) or request.__dict__
+    message = getattr(request, "request_dict", None) or carried_headers(request)
     place = header.place
     if plan.vary.queue and not header.key:
         place = routes.delivered(task, request.args, request.kwargs, request.delivery_info)

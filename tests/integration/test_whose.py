@@ -9,6 +9,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -175,6 +176,41 @@ def test_headers_in_celerys_own_nest(project: Tenants, unique: str) -> None:
         for word in ("de", "fr")
     ]
     assert values(*results) == ["de", "fr"]
+
+
+@pytest.mark.parametrize(
+    "kind", [uuid.UUID, lambda text: {1: text}, lambda text: Decimal(int(text, 16))]
+)
+def test_headers_of_whatever_type(project: Tenants, unique: str, kind: Call) -> None:
+    """Brokers bring them as JSON does: a UUID as it is, numbers that are names as text."""
+    task = project.task("months")
+    ann, bob = (kind(uuid.uuid4().hex) for _ in range(2))
+    calls = [task.apply_async((unique,), headers={"tenant": each}) for each in (ann, bob, ann)]
+    assert calls[0].id == calls[2].id != calls[1].id
+    assert values(*calls) == [unique] * 3
+    again = task.apply_async((unique,), headers={"tenant": ann})
+    assert again.id == calls[0].id
+    assert len(project.noted("months", unique)) == 2
+
+
+def test_a_name_of_a_header_that_is_no_text(project: Tenants, unique: str) -> None:
+    sent = project.task("months").apply_async((unique,), headers={5: "x"})
+    assert values(sent) == [unique]
+    again = project.task("months").apply_async((unique,), headers={5: "x"})
+    assert again.id == sent.id
+
+
+def test_a_message_that_waits_keeps_headers_beside_celerys_own_nest(
+    project: Tenants, unique: str
+) -> None:
+    """Sentry puts its own into the nest, and the tenant's stays beside it."""
+    task, waiting = project.task("months"), uuid.uuid4().hex
+    headers = {"tenant": unique, "sentry-trace": "x", "headers": {"sentry-trace": "x"}}
+    first = task.apply_async((unique,), headers=headers)
+    second = task.apply_async((unique,), headers=headers, task_id=waiting)
+    assert second.id == waiting
+    assert values(first, second) == [unique, unique]
+    assert len(project.noted("months", unique)) == 1
 
 
 def test_a_queue_named_in_the_call(project: Tenants, unique: str) -> None:
