@@ -90,9 +90,7 @@ def carried_headers(request: Context) -> dict[str, Any]:
     found = {
         name: value
         for name, value in request.__dict__.items()
-        if name not in CELERYS
-        and isinstance(value, PLAIN)
-        and not str(name).startswith(attributes)
+        if name not in CELERYS and isinstance(value, PLAIN) and not str(name).startswith(attributes)
     }
     if not isinstance(inner, Mapping):
         return found

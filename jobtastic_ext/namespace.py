@@ -10,15 +10,25 @@ import re
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
 __all__ = ("default_namespace", "place_of")
 
 #: Where servers listen, and what they serve, when a URL does not say.
-PORTS = {"redis": "6379", "amqp": "5672"}
-DATABASES = {"redis": "0", "amqp": "/"}
+PORTS = {"redis": "6379", "amqp": "5672", "sentinel": "26379", "db+postgresql": "5432"}
+PORTS["db+mysql"] = "3306"
+DATABASES = {"redis": "0", "amqp": "/", "sentinel": "0"}
+
+#: The second port of a server, with TLS.
+TLS = {"5671": "5672"}
+
+#: Where Celery looks for its broker if nobody says.
+BROKER = "amqp://"
+
+#: Options of a transport, or of a backend, that tell two deployments on one server apart.
+APART = ("global_keyprefix", "queue_name_prefix", "master_name")
 
 #: One family of schemes is one kind of server.
 FAMILIES = {
@@ -35,12 +45,17 @@ LONGEST_NAME = 24
 
 def default_namespace(conf: Any, main: str | None) -> str:
     """Return what every key of an app begins with, unless `jobtastic_key_prefix` says so."""
-    parts = [
+    broker, backend = (
+        conf.get(f"{one}_transport_options") or {} for one in ("broker", "result_backend")
+    )
+    mongo = conf.get("mongodb_backend_settings")
+    parts: list[Any] = [
         main or "",
-        place_of(getattr(conf, "broker_write_url", None) or conf.get("broker_url")),
+        place_of(getattr(conf, "broker_write_url", None) or conf.get("broker_url") or BROKER),
         place_of(getattr(conf, "result_backend", None) or conf.get("result_backend")),
-        prefix_in(conf.get("broker_transport_options")),
-        prefix_in(conf.get("result_backend_transport_options")),
+        [str(broker.get(name) or "") for name in APART],
+        [str(backend.get(name) or "") for name in APART],
+        str(mongo.get("database") or "") if isinstance(mongo, Mapping) else "",
         str(conf.get("task_default_queue") or ""),
     ]
     digest = blake2b(msgspec.json.encode(parts), digest_size=6).hexdigest()
@@ -57,15 +72,17 @@ def place_of(urls: str | Sequence[str] | None) -> str:
 
 
 def one_place(url: str) -> str:
-    scheme, found, rest = url.partition("://")
-    family = FAMILIES.get(scheme.lower(), scheme.lower())
-    if not found:
-        return url
-    rest = rest.partition("?")[0].rpartition("@")[2]
+    scheme, _, rest = url.partition("://")  # an alias such as `rpc` is a scheme alone
+    family = re.sub(r"^(db\+\w+)\+.*", r"\1", scheme.lower())  # without the driver
+    family = FAMILIES.get(family, family)
+    rest, _, query = rest.partition("?")
+    rest = rest.rpartition("@")[2]
+    options = dict(parse_qsl(query))
+    said = options.get("virtual_host", "")
     if "socket" in scheme.lower():
-        return f"socket {rest}"
+        return f"socket {rest}/{said.strip('/') or '0'}"
     hosts, _, database = rest.partition("/")
-    database = unquote(database).strip("/") if family in DATABASES else database
+    database = unquote(said or database).strip("/") if family in DATABASES else database
     named = [server(host, PORTS.get(family, "")) for host in hosts.lower().split(",")]
     return f"{family} {','.join(named)}/{database or DATABASES.get(family, '')}"
 
@@ -73,8 +90,4 @@ def one_place(url: str) -> str:
 def server(host: str, port: str) -> str:
     name, _, said = host.rpartition(":") if re.search(r":\d+$", host) else (host, "", "")
     name = "127.0.0.1" if name in ("", "localhost", "[::1]") else name
-    return f"{name}:{said or port}"
-
-
-def prefix_in(options: Mapping[str, Any] | None) -> str:
-    return str((options or {}).get("global_keyprefix") or "")
+    return f"{name}:{TLS.get(said, said) or port}"

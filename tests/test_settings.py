@@ -62,6 +62,11 @@ def test_nowhere_to_put_claims() -> None:
         ("rediss://h:7/1?ssl_cert_reqs=none", "redis://H:7/1"),
         ("amqp://guest:guest@h//", "pyamqp://h:5672"),
         ("amqp://a;amqp://b", "amqp://b;amqp://a"),
+        ("amqps://h:5671//", "amqp://h"),
+        ("sentinel://a;sentinel://b", "sentinel://b:26379;sentinel://a:26379/0"),
+        ("db+postgresql://u:p@h/d", "db+postgresql+psycopg2://h:5432/d"),
+        ("redis+socket:///run/r.sock", "socket:///run/r.sock?virtual_host=0"),
+        ("rpc", "rpc://"),
     ],
 )
 def test_one_place_however_it_is_written(one: str, other: str) -> None:
@@ -78,11 +83,19 @@ def test_what_tells_deployments_apart() -> None:
         {"task_default_queue": "south"},
         {"broker_transport_options": {"global_keyprefix": "a"}},
         {"result_backend_transport_options": {"global_keyprefix": "a"}},
+        {"broker_transport_options": {"queue_name_prefix": "a"}},
+        {"broker_transport_options": {"master_name": "a"}},
+        {"broker_url": "redis+socket:///run/r.sock?virtual_host=1"},
+        {"broker_url": "redis+socket:///run/r.sock?virtual_host=2"},
+        {"mongodb_backend_settings": {"database": "a"}},
     ]
     names = {default_namespace(conf(**each), "reports") for each in settings}
     assert len(names) == len(settings)
     assert all(len(name) <= 60 for name in names)
     assert default_namespace(conf(), "web") not in names
+    assert default_namespace(conf(broker_url=None), "a") == default_namespace(
+        conf(broker_url="amqp://guest:guest@localhost//"), "a"
+    )
     assert read_settings(conf(jobtastic_key_prefix="own"), "web").key_prefix == "own"
 
 
