@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 
 from celery import states
 from msgspec import Struct
@@ -190,7 +191,12 @@ class Hub:
     def _news(self, ids: list[str]) -> dict[str, News]:
         view = self._view
         tasks = statuses(view.find_app(), ids, view.limits)
-        return {task["id"]: news_of(task) for task in tasks}
+        found = {task["id"]: news_of(task) for task in tasks}
+        for task_id in [task["id"] for task in tasks if "omitted" in task and len(ids) > 1]:
+            # All together were too much, which is no business of those who follow this one.
+            with suppress(JobtasticError):
+                found[task_id] = news_of(statuses(view.find_app(), [task_id], view.limits)[0])
+        return found
 
     # What is heard, in the thread of the subscription
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -22,6 +23,7 @@ from celery import Celery
 from jobtastic_ext.testing.server import LOOPBACK, EmbeddedServer
 from jobtastic_ext.web import status_token, subscription
 from jobtastic_ext.web.asgi import status_app
+from jobtastic_ext.web.hub import News
 from tests.integration.conftest import Project, wait_until
 from tests.servers import SilentServer
 from tests.web.sites import SECRET, Site, mounted, serve_asgi, site
@@ -231,6 +233,21 @@ def test_a_large_result_is_not_sent(pages: Site, project: Project) -> None:
         project.app.backend.store_result(task_id, "x" * 20_000_000, "SUCCESS")
         assert stream.ended.wait(30)
         assert "too large" in stream.tasks[-1]["omitted"]
+
+
+def test_what_all_together_are_too_much_each_is_sent(project: Project) -> None:
+    """Streams that are opened at once are read at once; the size of one is that of no other."""
+    ids = [str(uuid.uuid4()) for _ in range(30)]
+    for n, task_id in enumerate(ids):
+        project.app.backend.store_result(task_id, "x" * (90_000 if n else 900_000), "SUCCESS")
+    served = status_app(project.app, max_result=100_000)
+
+    async def read() -> dict[str, News]:
+        return served.hub._news(ids)
+
+    found = asyncio.run(read())
+    omitted = [one for one in ids if "omitted" in json.loads(found[one].body)["task"]]
+    assert omitted == ids[:1]
 
 
 def test_where_nothing_is_published_tasks_are_read(tmp_path: Any) -> None:
