@@ -76,6 +76,8 @@ def apply_async(
     if options.get("retries"):
         return publish(task, args, kwargs, **retry_options(task, args, kwargs, options))
     mode = on_broker_error or (plan.policy.on_broker_error if plan is not None else "raise")
+    if options.get("headers"):
+        options["headers"] = dict(options["headers"])  # Celery takes pairs as well
     sending = Sending(runtime, publish, task, args, kwargs, options, mode)
     if plan is None or not plan.shares:
         return send_unshared(sending)

@@ -14,6 +14,7 @@ from celery._state import _task_stack
 from celery.app.task import Task
 
 from ..celery_internals import RUN, traced
+from ..claims.claimed_run import Run
 from ..errors import ArgumentUnknown
 from ..policy.model import Plan
 from ..runtime import Runtime
@@ -68,7 +69,7 @@ def wrap(runtime: Runtime, plan: Plan, task: Task, body: Callable[..., Any]) -> 
         request = traced(task)
         if request.called_directly or request.is_eager or not request.id:
             return run_item(plan, body, args, kwargs)
-        if hasattr(request, RUN):
+        if isinstance(getattr(request, RUN, ""), Run | None):  # else a header is called so
             return body(*args, **kwargs)  # the body calls itself
         setattr(request, RUN, None)
         return Message(runtime, plan, task, request, args, kwargs, tracks).run(body)

@@ -373,6 +373,17 @@ def test_a_forged_header_poisons_no_other_call(project: Tenants, unique: str) ->
     assert task.delay(unique, 1).get(timeout=20) == [unique, 1]
 
 
+def test_headers_that_celery_serves(project: Tenants, unique: str) -> None:
+    """Pairs, and a name that is ours among the attributes of a request."""
+    task = project.task("months")
+    first = task.apply_async((unique,), headers=[("tenant", unique)])
+    again = task.apply_async((unique,), headers={"tenant": unique})
+    assert first.id == again.id
+    assert (
+        values(first, task.apply_async((unique,), headers={"jobtastic_run": "x"})) == [unique] * 2
+    )
+
+
 def test_arguments_that_change_on_the_way_are_shared_all_the_same(
     project: Tenants, unique: str
 ) -> None:
