@@ -22,7 +22,6 @@ from celery import Celery
 from celery.app.trace import build_tracer
 
 from jobtastic_ext import JobtasticStep
-from jobtastic_ext.memory.worker_watch import start_watch
 from jobtastic_ext.plugin import handlers
 from jobtastic_ext.runtime import runtime_of
 
@@ -95,7 +94,7 @@ def main() -> None:
     runtime = runtime_of(app)
     assert runtime is not None
     parent = SimpleNamespace(pool_cls=celery.concurrency.prefork.TaskPool, concurrency=2)
-    assert start_watch(runtime, parent)
+    assert runtime.watch_memory(parent)
     ways = {
         "bare": (Runs(app, "bench.watched", watch=False), "bare"),
         "bare, again": (Runs(app, "bench.watched", watch=False), "bare"),

@@ -9,9 +9,9 @@ from typing import Any
 import click
 from celery import Celery
 
-from . import differences
 from .celery_internals import custom_headers
 from .errors import ArgumentUnknown, ConfigurationError, StoreError
+from .policy import differences
 from .policy.fields import policy_schema
 from .policy.model import Plan
 from .policy.problems import did_you_mean
@@ -40,17 +40,16 @@ def check(context: click.Context) -> None:
     A setting that nobody reads and a name that no task fits are wrong, too.
     """
     runtime = load(context)
-    names = planned(runtime)
+    plans = plans_of(runtime)
     surprises = runtime.warnings()
     for surprise in surprises:
         click.echo(surprise, err=True)
     word = " holds" if surprises else ": fine,"
-    click.echo(f"{runtime.policies.source}{word} for {len(names)} of the app's tasks")
-    for name in names:
-        plan = plan_of(runtime, name)
+    click.echo(f"{runtime.policies.source}{word} for {len(plans)} of the app's tasks")
+    for name, plan in plans.items():
         click.echo(f"  {name}")
         click.echo(f"    told apart by {differences.told_apart(plan)}")
-        for warning in differences.warnings(runtime, name, plan):
+        for warning in differences.warnings(name, plans):
             click.echo(f"    warning: {warning}")
     if surprises:
         context.exit(1)
@@ -77,10 +76,10 @@ def explain(
     """
     runtime = load(context)
     plan = plan_of(runtime, task)
-    lines = [f"rule: {differences.rule(runtime, task, plan)}"]
+    lines = [f"rule: {differences.rule(runtime.policies, task, plan)}"]
     lines += [f"{name}: {getattr(plan.policy, name)}" for name in plan.policy.__struct_fields__]
     lines.append(f"told apart by: {differences.told_apart(plan)}")
-    lines += (f"warning: {each}" for each in differences.warnings(runtime, task, plan))
+    lines += (f"warning: {each}" for each in differences.warnings(task, plans_of(runtime)))
     try:
         call = given(arguments, "--args", list), given(kwargs, "--kwargs", dict)
         sent = custom_headers(given(headers, "--headers", dict))
@@ -134,24 +133,22 @@ def load(context: click.Context) -> Runtime:
     return runtime
 
 
-def planned(runtime: Runtime) -> list[str]:
+def plans_of(runtime: Runtime) -> dict[str, Plan]:
     try:
-        return runtime.planned()
+        return runtime.plans()
     except ConfigurationError as error:  # of a task that came after the policy was read
         raise click.ClickException(str(error)) from error
 
 
 def plan_of(runtime: Runtime, name: str) -> Plan:
-    names = planned(runtime)
+    plans = plans_of(runtime)
+    if name in plans:
+        return plans[name]
     if name not in runtime.app.tasks:
-        raise click.ClickException(
-            f"there is no task `{name}` in this app{did_you_mean(name, runtime.app.tasks)}"
-        )
-    plan = runtime.plan(runtime.app.tasks[name])
-    if plan is None:
-        meant = f"; there is one for {', '.join(names)}" if 0 < len(names) <= 20 else ""
-        raise click.ClickException(f"no policy is meant for {name}{meant}")
-    return plan
+        near = did_you_mean(name, runtime.app.tasks)
+        raise click.ClickException(f"there is no task `{name}` in this app{near}")
+    meant = f"; there is one for {', '.join(plans)}" if 0 < len(plans) <= 20 else ""
+    raise click.ClickException(f"no policy is meant for {name}{meant}")
 
 
 def given(text: str | None, option: str, kind: type) -> Any:

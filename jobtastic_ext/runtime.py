@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 from celery.app.task import Task
@@ -17,13 +17,16 @@ from . import signals
 from .broker.publisher import Broker
 from .broker.queue_position import QueuePositions
 from .broker.routing import Routes
+from .caller.sending import Caller
 from .errors import JobtasticError, Problem, StoreError, StoreUnavailable
 from .memory.watch import MemoryWatch
+from .memory.worker_watch import start_watch
 from .policy.loader import PolicySet, load_policy, no_policy
 from .policy.model import Plan
 from .policy.planner import make_plan, policy_of, problems_of
 from .policy.problems import did_you_mean
 from .progress.histories import Histories
+from .progress.reporter import Reporter
 from .progress.ticker import Ticker
 from .resilience.circuit_breaker import CircuitBreaker
 from .resilience.outbox import Aftermath
@@ -36,6 +39,8 @@ from .results.subscriptions import Subscriptions
 from .settings import Settings, misspelt, read_settings, shown
 from .stores import open_store
 from .stores.guarded import GuardedStore
+from .worker.delivery import Deliveries
+from .worker.lease_keeper import Keeper
 
 if TYPE_CHECKING:
     from .broker.redis_queues import RedisQueues
@@ -64,18 +69,8 @@ PORTS = {"amqp": 5672, "pyamqp": 5672, "amqps": 5671, "memcached": 11211}
 _building = threading.RLock()
 
 
-class Stops(Protocol):
-    """A helper that works in the background until it is told to stop."""
-
-    def stop(self) -> None: ...
-
-
 class Runtime:
     """What jobtastic_ext knows and holds for one app."""
-
-    #: The `Keeper` of a worker's leases.
-    keeper: Stops | None = None
-    publish = staticmethod(publish)
 
     def __init__(self, app: Celery) -> None:
         self.app = app
@@ -108,11 +103,40 @@ class Runtime:
         self.owed_to_results = Aftermath()
         self.histories = Histories(self.store, self.settings.key_prefix)
         self.ticker = Ticker()
-        self.wrapped: dict[str, Any] = {}
         #: Of a worker whose policy asks for it.
         self.memory: MemoryWatch | None = None
         self._plans: dict[str, Plan | None] = {}
         self._told: set[str] = set()
+        routes = Routes(app)
+        self.caller = Caller(
+            app=app,
+            settings=settings,
+            plan=self.plan,
+            routes=routes,
+            tell_once=self.tell_once,
+            store=self.store,
+            direct_store=store,
+            results=self.results,
+            subscriptions=self.subscriptions,
+            broker=self.broker,
+            broker_shares_store=self._broker_shares_store(),
+            owed_to_store=self.owed_to_store,
+            owed_to_results=self.owed_to_results,
+        )
+        self.reporter = Reporter(self.plan, self.histories, self._open_writer, self.ticker)
+        self.deliveries = Deliveries(
+            app=app,
+            plan=self.plan,
+            key_prefix=settings.key_prefix,
+            routes=routes,
+            tell_once=self.tell_once,
+            store=self.store,
+            results=self.results,
+            broker=self.broker,
+            publish=publish,
+            around_body=self.reporter.around_body,
+        )
+        self.routes = routes
 
     def plan(self, task: Task) -> Plan | None:
         """Return what the policy means for this task, or None.  Raises `PolicyError`."""
@@ -125,9 +149,22 @@ class Runtime:
             return plan
 
     @cached_property
-    def routes(self) -> Routes:
-        """Where the app's calls go."""
-        return Routes(self.app)
+    def keeper(self) -> Keeper:
+        """What keeps the leases of a worker."""
+        return Keeper(self.plan, self.store, self.routes, self.settings.lease)
+
+    def stop_keeper(self) -> None:
+        """Stop it; the next request that is received makes another one."""
+        keeper: Keeper | None = self.__dict__.pop("keeper", None)
+        if keeper is not None:
+            keeper.stop()
+
+    def watch_memory(self, worker: Any) -> bool:
+        """Watch memory in this worker if a policy asks for it; return whether one does."""
+        names = ((name, policy_of(name, self.policies)) for name in self.app._tasks)
+        found = {name: policy for name, policy in names if policy is not None}
+        self.memory = start_watch(found, worker)
+        return self.memory is not None
 
     def tell_once(self, about: str, message: str, *values: object) -> None:
         """Warn once in this process."""
@@ -135,16 +172,13 @@ class Runtime:
             self._told.add(about)
             logger.warning(message, *values)
 
-    @cached_property
-    def broker_shares_store(self) -> bool:
+    def _broker_shares_store(self) -> bool:
         """Whether the broker is the server that the store is on."""
         urls = self.app.conf.broker_write_url or self.app.conf.broker_url or ""
         first = urls if isinstance(urls, str) else next(iter(urls), "")
         return server_of(first) == server_of(self.settings.store)
 
-    @cached_property
-    def writer(self) -> Writer:
-        """What writes progress to the result backend."""
+    def _open_writer(self) -> Writer:
         return open_writer(self.app, self.settings, self.progress)
 
     @cached_property
@@ -173,14 +207,14 @@ class Runtime:
         )
         return QueuePositions(self.app, self.queues, breaker)
 
-    def planned(self) -> list[str]:
-        """Return the names of the app's tasks that the policy is meant for."""
-        tasks = self.app.tasks
-        return [name for name in sorted(tasks) if self.plan(tasks[name]) is not None]
+    def plans(self) -> dict[str, Plan]:
+        """Return the plans of the app's tasks that the policy is meant for, by name."""
+        found = {name: self.plan(task) for name, task in sorted(self.app.tasks.items())}
+        return {name: plan for name, plan in found.items() if plan is not None}
 
     def told(self) -> str:
         """Say in one line what holds for how many tasks, and where claims live."""
-        count = len(self.planned())
+        count = len(self.plans())
         return (
             f"{self.policies.source} holds for {count} task{'s' * (count != 1)}; "
             f"claims live in {shown(self.settings.store)}"
@@ -291,15 +325,15 @@ def close_runtime(app: Celery) -> None:
     if runtime is None:
         return
     delattr(app, ATTRIBUTE)
-    if runtime.keeper is not None:
-        runtime.keeper.stop()
+    runtime.stop_keeper()
     runtime.ticker.close()
     positions: QueuePositions | None = runtime.__dict__.get("positions")
     if positions is not None:
         positions.breaker.close()
-    for name in ("writer", "queues"):
-        if runtime.__dict__.get(name) is not None:
-            runtime.__dict__[name].close()
+    runtime.reporter.close()
+    queues: RedisQueues | None = runtime.__dict__.get("queues")
+    if queues is not None:
+        queues.close()
     if runtime.memory is not None:
         runtime.memory.close()
     runtime.subscriptions.restore()

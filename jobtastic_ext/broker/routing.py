@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from celery import Celery
@@ -31,9 +32,12 @@ class Routes:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
-        self._amqp = app.amqp
+
+    @cached_property
+    def _router(self) -> Any:
         # With queues of its own: to look one up makes it, and a worker takes from what it has.
-        self._router = app.amqp.Router(queues=app.amqp.Queues(dict(app.amqp.queues)))
+        amqp = self._app.amqp
+        return amqp.Router(queues=amqp.Queues(dict(amqp.queues)))
 
     def named(self, task: Task, args: Any, kwargs: Any, options: Mapping[str, Any]) -> Place:
         """Return the place that a call names; () if it names none, or the one it goes to anyway."""
@@ -75,14 +79,14 @@ class Routes:
         queue: Any = options.get("queue")
         exchange, key = options.get("exchange"), options.get("routing_key")
         if queue is None and exchange is None:
-            queue = self._amqp.default_queue
+            queue = self._app.amqp.default_queue
         kind = options.get("exchange_type") or getattr(
             getattr(queue, "exchange", None), "type", "direct"
         )
         if (not exchange or not key) and kind == "direct":
             return "", str(getattr(queue, "name", queue))
         if exchange is None:
-            exchange = queue.exchange.name or self._amqp.default_exchange
+            exchange = queue.exchange.name or self._app.amqp.default_exchange
             key = key or queue.routing_key or self._app.conf.task_default_routing_key
         return str(getattr(exchange, "name", exchange)), str(key or "")
 

@@ -32,10 +32,9 @@ from ..errors import (
 from ..policy.model import Plan
 from ..resilience.deadline import hurried
 from ..resilience.redaction import in_log
-from ..runtime import Runtime
 from .fallback import Undelivered, send_unshared
 from .options import expires_in, plain_arguments, retry_options
-from .sending import CANVAS, Publish, Sending
+from .sending import CANVAS, Caller, Publish, Sending
 
 __all__ = (
     "apply_async",
@@ -60,7 +59,7 @@ _fallback: ContextVar[tuple[str, str] | None] = ContextVar("jobtastic_fallback",
 
 
 def apply_async(
-    runtime: Runtime,
+    caller: Caller,
     publish: Publish,
     task: Task,
     args: Any,
@@ -70,27 +69,27 @@ def apply_async(
     """Do what `Task.apply_async` does, once for identical calls."""
     on_broker_error = take_fallback(task)
     refresh = bool(options.pop("refresh", False))
-    plan = runtime.plan(task)
-    if (plan is None and on_broker_error is None) or runtime.app.conf.task_always_eager:
+    plan = caller.plan(task)
+    if (plan is None and on_broker_error is None) or caller.app.conf.task_always_eager:
         return publish(task, args, kwargs, **options)
     if options.get("retries"):
         return publish(task, args, kwargs, **retry_options(task, args, kwargs, options))
     mode = on_broker_error or (plan.policy.on_broker_error if plan is not None else "raise")
     if options.get("headers"):
         options["headers"] = dict(options["headers"])  # Celery takes pairs as well
-    sending = Sending(runtime, publish, task, args, kwargs, options, mode)
+    sending = Sending(caller, publish, task, args, kwargs, options, mode)
     if plan is None or not plan.shares:
         return send_unshared(sending)
     headers, place = options.get("headers"), tuple[str, ...]()
     if plan.vary.queue and (options.keys() & OPTIONS):
-        place = runtime.routes.named(task, args, kwargs, options)
+        place = caller.routes.named(task, args, kwargs, options)
     try:
         vary = plan.vary.of(custom_headers(headers) if headers else None, place)
         key = plan.key(*plain_arguments(task, args, kwargs, options), vary)
     except (ArgumentNotEncodable, ArgumentUnknown) as error:
         if plan.exclusive and isinstance(error, ArgumentNotEncodable):
             raise  # never two at once, not even of these
-        runtime.tell_once(f"unshared {task.name}", "unshared: %s", error)
+        caller.tell_once(f"unshared {task.name}", "unshared: %s", error)
         return send_unshared(sending)
     except TypeError:
         return send_unshared(sending)  # Celery reports the wrong arguments
@@ -133,7 +132,7 @@ class Call:
         #: itself, under its own id.
         self.again = run is not None and run.begun.task_id != sending.options.get("task_id")
         self.refresh = asked or self.again
-        self.runtime, self.task, self.options = sending.runtime, sending.task, sending.options
+        self.caller, self.task, self.options = sending.caller, sending.task, sending.options
         seconds = expires_in(self.task, self.options)
         expires = 0 if seconds is None else max(1, round(seconds * 1000))
         self.claim = ClaimCall(
@@ -152,7 +151,7 @@ class Call:
         try:
             with hurried(self.sending.mode != "raise"):
                 settled = ask(
-                    self.runtime.store, self.runtime.results, self.key, self.claim, self.is_cached
+                    self.caller.store, self.caller.results, self.key, self.claim, self.is_cached
                 )
         except StoreError as error:
             if self.plan.policy.on_store_error == "raise":
@@ -272,15 +271,15 @@ class Call:
         self.sending.log(task_id, self.key, decision, why, level)
 
 
-def forget(runtime: Runtime, task: Task, args: Any, kwargs: Any) -> bool:
+def forget(caller: Caller, task: Task, args: Any, kwargs: Any) -> bool:
     """Drop the claim and the cached result of a call; return whether there was one."""
-    plan = runtime.plan(task)
+    plan = caller.plan(task)
     if plan is None or not plan.shares:
         return False
     try:
         key = plan.key(*plain_arguments(task, args, kwargs, {}))
     except (ArgumentNotEncodable, ArgumentUnknown):
         return False  # such a call is never shared
-    known = runtime.store.apply(key, Forget()).word == "ok"
+    known = caller.store.apply(key, Forget()).word == "ok"
     log_decision(task.name, "-", key, "forgotten", "somebody asked for it")
     return known

@@ -21,8 +21,7 @@ from ..claims.records import Renew
 from ..errors import ResultsUnavailable, StoreError
 from ..resilience.deadline import within
 from ..results.kinds import ONE_VALUE
-from ..runtime import Runtime
-from .sending import Sending
+from .sending import Caller, Sending
 
 __all__ = ("failed_result", "run_claimed", "run_token", "run_unclaimed")
 
@@ -47,7 +46,7 @@ def failed_result(sending: Sending, task_id: str, error: BaseException) -> Async
     """
     error = OperationalError(str(error)) if is_ours(error) else not_taken(error)
     traceback = "".join(format_exception(error))
-    store(sending.runtime, task_id, error, states.FAILURE, traceback, sending.left)
+    store(sending.caller, task_id, error, states.FAILURE, traceback, sending.left)
     result = sending.task.AsyncResult(task_id)
     result._set_cache(
         {
@@ -66,26 +65,26 @@ def is_ours(error: BaseException) -> bool:
 
 
 def store(
-    runtime: Runtime, task_id: str, value: Any, state: str, traceback: str | None, left: float
+    caller: Caller, task_id: str, value: Any, state: str, traceback: str | None, left: float
 ) -> bool:
     """Store an outcome; return whether that has happened.
 
     If the backend is down, it is done later.  A value that cannot be stored is recorded as a
     failure, as a worker does.
     """
-    if not runtime.results.takes_outcomes:
+    if not caller.results.takes_outcomes:
         return False
 
     def write() -> bool:
         try:
-            runtime.results.store(task_id, value, state, traceback)
+            caller.results.store(task_id, value, state, traceback)
         except ResultsUnavailable as error:
             cause = error.__cause__
             if not isinstance(cause, ONE_VALUE):
                 raise
             # No outage, and it will be no better later.
             trace = "".join(format_exception(cause))
-            runtime.results.store(task_id, cause, states.FAILURE, trace)
+            caller.results.store(task_id, cause, states.FAILURE, trace)
             return False
         return True
 
@@ -94,7 +93,7 @@ def store(
             return write()
         except ResultsUnavailable:
             what = f"the outcome of task {task_id}"
-            runtime.owed_to_results.later(what, write, RESULT_WORTH, weight(value))
+            caller.owed_to_results.later(what, write, RESULT_WORTH, weight(value))
             return False
 
     with suppress(TimeoutError):
@@ -152,7 +151,7 @@ def run_claimed(run: Run, sending: Sending) -> EagerResult:
 def store_raised(sending: Sending, task_id: str, error: BaseException, left: float) -> None:
     """With `task_eager_propagates`, or when the process is told to end: nobody shall wait."""
     trace = "".join(format_exception(error))
-    store(sending.runtime, task_id, as_exception(error), states.FAILURE, trace, left)
+    store(sending.caller, task_id, as_exception(error), states.FAILURE, trace, left)
 
 
 def as_exception(error: BaseException) -> Exception:
@@ -169,7 +168,7 @@ def is_wanted(sending: Sending, result: EagerResult) -> bool:
 
 def store_end(sending: Sending, result: EagerResult, left: float) -> bool:
     value, state, traceback = result.result, result.state, result.traceback
-    return store(sending.runtime, result.id, value, state, traceback, left)
+    return store(sending.caller, result.id, value, state, traceback, left)
 
 
 def apply(sending: Sending, task_id: str, key: str = "") -> EagerResult:

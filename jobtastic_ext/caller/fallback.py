@@ -45,7 +45,7 @@ class Undelivered:
 
     def __init__(self, sending: Sending, plan: Plan, key: str, claim: ClaimCall) -> None:
         self.sending, self.plan, self.key, self.claim = sending, plan, key, claim
-        self.runtime = sending.runtime
+        self.caller = sending.caller
         #: The store has proved silent in this very call: the deadline has no time to ask it again.
         self.store_failed = False
 
@@ -94,7 +94,7 @@ class Undelivered:
         )
         try:
             self.check_store()
-            settled = start(self.runtime.store, self.runtime.results, self.key, message)
+            settled = start(self.caller.store, self.caller.results, self.key, message)
         except StoreError:
             self.owe(answer)
             return self.run_unclaimed()
@@ -104,7 +104,7 @@ class Undelivered:
         if settled.outcome is not None:
             self.log(other, "cached", WHY["cached"])
             if self.claim.pinned and other != own:
-                self.runtime.results.pass_on(other, (own,))
+                self.caller.results.pass_on(other, (own,))
                 other = own
             return self.sending.result(other, settled.outcome.meta)
         if word == "follow" and not self.claim.pinned and not self.claim.refresh:
@@ -114,8 +114,8 @@ class Undelivered:
             return self.run_unclaimed()
         self.log(message.task_id, "runs here", NOT_TAKEN)
         run = Run(
-            self.runtime.store,
-            self.runtime.results,
+            self.caller.store,
+            self.caller.results,
             self.plan,
             self.key,
             message,
@@ -131,7 +131,7 @@ class Undelivered:
         """Give the message up; False if it has arrived after all, or somebody else has sent it."""
         try:
             self.check_store()
-            return self.runtime.store.apply(self.key, self.withdrawal(answer)).word == "ok"
+            return self.caller.store.apply(self.key, self.withdrawal(answer)).word == "ok"
         except StoreError:
             self.owe(answer)
             return True
@@ -148,13 +148,13 @@ class Undelivered:
             forms = [replace(answer, word=word) for word in ("claimed", "free")]
         operations = [self.withdrawal(form) for form in forms]
         # Named here, and not by `self`, which has the arguments of the call: this may be kept long.
-        store, key = self.runtime.direct_store, self.key
+        store, key = self.caller.direct_store, self.key
 
         def write() -> None:
             for operation in operations:
                 store.apply(key, operation)
 
-        self.runtime.owed_to_store.later(
+        self.caller.owed_to_store.later(
             f"that task {self.claim.task_id} was given up", write, LINGER / 1000
         )
 

@@ -5,17 +5,25 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+from celery import Celery
 from celery.app.task import Task
 from celery.result import AsyncResult
 from kombu.exceptions import OperationalError
 
-from ..broker.publisher import NOT_TAKEN
+from ..broker.publisher import NOT_TAKEN, Broker
+from ..broker.routing import Routes
 from ..claims.decision_log import log_decision
-from ..runtime import Runtime
+from ..claims.store import Store
+from ..policy.model import Plan
+from ..resilience.outbox import Aftermath
+from ..results.backend import Backend
+from ..results.subscriptions import Subscriptions
+from ..settings import Settings
 
-__all__ = ("CANVAS", "Publish", "Sending")
+__all__ = ("CANVAS", "Caller", "Publish", "Sending")
 
 Publish = Callable[..., AsyncResult]
 
@@ -30,6 +38,27 @@ CANVAS = ("chord", "chain", "group_id")
 LINKS = ("link", "link_error")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """What the caller's path is handed."""
+
+    app: Celery
+    settings: Settings
+    plan: Callable[[Task], Plan | None]
+    routes: Routes
+    #: Warns of a thing once in this process.
+    tell_once: Callable[..., None]
+    store: Store
+    #: The store without its circuit breaker.
+    direct_store: Store
+    results: Backend
+    subscriptions: Subscriptions
+    broker: Broker
+    broker_shares_store: bool
+    owed_to_store: Aftermath
+    owed_to_results: Aftermath
+
+
 class Sending:
     """A call on its way to the broker.
 
@@ -40,7 +69,7 @@ class Sending:
 
     def __init__(
         self,
-        runtime: Runtime,
+        caller: Caller,
         publish: Publish,
         task: Task,
         args: Any,
@@ -48,14 +77,14 @@ class Sending:
         options: dict[str, Any],
         mode: str,
     ) -> None:
-        self.runtime, self.task = runtime, task
+        self.caller, self.task = caller, task
         self.args, self.kwargs, self.options = args, kwargs, options
         needs = CANVAS + LINKS if mode == "eager" else CANVAS
         self.mode = "raise" if any(options.get(name) for name in needs) else mode
         #: Whether this call takes as long as Celery lets it.
-        self.is_patient = self.mode == "raise" and runtime.settings.is_patient
+        self.is_patient = self.mode == "raise" and caller.settings.is_patient
         self._publish = publish
-        self.until = time.monotonic() + runtime.settings.publish_timeout
+        self.until = time.monotonic() + caller.settings.publish_timeout
 
     @property
     def left(self) -> float:
@@ -69,16 +98,16 @@ class Sending:
         a deadline, whatever Celery raises then.
         """
         options = {**self.options, **changes}
-        broker, has_own_way = self.runtime.broker, any(options.get(name) for name in OWN_WAY)
+        broker, has_own_way = self.caller.broker, any(options.get(name) for name in OWN_WAY)
         if self.is_patient or (self.mode == "raise" and has_own_way):
             broker.leave_to_the_parent()
-            with self.runtime.subscriptions.unsubscribed():
+            with self.caller.subscriptions.unsubscribed():
                 return self._publish(self.task, self.args, self.kwargs, **options)
         for name in OWN_WAY:
             options.pop(name, None)
         # What the store took is not the broker's fault: it has a time of its own in any case.
         until = max(self.until, time.monotonic() + broker.timeout)
-        with self.runtime.subscriptions.unsubscribed():
+        with self.caller.subscriptions.unsubscribed():
             return broker.publish(
                 lambda producer: self._publish(
                     self.task, self.args, self.kwargs, producer=producer, **options
@@ -94,7 +123,7 @@ class Sending:
             # Not `_maybe_set_cache`: before Celery 5.7 that unsubscribes under a lock in which the
             # garbage collector can hang the caller.
             result._set_cache(meta)
-        parent = self.runtime.app.current_worker_task
+        parent = self.caller.app.current_worker_task
         if parent and self.options.get("add_to_parent", True):
             parent.add_trail(result)
         return result
@@ -110,5 +139,5 @@ class Sending:
         For a call with a fallback whose store has just proved unreachable: a message that is
         written to a stopped server may be carried out when it goes on, beside the fallback.
         """
-        if self.mode != "raise" and self.runtime.broker_shares_store:
+        if self.mode != "raise" and self.caller.broker_shares_store:
             raise OperationalError(f"{NOT_TAKEN}; the store is on the same server, and is silent")

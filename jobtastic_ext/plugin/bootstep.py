@@ -7,7 +7,6 @@ from typing import Any
 
 from celery import bootsteps
 
-from ..memory.worker_watch import start_watch
 from ..runtime import runtime_of
 from ..worker.identity import new_worker_token
 from ..worker.wrapping import wrap_tasks
@@ -43,6 +42,6 @@ class JobtasticStep(bootsteps.Step):  # type: ignore[misc]
         for warning in runtime.warnings():
             logger.warning("%s", warning)
         logger.info("jobtastic: %s", runtime.told())
-        wrap_tasks(runtime)
-        if start_watch(runtime, parent):
+        wrap_tasks(runtime.deliveries)
+        if runtime.watch_memory(parent):
             handlers.connect(handlers.MEMORY)

@@ -10,9 +10,9 @@ from celery import signals
 from celery.utils.dispatch import Signal
 
 from ..memory import worker_watch
-from ..progress import reporter
-from ..runtime import Runtime, runtime_of
-from ..worker.lease_keeper import Keeper
+from ..memory.recycle import prepare_child
+from ..memory.watch import MemoryWatch
+from ..runtime import ATTRIBUTE, Runtime, runtime_of
 from ..worker.postrun import end, succeed
 
 __all__ = ("MEMORY", "connect", "disconnect")
@@ -20,37 +20,30 @@ __all__ = ("MEMORY", "connect", "disconnect")
 Handler = Callable[..., None]
 
 
-def keeper_of(runtime: Runtime) -> Keeper:
-    keeper = runtime.keeper
-    if not isinstance(keeper, Keeper):
-        keeper = runtime.keeper = Keeper(runtime)
-    return keeper
-
-
 def on_received(sender: Any, request: Any, **_: Any) -> None:
     runtime = runtime_of(request.app)
     if runtime is not None:
-        keeper_of(runtime).receive(request, sender)
+        runtime.keeper.receive(request, sender)
 
 
 def on_prerun(sender: Any, **_: Any) -> None:
     runtime = runtime_of(sender.app)
     if runtime is not None:
-        reporter.begin(runtime, sender)
+        runtime.reporter.begin(sender)
 
 
 def on_success(sender: Any, **_: Any) -> None:
     succeed(sender)
     runtime = runtime_of(sender.app)
     if runtime is not None:
-        reporter.learn(runtime, sender)
+        runtime.reporter.learn(sender)
 
 
 def on_postrun(sender: Any, state: str | None = None, retval: Any = None, **_: Any) -> None:
     runtime = runtime_of(sender.app)
     if runtime is not None:
-        end(runtime, sender, state, retval)
-        reporter.end(runtime, sender, state, retval)
+        end(runtime.deliveries, sender, state, retval)
+        runtime.reporter.end(sender, state, retval)
 
 
 def on_failure(sender: Any, task_id: str, exception: BaseException, **_: Any) -> None:
@@ -58,20 +51,42 @@ def on_failure(sender: Any, task_id: str, exception: BaseException, **_: Any) ->
         return  # it was raised by the task, in its own process: `on_postrun` follows
     runtime = runtime_of(sender.app)
     if runtime is not None:
-        keeper_of(runtime).lose(sender, task_id)
+        runtime.keeper.lose(sender, task_id)
 
 
 def on_revoked(sender: Any, request: Any, terminated: bool = False, **_: Any) -> None:
     runtime = runtime_of(sender.app)
     if runtime is not None:
-        keeper_of(runtime).revoke(sender, request, bool(terminated))
+        runtime.keeper.revoke(sender, request, bool(terminated))
 
 
 def on_shutdown(sender: Any, **_: Any) -> None:
     runtime = runtime_of(sender.app)
-    if runtime is not None and runtime.keeper is not None:
-        runtime.keeper.stop()
-        runtime.keeper = None
+    if runtime is not None:
+        runtime.stop_keeper()
+
+
+def watch_of(task: Any) -> MemoryWatch | None:
+    runtime: Runtime | None = getattr(task.app, ATTRIBUTE, None)
+    return None if runtime is None else runtime.memory
+
+
+def on_watched_prerun(sender: Any, **_: Any) -> None:
+    watch = watch_of(sender)
+    if watch is not None:
+        worker_watch.begin(watch, sender)
+
+
+def on_watched_postrun(
+    sender: Any, args: Any = (), kwargs: Any = None, state: str | None = None, **_: Any
+) -> None:
+    watch = watch_of(sender)
+    if watch is not None:
+        worker_watch.end(watch, sender, args, kwargs, state)
+
+
+def on_process_init(**_: Any) -> None:
+    prepare_child()
 
 
 #: Strong references: Celery's signals keep weak ones, and a handler must not vanish.
@@ -88,9 +103,9 @@ TABLE: tuple[tuple[Signal, Handler], ...] = (
 
 #: Only in a worker that watches memory: elsewhere they would cost each run a microsecond.
 MEMORY: tuple[tuple[Signal, Handler], ...] = (
-    (signals.task_prerun, worker_watch.on_prerun),
-    (signals.task_postrun, worker_watch.on_memory_postrun),
-    (signals.worker_process_init, worker_watch.on_process_init),
+    (signals.task_prerun, on_watched_prerun),
+    (signals.task_postrun, on_watched_postrun),
+    (signals.worker_process_init, on_process_init),
 )
 
 

@@ -15,7 +15,7 @@ from ..caller import calls
 from ..caller.calls import _fallback
 from ..celery_internals import is_silent
 from ..errors import ConfigurationError
-from ..progress.reporter import ATTRIBUTE, URGENT, T, current, open_run
+from ..progress.reporter import ATTRIBUTE, URGENT, T, current
 from ..progress.run_progress import NOBODY, Progress
 from ..progress.track import tracked
 from ..progress.workflow import SEEN, Leaf, Overview, lay_out, learn_lengths, read_states, sum_up
@@ -85,9 +85,13 @@ def progress_of(result: Any) -> Overview:
     seen: dict[str, Leaf] = result.__dict__.setdefault(SEEN, {})
     whole = lay_out(result, leaves, seen)
     runtime = runtime_of(app)
-    read_states(app, runtime, [leaf for leaf in leaves.values() if not leaf.ended])
+    read_states(
+        app,
+        None if runtime is None else runtime.progress,
+        [leaf for leaf in leaves.values() if not leaf.ended],
+    )
     if runtime is not None:
-        learn_lengths(runtime, leaves.values())
+        learn_lengths(runtime.histories, leaves.values())
     seen.update(leaves)
     return sum_up(result, whole, list(leaves.values()))
 
@@ -196,7 +200,7 @@ def run_of(task: Task) -> Progress | None:
     try:
         runtime = runtime_of(task.app)
         if runtime is not None:
-            return open_run(runtime, task, request)
+            return runtime.reporter.open(task, request)
     except URGENT:
         raise
     except Exception:
@@ -249,7 +253,7 @@ def forget(self: Task, *args: Any, **kwargs: Any) -> bool:
     Raises `StoreUnavailable`.
     """
     runtime = runtime_of(self._get_app())
-    return runtime is not None and calls.forget(runtime, self, args, kwargs)
+    return runtime is not None and calls.forget(runtime.caller, self, args, kwargs)
 
 
 #: What the patch adds to every task.

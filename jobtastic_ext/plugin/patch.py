@@ -43,7 +43,7 @@ def apply_async(
     options.update(
         task_id=task_id, producer=producer, link=link, link_error=link_error, shadow=shadow
     )
-    return calls.apply_async(runtime, publish, self, args, kwargs, options)
+    return calls.apply_async(runtime.caller, publish, self, args, kwargs, options)
 
 
 def install() -> None:
@@ -68,7 +68,7 @@ def uninstall() -> None:
         plain_again(app)
         runtime = getattr(app, ATTRIBUTE, None)
         if runtime is not None:
-            unwrap_tasks(runtime)
+            unwrap_tasks(runtime.deliveries)
             close_runtime(app)
     if Task.apply_async is apply_async:
         Task.apply_async = publish

@@ -11,11 +11,12 @@ from msgspec import Struct
 
 from ..errors import ConfigurationError, ResultsUnavailable
 from ..estimates.estimator import History, estimate
+from ..results.backend import Backend
 from ..results.payloads import decode
 from ..results.reader import reads_of
 from ..results.result_objects import NAME
 from ..results.state_writer import PROGRESS
-from ..runtime import Runtime
+from .histories import Histories
 
 __all__ = ("Overview",)
 
@@ -93,7 +94,7 @@ def leaf_of(result: Any, seen: dict[str, Leaf]) -> Leaf:
     return leaf
 
 
-def read_states(app: Celery, runtime: Runtime | None, leaves: list[Leaf]) -> None:
+def read_states(app: Celery, backend: Backend | None, leaves: list[Leaf]) -> None:
     """Ask the backend about all of them, at once if it can."""
     if not leaves:
         return
@@ -102,7 +103,7 @@ def read_states(app: Celery, runtime: Runtime | None, leaves: list[Leaf]) -> Non
         reads.check()
     except ConfigurationError as error:
         raise ResultsUnavailable(str(error)) from error
-    found = reads.payloads(ids, TIMEOUT) if runtime is None else runtime.progress.read_many(ids)
+    found = reads.payloads(ids, TIMEOUT) if backend is None else backend.read_many(ids)
     for leaf, payload in zip(leaves, found, strict=True):
         if payload is None:
             continue
@@ -139,11 +140,11 @@ def number(value: Any, otherwise: float) -> float:
     return float(value) if isinstance(value, int | float) else otherwise
 
 
-def learn_lengths(runtime: Runtime, leaves: Iterable[Leaf]) -> None:
+def learn_lengths(histories: Histories, leaves: Iterable[Leaf]) -> None:
     """Let past runs say how long those take that do not say it themselves."""
     unknown = [leaf for leaf in leaves if leaf.length is None and leaf.name is not None]
-    names = {leaf.name: runtime.histories.name(leaf.name) for leaf in unknown if leaf.name}
-    learned = runtime.histories.load_many(names.values())
+    names = {leaf.name: histories.name(leaf.name) for leaf in unknown if leaf.name}
+    learned = histories.load_many(names.values())
     lengths: dict[str, float] = {}
     for name, key in names.items():
         history = learned[key].history

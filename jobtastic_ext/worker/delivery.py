@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
-from celery import states
+from celery import Celery, states
 from celery.app.task import Context, Task
 from celery.exceptions import Ignore, Reject, Retry
 from kombu.serialization import registry
 from msgspec.structs import asdict, replace
 
+from ..broker.publisher import Broker
 from ..broker.routing import Routes
 from ..celery_internals import CONTENT, RUN, UNRUN, carried_headers, custom_headers
 from ..claims.claimed_run import Run, release_message
@@ -21,10 +24,10 @@ from ..claims.decision_log import log_decision
 from ..claims.header import HEADER, Header, foreign_key, read_header
 from ..claims.protocol import Settled, start
 from ..claims.records import Answer, Begin, Claim
+from ..claims.store import Store
 from ..errors import ArgumentNotEncodable, ArgumentUnknown, DuplicateCall, StoreError
 from ..policy.model import Plan
-from ..progress import reporter
-from ..runtime import Runtime
+from ..results.backend import Backend
 from .identity import worker_token
 
 __all__ = ("key_of",)
@@ -44,12 +47,47 @@ def ignores_result(task: Task, request: Context) -> bool:
     return bool(task.ignore_result if asked is None else asked)
 
 
+class Around(Protocol):
+    """Makes what surrounds the body of a task while it runs."""
+
+    def __call__(
+        self,
+        plan: Plan,
+        task: Task,
+        request: Context,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        key: str,
+        /,
+    ) -> AbstractContextManager[None]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deliveries:
+    """What the worker's path is handed."""
+
+    app: Celery
+    plan: Callable[[Task], Plan | None]
+    key_prefix: str
+    routes: Routes
+    #: Warns of a thing once in this process.
+    tell_once: Callable[..., None]
+    store: Store
+    results: Backend
+    broker: Broker
+    #: Celery's own `apply_async`.
+    publish: Callable[..., Any]
+    around_body: Around
+    #: What each wrapped task had of its own: name of the task, then of the attribute.
+    wrapped: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
 class Message:
     """One delivered message of a policy task, before its body runs."""
 
     def __init__(
         self,
-        runtime: Runtime,
+        deliveries: Deliveries,
         plan: Plan,
         task: Task,
         request: Context,
@@ -58,16 +96,16 @@ class Message:
         tracks: bool = False,
     ) -> None:
         self.tracks = tracks
-        self.runtime, self.plan, self.task, self.request = runtime, plan, task, request
+        self.deliveries, self.plan, self.task, self.request = deliveries, plan, task, request
         self.args, self.kwargs = args, kwargs
         raw = getattr(request, HEADER, None)
         self.header = read_header(raw, plan.key_head, request.id)
         #: Where the call was sent by name.
         self.place = self.header.place
-        here = runtime.settings.key_prefix
+        here = deliveries.key_prefix
         there = "" if self.header.key else foreign_key(raw, here, request.id)
         if there:
-            runtime.tell_once(
+            deliveries.tell_once(
                 "namespace",
                 "%s: its caller and this worker are taken for two deployments, and share nothing "
                 "(%s there, %s here); if they are one, set jobtastic_key_prefix in both",
@@ -83,10 +121,10 @@ class Message:
             return body(*self.args, **self.kwargs)  # sent by name, and nobody could share it
         try:
             self.key, self.place = key_of(
-                self.plan, self.runtime.routes, self.task, self.header, self.request
+                self.plan, self.deliveries.routes, self.task, self.header, self.request
             )
         except (ArgumentNotEncodable, ArgumentUnknown, TypeError) as error:
-            self.runtime.tell_once(f"unshared {self.task.name}", "runs unshared: %s", error)
+            self.deliveries.tell_once(f"unshared {self.task.name}", "runs unshared: %s", error)
             self.disown()
             return body(*self.args, **self.kwargs)
         if self.header.key not in ("", self.key):
@@ -105,7 +143,7 @@ class Message:
         return self.carry_out(settled, message, body)
 
     def settle(self, message: Begin) -> Settled:
-        store, results = self.runtime.store, self.runtime.results
+        store, results = self.deliveries.store, self.deliveries.results
         is_copy = self.header.copy or message.bare or message.redelivered
         settled = start(store, results, self.key, message, is_copy=is_copy)
         parent = self.request.parent_id
@@ -127,7 +165,7 @@ class Message:
         header = self.header
         if not header.key:
             return
-        self.runtime.tell_once(
+        self.deliveries.tell_once(
             f"disowned {self.task.name}",
             "%s[%s]: its message holds another call than its caller made (key %s): headers that "
             "were added later (before_task_publish) or arguments that change on the way; it shares "
@@ -141,11 +179,11 @@ class Message:
             task_id=self.request.id, run="-", lease=0, herd=0, gen=header.gen, bare=header.bare
         )
         with contextlib.suppress(StoreError):
-            if self.runtime.store.apply(header.key, asked).word == "dropped":
+            if self.deliveries.store.apply(header.key, asked).word == "dropped":
                 setattr(self.request, UNRUN, True)
                 self.log("dropped", "its sender gave up")
                 raise Ignore
-        release_message(self.runtime.store, self.plan, header.key, self.request.id, header.bare)
+        release_message(self.deliveries.store, self.plan, header.key, self.request.id, header.bare)
         self.header = Header(
             id=header.id, since=header.since, refresh=header.refresh, place=header.place
         )
@@ -179,11 +217,8 @@ class Message:
                 self.task.backend.store_result(
                     self.request.id, started, states.STARTED, request=self.request
                 )
-            reporter.start(self.runtime, self.plan, self.task, self.request, args, kwargs, key)
-            try:
+            with self.deliveries.around_body(self.plan, self.task, self.request, args, kwargs, key):
                 return body(*args, **kwargs)
-            finally:
-                reporter.stop(self.request)
 
         return run
 
@@ -191,7 +226,12 @@ class Message:
         answer, outcome = settled.answer, settled.outcome
         if answer.word in ("run", "free"):
             run = Run(
-                self.runtime.store, self.runtime.results, self.plan, self.key, message, answer.gen
+                self.deliveries.store,
+                self.deliveries.results,
+                self.plan,
+                self.key,
+                message,
+                answer.gen,
             )
             run.unclaimed, run.place = answer.word == "free", self.place
             setattr(self.request, RUN, run)
@@ -207,7 +247,7 @@ class Message:
         if answer.word == "finished":
             self.log("dropped", "it has run already")
             bare = self.header.bare
-            release_message(self.runtime.store, self.plan, self.key, self.request.id, bare)
+            release_message(self.deliveries.store, self.plan, self.key, self.request.id, bare)
             raise Ignore
         if answer.word == "follow":
             return self.follow(answer, message, body)
@@ -232,7 +272,12 @@ class Message:
     def run_unshared(self, message: Begin, body: Callable[..., Any]) -> Any:
         """Run whatever the store says, and see that nobody joins this message afterwards."""
         run = Run(
-            self.runtime.store, self.runtime.results, self.plan, self.key, message, self.header.gen
+            self.deliveries.store,
+            self.deliveries.results,
+            self.plan,
+            self.key,
+            message,
+            self.header.gen,
         )
         run.unsure, run.place = True, self.place
         setattr(self.request, RUN, run)
@@ -270,7 +315,7 @@ class Message:
     def put_back(self, countdown: float, header: Header) -> None:
         """Publish this very message again: same id, callbacks, chord and retries."""
         request = self.request
-        if self.runtime.broker.kind == "amqp":
+        if self.deliveries.broker.kind == "amqp":
             countdown = max(countdown, 1.0)  # quorum queues delay by whole seconds
         signature = self.task.signature_from_request(
             request,
@@ -282,7 +327,7 @@ class Message:
             headers={**carried_headers(request), HEADER: asdict(header)},
             **content_of(request),
         )
-        self.runtime.publish(self.task, signature.args, signature.kwargs, **signature.options)
+        self.deliveries.publish(self.task, signature.args, signature.kwargs, **signature.options)
 
     def log(self, decision: str, why: str, level: int = logging.INFO) -> None:
         key = getattr(self, "key", "-")

@@ -9,16 +9,18 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
+from celery.app.task import Task
 from celery.worker import state
 from celery.worker.request import Request
 from msgspec import Struct
 
+from ..broker.routing import Routes
 from ..celery_internals import CONTENT
 from ..claims.header import HEADER, read_header
 from ..claims.records import Release, Renew
+from ..claims.store import Store
 from ..errors import ArgumentUnknown, StoreError
 from ..policy.model import Plan
-from ..runtime import Runtime
 from .delivery import key_of
 from .identity import worker_token
 from .rate_limits import RateLimits
@@ -49,8 +51,16 @@ class Lease(Struct):
 class Keeper:
     """Renews the claims of the requests that are active in this worker."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
+    def __init__(
+        self,
+        plan: Callable[[Task], Plan | None],
+        store: Store,
+        routes: Routes,
+        lease: float,
+    ) -> None:
+        self._plan, self._store, self._routes = plan, store, routes
+        #: Seconds.
+        self._lease_time = lease
         self._received: WeakValueDictionary[str, Request] = WeakValueDictionary()
         self._leases: dict[str, Lease] = {}
         self._limits = RateLimits()
@@ -59,7 +69,7 @@ class Keeper:
 
     def receive(self, request: Request, consumer: Any = None) -> None:
         """Remember a request; the first one starts the thread (after the pool has forked)."""
-        plan = self._runtime.plan(request.task)
+        plan = self._plan(request.task)
         if plan is None:
             return
         header = read_header(request.request_dict.get(HEADER), plan.key_head, request.id)
@@ -91,7 +101,7 @@ class Keeper:
                 self._release(request.id, lease, lease.run or worker_token())
 
     def _keep(self) -> None:
-        pause = min(LOOK, self._runtime.settings.lease / 4)
+        pause = min(LOOK, self._lease_time / 4)
         while not self._stopped.wait(pause):
             try:
                 self._look()
@@ -128,7 +138,7 @@ class Keeper:
     def _renew(self, task_id: str, lease: Lease) -> None:
         renew = Renew(task_id=task_id, run=lease.run or worker_token(), lease=lease.plan.lease)
         try:
-            answer = self._runtime.store.apply(lease.key, renew)
+            answer = self._store.apply(lease.key, renew)
         except StoreError:
             return  # tried again at the next look
         if answer.word == "lost":
@@ -140,7 +150,7 @@ class Keeper:
     def _release(self, task_id: str, lease: Lease, run: str) -> None:
         release = Release(task_id=task_id, hold=lease.plan.hold, run=run, bare=lease.bare)
         try:
-            self._runtime.store.apply(lease.key if run else lease.claimed, release)
+            self._store.apply(lease.key if run else lease.claimed, release)
         except StoreError as error:
             logger.debug("%s: not released, its lease ends by itself: %s", lease.key, error)
 
@@ -148,12 +158,12 @@ class Keeper:
         return self._lease_of(request.task, request.request_dict.get(HEADER), request)
 
     def _lease_of(self, task: Any, header: Any, request: Any) -> Lease | None:
-        plan = self._runtime.plan(task)
+        plan = self._plan(task)
         if plan is None or not plan.shares:
             return None
         try:
             known = read_header(header, plan.key_head, request.id)
-            key, _ = key_of(plan, self._runtime.routes, task, known, request)
+            key, _ = key_of(plan, self._routes, task, known, request)
             return Lease(key=key, claimed=known.key or key, plan=plan, bare=known.bare)
         except (ArgumentUnknown, TypeError):
             return None  # it runs without a claim

@@ -13,7 +13,7 @@ from celery.exceptions import Reject
 from ..celery_internals import RUN, seconds_until, traced
 from ..claims.claimed_run import Run, keep_result, release_message
 from ..claims.header import HEADER, read_header
-from ..runtime import Runtime
+from .delivery import Deliveries
 
 __all__ = (
     "end",
@@ -34,11 +34,11 @@ def succeed(task: Task) -> None:
     run.finish(failed=False)
 
 
-def end(runtime: Runtime, task: Task, state: str | None, retval: Any) -> None:
+def end(deliveries: Deliveries, task: Task, state: str | None, retval: Any) -> None:
     """The task is over; see that its claim is let go, if that has not happened yet."""
     request = traced(task)
     if not hasattr(request, RUN):
-        release_unseen(runtime, task, request)
+        release_unseen(deliveries, task, request)
         return
     run: Run | None = getattr(request, RUN)
     if run is None:
@@ -53,15 +53,15 @@ def end(runtime: Runtime, task: Task, state: str | None, retval: Any) -> None:
         run.release(unserved=isinstance(retval, Reject) and not retval.requeue)
 
 
-def release_unseen(runtime: Runtime, task: Task, request: Context) -> None:
+def release_unseen(deliveries: Deliveries, task: Task, request: Context) -> None:
     """The body was never reached (`before_start` or `__call__` raised): let go of the call."""
-    plan = runtime.plan(task)
+    plan = deliveries.plan(task)
     if plan is None or not plan.shares or request.is_eager or not request.id:
         return
     header = read_header(getattr(request, HEADER, None), plan.key_head, request.id)
     if not header.key:
         return
-    release_message(runtime.store, plan, header.key, request.id, header.bare)
+    release_message(deliveries.store, plan, header.key, request.id, header.bare)
 
 
 def wait_of(task: Task, when: Any) -> float:

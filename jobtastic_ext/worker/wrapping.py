@@ -17,8 +17,7 @@ from ..celery_internals import RUN, traced
 from ..claims.claimed_run import Run
 from ..errors import ArgumentUnknown
 from ..policy.model import Plan
-from ..runtime import Runtime
-from .delivery import Message
+from .delivery import Deliveries, Message
 
 __all__ = (
     "unwrap_tasks",
@@ -36,21 +35,21 @@ MAPS = ("celery.map", "celery.starmap")
 MEMO = "jobtastic_memo"
 
 
-def wrap_tasks(runtime: Runtime) -> None:
+def wrap_tasks(deliveries: Deliveries) -> None:
     """Wrap the body of every policy task of the app; those that are wrapped stay as they are."""
-    for task in list(runtime.app._tasks.values()):
-        plan = runtime.plan(task)
-        if plan is None or not plan.shares or task.name in runtime.wrapped:
+    for task in list(deliveries.app._tasks.values()):
+        plan = deliveries.plan(task)
+        if plan is None or not plan.shares or task.name in deliveries.wrapped:
             continue
-        runtime.wrapped[task.name] = {name: task.__dict__.get(name) for name in REPLACED}
-        task.run = wrap(runtime, plan, task, task.run)
+        deliveries.wrapped[task.name] = {name: task.__dict__.get(name) for name in REPLACED}
+        task.run = wrap(deliveries, plan, task, task.run)
         task.track_started = False
 
 
-def unwrap_tasks(runtime: Runtime) -> None:
+def unwrap_tasks(deliveries: Deliveries) -> None:
     """Give every task its own body back."""
-    for task_name, own in runtime.wrapped.items():
-        task = runtime.app._tasks.get(task_name)
+    for task_name, own in deliveries.wrapped.items():
+        task = deliveries.app._tasks.get(task_name)
         if task is None:
             continue
         for name, value in own.items():
@@ -58,10 +57,12 @@ def unwrap_tasks(runtime: Runtime) -> None:
                 task.__dict__.pop(name, None)
             else:
                 setattr(task, name, value)
-    runtime.wrapped.clear()
+    deliveries.wrapped.clear()
 
 
-def wrap(runtime: Runtime, plan: Plan, task: Task, body: Callable[..., Any]) -> Callable[..., Any]:
+def wrap(
+    deliveries: Deliveries, plan: Plan, task: Task, body: Callable[..., Any]
+) -> Callable[..., Any]:
     tracks = task.track_started
 
     @functools.wraps(body)
@@ -72,7 +73,7 @@ def wrap(runtime: Runtime, plan: Plan, task: Task, body: Callable[..., Any]) -> 
         if isinstance(getattr(request, RUN, ""), Run | None):  # else a header is called so
             return body(*args, **kwargs)  # the body calls itself
         setattr(request, RUN, None)
-        return Message(runtime, plan, task, request, args, kwargs, tracks).run(body)
+        return Message(deliveries, plan, task, request, args, kwargs, tracks).run(body)
 
     return run
 

@@ -60,9 +60,9 @@ def app() -> Any:
     app.finalize()
     runtime = runtime_of(app)
     assert isinstance(runtime, Runtime)
-    wrap_tasks(runtime)
+    wrap_tasks(runtime.deliveries)
     yield app
-    unwrap_tasks(runtime)
+    unwrap_tasks(runtime.deliveries)
     close_runtime(app)
     app.close()
 

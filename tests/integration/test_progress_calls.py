@@ -15,7 +15,7 @@ from celery import Celery
 from celery.app.task import Task
 
 import jobtastic_ext
-from jobtastic_ext.progress.reporter import ATTRIBUTE, begin, end
+from jobtastic_ext.progress.reporter import ATTRIBUTE
 from jobtastic_ext.runtime import runtime_of
 from tests.integration.steps import Steps, start_steps
 
@@ -113,11 +113,11 @@ def under_way(start_steps: Any) -> Iterator[Task]:
     runtime = runtime_of(steps.app)
     assert runtime is not None
     with carried_out(task):
-        begin(runtime, task)
+        runtime.reporter.begin(task)
         try:
             yield task
         finally:
-            end(runtime, task, None, None)
+            runtime.reporter.end(task, None, None)
 
 
 def percent(task: Task) -> float:

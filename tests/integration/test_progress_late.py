@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from jobtastic_ext.progress.reporter import open_run
 from jobtastic_ext.runtime import runtime_of
 from jobtastic_ext.testing.server import LOOPBACK
 from tests.integration.conftest import wait_until
@@ -112,7 +111,7 @@ def test_a_report_that_was_held_up_on_its_way(own: Steps, line: SlowLine, state:
     backend = own.app.backend
     task_id = uuid.uuid4().hex
     task.push_request(id=task_id, called_directly=False, is_eager=False, delivery_info={})
-    run = open_run(runtime, task, task.request)
+    run = runtime.reporter.open(task, task.request)
     task.pop_request()
     run.update(1, 10)
     assert backend._get_task_meta_for(task_id)["status"] == "PROGRESS"
@@ -123,7 +122,9 @@ def test_a_report_that_was_held_up_on_its_way(own: Steps, line: SlowLine, state:
     value: Any = "value" if state == "SUCCESS" else ValueError("no")
     backend.store_result(task_id, value, state)
     line.let_go()
-    wait_until(lambda: not runtime.writer.breaker.is_open)  # it is there, and what came before it
+    wait_until(
+        lambda: not runtime.reporter.writer.breaker.is_open
+    )  # it is there, and what came before it
     assert backend._get_task_meta_for(task_id)["status"] == state
     time.sleep(0.3)
     run.update(3, 10)

@@ -143,7 +143,7 @@ def test_a_refused_progress_write_is_no_outage_of_results(
     runtime, task = runtime_of(limited.app), limited.task("cached")
     assert runtime is not None
     running = str(uuid.uuid4())
-    send = runtime.writer.sender(task, Context(id=running, args=(), kwargs={}))
+    send = runtime.reporter.writer.sender(task, Context(id=running, args=(), kwargs={}))
     assert send is not None
     with caplog.at_level(logging.WARNING, logger="jobtastic_ext"):
         for percent in (1, 2, 3):

@@ -41,7 +41,7 @@ from jobtastic_ext.policy.planner import make_plan
 from jobtastic_ext.results.backend import Backend as Results
 from jobtastic_ext.results.kinds import unshareable
 from jobtastic_ext.settings import read_settings
-from jobtastic_ext.worker import delivery, lease_keeper, postrun, wrapping
+from jobtastic_ext.worker import lease_keeper, postrun, wrapping
 
 #: In milliseconds; see the policy below.
 LEASE, HERD = 30_000, 60_000
@@ -246,12 +246,17 @@ def setting(behaviour: Behaviour) -> tuple[Any, Any]:
 
 
 class ModelRuntime:
-    """What the paths of a call and of a run ask of `Runtime`."""
+    """What the paths of a call and of a run are handed."""
+
+    key_prefix = "jobtastic"
 
     broker = ModelBroker()
     broker_shares_store = False
     keeper = None
     publish = staticmethod(publish)
+
+    def around_body(self, *_: Any) -> Any:
+        return nullcontext()
 
     def __init__(self, app: Celery, settings: Any, plan: Plan | None) -> None:
         self.app, self.settings, self._plan = app, settings, plan
@@ -335,7 +340,7 @@ def expire(behaviour: Behaviour, message: Message) -> None:
     runtime.results._app.backend.store_result(message.id, "revoked", states.REVOKED)
     known = {"args": (), "kwargs": {}, "delivery_info": {}, HEADER: dict(message.header)}
     request = SimpleNamespace(id=message.id, **known)
-    lease_keeper.Keeper(runtime).revoke(task, request, False)
+    keeper_in(runtime).revoke(task, request, False)
 
 
 def foreign(behaviour: Behaviour, message: Message) -> None:
@@ -367,8 +372,12 @@ def renew(behaviour: Behaviour, message: Message) -> None:
     keeper._renew(message.id, keeper._leases[message.id])
 
 
+def keeper_in(runtime: Any) -> lease_keeper.Keeper:
+    return lease_keeper.Keeper(runtime.plan, runtime.store, runtime.routes, LEASE / 1000)
+
+
 def keeper_of(runtime: Any, task: Any, message: Message) -> lease_keeper.Keeper:
-    keeper = lease_keeper.Keeper(runtime)
+    keeper = keeper_in(runtime)
     header = dict(message.header)
     request = SimpleNamespace(
         id=message.id, task=task, args=(), kwargs={}, request_dict={HEADER: header}
@@ -436,7 +445,6 @@ def world_of(replay: Replay) -> Iterator[None]:
         mock.patch.object(os, "urandom", replay.urandom),
         worker_token(worker_of(replay.name)),
         mock.patch.object(eager, "within", lambda seconds, function, late: function()),
-        mock.patch.object(delivery, "reporter", SimpleNamespace(start=ignored, stop=ignored)),
     ):
         yield
 

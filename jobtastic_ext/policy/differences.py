@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .keys.signature import UNSAID
-from .keys.vary import HEADERS, NAMED, QUEUE
-from .policy.model import Plan
-from .runtime import Runtime
+from ..keys.signature import UNSAID
+from ..keys.vary import HEADERS, NAMED, QUEUE
+from .loader import PolicySet
+from .model import Plan
 
 __all__ = ("parts", "rule", "told_apart", "warnings")
 
@@ -34,8 +34,12 @@ def told_apart(plan: Plan) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def warnings(runtime: Runtime, name: str, plan: Plan) -> Iterator[str]:
-    """Say what keeps calls from being shared, or shares more than one may think."""
+def warnings(name: str, plans: Mapping[str, Plan]) -> Iterator[str]:
+    """Say what keeps calls from being shared, or shares more than one may think.
+
+    `plans` holds those of all tasks, by their names.
+    """
+    plan = plans[name]
     signature = plan.signature
     if signature.wrapper is not None:
         names = [item.name for item in plan.policy.significant_kwargs or ()]
@@ -47,25 +51,17 @@ def warnings(runtime: Runtime, name: str, plan: Plan) -> Iterator[str]:
         )
         yield f"its decorator `{signature.wrapper}` may pass arguments of its own, so {then}"
     others = [
-        each
-        for each in runtime.planned()
-        if each != name and plan_named(runtime, each).key_head == plan.key_head
+        each for each, other in plans.items() if each != name and other.key_head == plan.key_head
     ]
     if others:
         yield f"it shares results with {', '.join(others)} (cache_prefix `{plan.cache_prefix}`)"
 
 
-def plan_named(runtime: Runtime, name: str) -> Plan:
-    plan = runtime.plan(runtime.app.tasks[name])
-    assert plan is not None
-    return plan
-
-
-def rule(runtime: Runtime, name: str, plan: Plan) -> str:
+def rule(policies: PolicySet, name: str, plan: Plan) -> str:
     """Say which entry of the policy holds for a task, and where it stands."""
     pattern = plan.policy.pattern
     kind = "its own name" if pattern == name else f"the glob `{pattern}`"
-    return f"{kind} ({runtime.policies.source}:{runtime.policies.patterns[pattern]})"
+    return f"{kind} ({policies.source}:{policies.patterns[pattern]})"
 
 
 def parts(
