@@ -338,8 +338,8 @@ def expire(behaviour: Behaviour, message: Message) -> None:
     """A worker drops a message that has expired, or was revoked before it began."""
     runtime, task = setting(behaviour)
     runtime.results._app.backend.store_result(message.id, "revoked", states.REVOKED)
-    known = {"args": (), "kwargs": {}, "delivery_info": {}, HEADER: dict(message.header)}
-    request = SimpleNamespace(id=message.id, **known)
+    known = {"args": (), "kwargs": {}, "delivery_info": {}, "headers": None}
+    request = SimpleNamespace(id=message.id, **known, **{HEADER: dict(message.header)})
     keeper_in(runtime).revoke(task, request, False)
 
 
