@@ -1,4 +1,4 @@
-"""What is private to Celery and used here, and what a request carries of ours."""
+"""The register of what is private to others and used here, and what a request carries of ours."""
 
 from __future__ import annotations
 
@@ -22,6 +22,38 @@ __all__ = (
     "seconds_until",
     "traced",
 )
+
+#: Every private name of Celery, kombu, billiard and redis-py that is used anywhere in the package:
+#: where it is defined, and why nothing public does.  A test looks for each in what is installed.
+PRIVATE = {
+    "celery._state:_task_stack": "tasks that run in this thread; public is the innermost alone",
+    "celery._state:_get_active_apps": "apps to be put back by `uninstall`",
+    "celery._state:_on_app_finalizers": "to be told of an app no longer; there is no public way",
+    "celery._state:connect_on_app_finalize": "to be told when an app has all of its tasks",
+    "celery._state:get_current_task": "`celery.current_task` is a proxy, ten times as slow",
+    "celery._state:_tls": "which app is current, without making the default one",
+    "celery.app.base:_get_backend": "a backend object of our own, with bounds of its own",
+    "celery.app.base:_pool": "the app's connections, if it has any; `app.pool` makes them",
+    "celery.app.base:_tasks": "tasks that are registered; `app.tasks` finalizes the app",
+    "celery.app.amqp:_producer_pool": "producers that a forked child has inherited",
+    "celery.app.task:_backend": "a task's own result backend; `task.backend` opens the app's",
+    "celery.app.task:_get_app": "a task's app, also before it is bound",
+    "celery.backends.base:_get_result_meta": "the bytes of a state as Celery would store them",
+    "celery.backends.base:_get_task_meta_for": "one question, without retries",
+    "celery.backends.redis:_transport_options": "bounds on what Sentinel is asked",
+    "celery.backends.database.session:_engines": "SQLAlchemy's connections, to be closed",
+    "celery.result:_cache": "whether an outcome is known already; `result.state` asks the backend",
+    "celery.result:_set_cache": "an outcome that was read is handed to the result",
+    "celery.result:_maybe_set_cache": "where Celery takes in an outcome",
+    "billiard.process:_target": "billiard's `Worker` of this child, to have it replaced",
+    "redis.connection:_sock": "a socket to wait on, and whether one is open",
+}
+
+#: The same, of versions to come or gone: nothing is missing without them.
+OPTIONAL = {
+    "celery.app.task:_dump_pydantic_arguments": "since 5.7: arguments as the message holds them",
+    "wrapt:_self_wrapper": "the decorator in an object that wrapt makes",
+}
 
 #: The header of a task that runs at its caller, because the broker is down: its call key.
 HERE = "jobtastic_here"

@@ -117,10 +117,10 @@ def test_an_exception_that_cannot_be_made_again(project: Project) -> None:
     assert "seven" in odd["result"]
     # Celery refuses to make what is stored as an exception but is none.
     fake = {"exc_type": "system", "exc_module": "os", "exc_message": ["date"]}
-    payload = project.app.backend.encode(
-        {"status": "FAILURE", "result": fake, "traceback": None, "task_id": "x"}
-    )
     task_id = str(uuid.uuid4())
+    payload = project.app.backend.encode(
+        {"status": "FAILURE", "result": fake, "traceback": None, "task_id": task_id}
+    )
     project.app.backend.set(project.app.backend.get_key_for_task(task_id), payload)
     found = status(project, task_id)
     assert (found["status"], found["exc"]) == ("FAILURE", "system")
