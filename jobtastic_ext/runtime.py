@@ -107,15 +107,20 @@ class Runtime:
         self.memory: MemoryWatch | None = None
         self._plans: dict[str, Plan | None] = {}
         self._told: set[str] = set()
-        routes = Routes(app)
-        self.caller = Caller(
-            app=app,
-            settings=settings,
+        self.routes = Routes(app)
+        self.reporter = Reporter(self.plan, self.histories, self._open_writer, self.ticker)
+        self.caller = self._new_caller()
+        self.deliveries = self._new_deliveries()
+
+    def _new_caller(self) -> Caller:
+        return Caller(
+            app=self.app,
+            settings=self.settings,
             plan=self.plan,
-            routes=routes,
+            routes=self.routes,
             tell_once=self.tell_once,
             store=self.store,
-            direct_store=store,
+            direct_store=self.direct_store,
             results=self.results,
             subscriptions=self.subscriptions,
             broker=self.broker,
@@ -123,12 +128,13 @@ class Runtime:
             owed_to_store=self.owed_to_store,
             owed_to_results=self.owed_to_results,
         )
-        self.reporter = Reporter(self.plan, self.histories, self._open_writer, self.ticker)
-        self.deliveries = Deliveries(
-            app=app,
+
+    def _new_deliveries(self) -> Deliveries:
+        return Deliveries(
+            app=self.app,
             plan=self.plan,
-            key_prefix=settings.key_prefix,
-            routes=routes,
+            key_prefix=self.settings.key_prefix,
+            routes=self.routes,
             tell_once=self.tell_once,
             store=self.store,
             results=self.results,
@@ -136,7 +142,6 @@ class Runtime:
             publish=publish,
             around_body=self.reporter.around_body,
         )
-        self.routes = routes
 
     def plan(self, task: Task) -> Plan | None:
         """Return what the policy means for this task, or None.  Raises `PolicyError`."""

@@ -253,7 +253,8 @@ def test_a_run_is_not_lost_while_somebody_else_sees_to_it(project: Project) -> N
 
 def test_a_worker_that_is_killed(start_project: Any, unique: str) -> None:
     """Its run is lost once the lease (2 s) is over; the next call runs under the same id."""
-    project: Project = start_project()
+    # A page waits longer where a call of the store may take long.
+    project: Project = start_project(jobtastic_store_timeout=1)
     worker = project.worker(concurrency=1)
     work = project.task("progress")
     result = work.delay(100, pause=0.05)
