@@ -101,6 +101,7 @@ def test_without_mallinfo_there_is_nothing_in_use(monkeypatch: pytest.MonkeyPatc
 def test_a_budget_allows_a_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1.0]
     monkeypatch.setattr("jobtastic_ext.memory.meter.time.thread_time", lambda: now[0])
+    monkeypatch.setattr(Budget, "LEAST", 200e-6)
     budget, read = Budget(), 0
     for _ in range(1000):
         if budget.allows():
