@@ -12,6 +12,10 @@ TEST = [
     "XStatic-jQuery",
     "axe-playwright-python>=0.1.7",
     "attrs",
+    # Projects that are moved from these to here.
+    "celery-heimdall",
+    "celery-once",
+    "celery-singleton",
     "django>=4.2",
     "django-celery-results",
     "eventlet",

@@ -320,7 +320,7 @@ def is_enabled(app: Celery) -> bool:
 
 def enables(step: Any) -> bool:
     """Whether a bootstep, given as a class or by its name, is ours."""
-    found: Any = symbol_by_name(step)  # type: ignore[no-untyped-call]
+    found: Any = symbol_by_name(step)
     return bool(getattr(found, "enables_jobtastic", False))
 
 

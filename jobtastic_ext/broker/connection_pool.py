@@ -56,7 +56,7 @@ class Line:
         with contextlib.suppress(Exception):
             if hasattr(raw, "collect"):
                 raw.collect()  # AMQP: to say goodbye is to wait for an answer
-            self.connection.release()  # type: ignore[no-untyped-call]
+            self.connection.release()
 
 
 class Waiter:

@@ -49,7 +49,9 @@ def tell_run(told: Told, threshold: float, growth: float, sites: Iterable[Site] 
     warn = getattr(told.task, "warn_of_memory_leak", None)
     if callable(warn):
         try:
-            warn(growth, told.beginning_usage, told.ending_usage, told.kwargs)
+            # Bytes: it is the name, and these are the units, of the `jobtastic` library.
+            sizes = (growth, told.beginning_usage, told.ending_usage)
+            warn(*(round(size * 1_000_000) for size in sizes), told.kwargs)
         except Exception:
             logger.exception("%s: its warn_of_memory_leak failed", told.task.name)
     else:

@@ -1,38 +1,21 @@
-"""``celery -A proj jobtastic …``: look at a project's policy, and at what it makes of a call."""
+"""What the policy says: `check`, `explain` and `schema`."""
 
 from __future__ import annotations
 
 import json
-import traceback
-from typing import Any
 
 import click
-from celery import Celery
 
-from .celery_internals import custom_headers
-from .errors import ArgumentUnknown, ConfigurationError, StoreError
-from .policy import differences
-from .policy.fields import policy_schema
-from .policy.model import Plan
-from .policy.problems import did_you_mean
-from .runtime import Runtime, runtime_of
-from .settings import misspelt
+from ..celery_internals import custom_headers
+from ..errors import ArgumentUnknown, StoreError
+from ..policy import differences
+from ..policy.fields import policy_schema
+from .project import given, load, plan_of, plans_of
 
-__all__ = ("jobtastic",)
-
-#: What JSON calls them.
-KINDS: dict[type, str] = {
-    list: "a list, such as '[\"a\", 1]'",
-    dict: "an object, such as '{\"x\": 1}'",
-}
+__all__ = ("check", "explain", "schema")
 
 
-@click.group()
-def jobtastic() -> None:
-    """Check the jobtastic policy, and explain what it does to a call."""
-
-
-@jobtastic.command()
+@click.command()
 @click.pass_context
 def check(context: click.Context) -> None:
     """Check settings and policy against the tasks of the app; exit status 1 if one is wrong.
@@ -55,7 +38,7 @@ def check(context: click.Context) -> None:
         context.exit(1)
 
 
-@jobtastic.command()
+@click.command()
 @click.argument("task")
 @click.option("--args", "arguments", help="Positional arguments, a JSON list.")
 @click.option("--kwargs", help="Keyword arguments, a JSON object.")
@@ -101,62 +84,7 @@ def explain(
     click.echo("\n".join(lines))
 
 
-@jobtastic.command()
+@click.command()
 def schema() -> None:
     """Print a JSON Schema of the policy file, for editors."""
     click.echo(json.dumps(policy_schema(), indent=2))
-
-
-def load(context: click.Context) -> Runtime:
-    """Return the runtime of the app, all of whose tasks are there as in a worker."""
-    app: Celery = context.obj.app
-    try:
-        # As a worker does it: `include`, `imports`, and what `autodiscover_tasks` waits for.
-        app.loader.import_default_modules()
-    except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        raise click.ClickException(
-            f"the modules of the project's tasks cannot be imported: {type(error).__name__}: "
-            f"{error} ({frame.filename}:{frame.lineno})"
-        ) from error
-    app.finalize()
-    try:
-        runtime = runtime_of(app)
-    except ConfigurationError as error:
-        raise click.ClickException("\n".join([*misspelt(app.conf), str(error)])) from error
-    if runtime is None and app.conf.task_always_eager:
-        raise click.ClickException("task_always_eager is set: nothing is ever sent or shared")
-    if runtime is None:
-        raise click.ClickException(
-            'this app is not enabled; add app.steps["worker"].add(JobtasticStep)'
-        )
-    return runtime
-
-
-def plans_of(runtime: Runtime) -> dict[str, Plan]:
-    try:
-        return runtime.plans()
-    except ConfigurationError as error:  # of a task that came after the policy was read
-        raise click.ClickException(str(error)) from error
-
-
-def plan_of(runtime: Runtime, name: str) -> Plan:
-    plans = plans_of(runtime)
-    if name in plans:
-        return plans[name]
-    if name not in runtime.app.tasks:
-        near = did_you_mean(name, runtime.app.tasks)
-        raise click.ClickException(f"there is no task `{name}` in this app{near}")
-    meant = f"; there is one for {', '.join(plans)}" if 0 < len(plans) <= 20 else ""
-    raise click.ClickException(f"no policy is meant for {name}{meant}")
-
-
-def given(text: str | None, option: str, kind: type) -> Any:
-    """Read an option that is JSON.  Raises ValueError that names the option."""
-    try:
-        found = kind() if text is None else json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"{option} is not JSON: {error}") from error
-    if not isinstance(found, kind):
-        raise ValueError(f"{option} is {text}; expected {KINDS[kind]}")
-    return found

@@ -1,0 +1,87 @@
+"""What was found of one task in another library's words, and what becomes of it."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from ..policy.converters import CONVERTERS, ConverterError, load_converter
+
+__all__ = ("FOREVER", "Found", "argument", "is_based_on", "names_of", "place_of", "without_equal")
+
+#: What a field says for a time without an end.
+FOREVER = "forever"
+
+
+class Found(Struct, kw_only=True):
+    """One task: the fields of its policy, as they stand in the file, and what has no equal."""
+
+    task: str
+    #: The library, as pip calls it.
+    library: str
+    #: Where it is defined, ``file:line``; empty if that is not known.
+    place: str = ""
+    fields: dict[str, Any] = {}
+    #: What whoever reads the policy has to know or to decide.
+    remarks: list[str] = []
+    #: What that place no longer needs.
+    delete: str = ""
+
+
+def is_based_on(task: Any, package: str, name: str) -> bool:
+    """Whether a task's class inherits the class `name` of a library's package."""
+    return any(
+        kind.__name__ == name and kind.__module__.partition(".")[0] == package
+        for kind in type(task).__mro__
+    )
+
+
+def place_of(task: Any) -> str:
+    """Return ``file:line`` of a task's function, or of its class."""
+    for source in (inspect.unwrap(task.run), type(task)):
+        try:
+            file, line = inspect.getsourcefile(source), inspect.getsourcelines(source)[1]
+        except (OSError, TypeError):
+            continue
+        if file:
+            return f"{os.path.relpath(file)}:{line}"
+    return ""
+
+
+def names_of(task: Any) -> list[str]:
+    """Return the names of a task's own parameters."""
+    return list(inspect.signature(task.run).parameters)
+
+
+def argument(name: str, converter: Any, remarks: list[str]) -> str | list[str]:
+    """Return an item of ``significant_kwargs``; a converter without a name becomes a remark."""
+    spelt = spelling(converter)
+    if spelt:
+        return [name, spelt]
+    remarks.append(
+        f"{name}: its converter has no name to import it by; "
+        f"give it one, and write [{name}, package.module:name]"
+    )
+    return name
+
+
+def spelling(converter: Any) -> str:
+    """Return how a policy names a callable; empty if it cannot."""
+    known: Mapping[Any, str] = {json.dumps: "json", **{v: k for k, v in CONVERTERS.items()}}
+    if converter in known:
+        return known[converter]
+    spelt = f"{converter.__module__}:{getattr(converter, '__qualname__', '')}"
+    try:
+        return spelt if load_converter(spelt) is converter else ""
+    except ConverterError:
+        return ""
+
+
+def without_equal(options: Mapping[str, Any], known: Iterable[str]) -> list[str]:
+    """Name the options that say nothing here."""
+    return [f"{name}: {options[name]!r} has no equal" for name in sorted({*options} - {*known})]

@@ -1,0 +1,5 @@
+"""Converters of significant arguments."""
+
+
+def rounded(value):
+    return str(round(value))
