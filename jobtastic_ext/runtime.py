@@ -36,7 +36,7 @@ from .results.redis_state_writer import open_writer
 from .results.result_objects import enrich
 from .results.state_writer import MEANING, NAME, Writer
 from .results.subscriptions import Subscriptions
-from .settings import Settings, misspelt, read_settings, shown
+from .settings import Settings, misspelt, read_settings, shown, switched_off
 from .stores import open_store
 from .stores.guarded import GuardedStore
 from .worker.delivery import Deliveries
@@ -49,6 +49,7 @@ __all__ = (
     "ATTRIBUTE",
     "Runtime",
     "close_runtime",
+    "has_step",
     "is_enabled",
     "prepare",
     "publish",
@@ -274,7 +275,9 @@ def server_of(url: str) -> tuple[str, str]:
 
 
 def runtime_of(app: Celery) -> Runtime | None:
-    """Return the app's runtime, built now if need be; None for an app without the step.
+    """Return the app's runtime, built now if need be.
+
+    None for an app without the step, one that is switched off, and one that is always eager.
 
     Raises `ConfigurationError` (of which `PolicyError` is one) while the settings are wrong.
     """
@@ -313,6 +316,11 @@ def forgotten(app: Celery, task_id: str, name: str | None) -> None:
 
 
 def is_enabled(app: Celery) -> bool:
+    """Whether the app has the bootstep, and nothing switches it off."""
+    return has_step(app) and not switched_off(app.conf)
+
+
+def has_step(app: Celery) -> bool:
     """Whether the app has the bootstep."""
     steps = app.steps["worker"]
     return bool(steps) and any(map(enables, steps))

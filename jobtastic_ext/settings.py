@@ -18,11 +18,26 @@ from msgspec import Struct
 from .errors import ConfigurationError
 from .namespace import default_namespace
 
-__all__ = ("Conf", "Settings", "default_store", "misspelt", "read_settings", "shown")
+__all__ = (
+    "Conf",
+    "Settings",
+    "default_store",
+    "misspelt",
+    "read_settings",
+    "shown",
+    "switched_off",
+)
 
 #: What every setting begins with, and every setting there is.
 PREFIX = "jobtastic_"
-NAMES = ("policy", "store", "key_prefix", "lease", "store_timeout", "publish_timeout")
+NAMES = (
+    *("policy", "store", "key_prefix", "enabled"),
+    *("lease", "store_timeout", "publish_timeout"),
+)
+
+#: What switches everything off, in the environment, and how it may be written.
+SWITCH = "JOBTASTIC_ENABLED"
+ON_AND_OFF = {"1": True, "true": True, "on": True, "0": False, "false": False, "off": False}
 
 #: Where a policy is looked for if nobody says: in the working directory.
 DEFAULT_POLICY = "jobtastic.yaml"
@@ -126,6 +141,23 @@ def read_settings(conf: Conf, main: str | None = None) -> Settings:
         publish_timeout=publish_timeout,
         is_patient=conf.get("jobtastic_publish_timeout") is None,
     )
+
+
+def switched_off(conf: Conf) -> str:
+    """Return what switches everything off: the setting, or the environment; empty if nothing does.
+
+    Raises `ConfigurationError` for what is neither on nor off.
+    """
+    found = conf.get("jobtastic_enabled")
+    for name, value in (("jobtastic_enabled", found), (SWITCH, os.environ.get(SWITCH) or None)):
+        if value is None:
+            continue
+        is_on = value if isinstance(value, bool) else ON_AND_OFF.get(str(value).lower())
+        if is_on is None:
+            raise ConfigurationError(f"{name} is {value!r}; expected true or false, 1 or 0")
+        if not is_on:
+            return f"{name}={value}"
+    return ""
 
 
 def misspelt(conf: Conf) -> list[str]:

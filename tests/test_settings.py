@@ -12,7 +12,14 @@ from celery import Celery
 
 from jobtastic_ext.errors import ConfigurationError
 from jobtastic_ext.namespace import default_namespace, place_of
-from jobtastic_ext.settings import NAMES, default_store, misspelt, read_settings, shown
+from jobtastic_ext.settings import (
+    NAMES,
+    default_store,
+    misspelt,
+    read_settings,
+    shown,
+    switched_off,
+)
 
 
 def conf(**settings: Any) -> dict[str, Any]:
@@ -169,6 +176,7 @@ def test_the_list_of_settings_is_whole() -> None:
             return super().get(key, default)
 
     read_settings(Asked(conf()))
+    switched_off(Asked(conf()))
     assert {name for name in asked if name.startswith("jobtastic_")} == {
         f"jobtastic_{n}" for n in NAMES
     }

@@ -9,7 +9,7 @@ import click
 
 from ..migration.collected import Collected, collect
 from ..migration.writing import as_comments, policy_of, policy_text
-from ..runtime import is_enabled
+from ..runtime import has_step
 from .project import load_app
 
 __all__ = ("import_policy",)
@@ -40,7 +40,7 @@ def import_policy(
     """
     app = load_app(context)
     tasks = [task for _, task in sorted(app.tasks.items())]
-    collected = collect(tasks, app.conf, folder=folder, has_step=is_enabled(app))
+    collected = collect(tasks, app.conf, folder=folder, has_step=has_step(app))
     for each in collected.unread:
         click.echo(f"not read, for it is no Python of today: {each.place}: {each.reason}", err=True)
     if not collected.found:

@@ -13,7 +13,7 @@ from ..errors import ConfigurationError
 from ..policy.model import Plan
 from ..policy.problems import did_you_mean
 from ..runtime import Runtime, runtime_of
-from ..settings import misspelt
+from ..settings import misspelt, switched_off
 
 __all__ = ("given", "load", "load_app", "plan_of", "plans_of")
 
@@ -47,6 +47,8 @@ def load(context: click.Context) -> Runtime:
         runtime = runtime_of(app)
     except ConfigurationError as error:
         raise click.ClickException("\n".join([*misspelt(app.conf), str(error)])) from error
+    if runtime is None and (cause := switched_off(app.conf)):
+        raise click.ClickException(f"{cause}: nothing is decided, Celery does everything")
     if runtime is None and app.conf.task_always_eager:
         raise click.ClickException("task_always_eager is set: nothing is ever sent or shared")
     if runtime is None:

@@ -8,6 +8,7 @@ from typing import Any
 from celery import bootsteps
 
 from ..runtime import runtime_of
+from ..settings import switched_off
 from ..worker.identity import new_worker_token
 from ..worker.wrapping import wrap_tasks
 from . import handlers, inspect_memory
@@ -36,9 +37,12 @@ class JobtasticStep(bootsteps.Step):  # type: ignore[misc]
         install()
         handlers.connect()
         new_worker_token()
+        cause = switched_off(parent.app.conf)
         runtime = runtime_of(parent.app)
+        if cause:
+            logger.warning("jobtastic is switched off by %s: Celery does everything", cause)
         if runtime is None:
-            return  # task_always_eager: nothing is ever sent
+            return  # or task_always_eager: nothing is ever sent
         for warning in runtime.warnings():
             logger.warning("%s", warning)
         logger.info("jobtastic: %s", runtime.told())

@@ -19,9 +19,10 @@ from ..progress.reporter import ATTRIBUTE, URGENT, T, current
 from ..progress.run_progress import NOBODY, Progress
 from ..progress.track import tracked
 from ..progress.workflow import SEEN, Leaf, Overview, lay_out, learn_lengths, read_states, sum_up
-from ..runtime import runtime_of
+from ..runtime import has_step, runtime_of
 
 __all__ = (
+    "demand_step",
     "progress_of",
     "queue_of",
     "track",
@@ -32,17 +33,24 @@ __all__ = (
 )
 
 
+STEP = 'app.steps["worker"].add(JobtasticStep)'
+
+
+def demand_step(task: Task, what: str) -> None:
+    """Raise `ConfigurationError` for an app without the step, where a call would mean less.
+
+    What only shows something warns instead, once for each task (`tell`).
+    """
+    if not has_step(task._get_app()):
+        raise ConfigurationError(f"{task.name} {what}: its app lacks the step; add {STEP}")
+
+
 def with_fallback(task: Task, options: dict[str, Any], mode: str) -> Any:
     """Call the task's own `apply_async` with these options, and with this fallback.
 
     Raises `ConfigurationError` for an app without the step.
     """
-    app = task._get_app()
-    if runtime_of(app) is None and not app.conf.task_always_eager:
-        raise ConfigurationError(
-            f"{task.name} has no fallback, because its app lacks the step; "
-            'add app.steps["worker"].add(JobtasticStep)'
-        )
+    demand_step(task, "has no fallback")
     # Not as an option: a base class may have an `apply_async` of its own, which passes them on.
     token = _fallback.set((task.name, mode))
     try:
@@ -211,12 +219,12 @@ def run_of(task: Task) -> Progress | None:
 
 
 def tell(task: Task) -> None:
-    if task.name not in _told:
+    if task.name not in _told and not has_step(task.app):
         _told.add(task.name)
         logger.warning(
-            "%s: update_progress and track show nothing: its app has no JobtasticStep; add "
-            'app.steps["worker"].add(JobtasticStep)',
+            "%s: update_progress and track show nothing: its app lacks the step; add %s",
             task.name,
+            STEP,
         )
 
 
@@ -250,8 +258,9 @@ def forget(self: Task, *args: Any, **kwargs: Any) -> bool:
     """Drop the claim and the cached result of the call with these arguments.
 
     Returns whether there was one.  A run in progress goes on, but nobody joins it any more.
-    Raises `StoreUnavailable`.
+    Raises `StoreUnavailable`, and `ConfigurationError` for an app without the step.
     """
+    demand_step(self, "has nothing to forget")
     runtime = runtime_of(self._get_app())
     return runtime is not None and calls.forget(runtime.caller, self, args, kwargs)
 

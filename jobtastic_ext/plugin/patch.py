@@ -14,7 +14,7 @@ from ..results.result_objects import plain_again
 from ..runtime import ATTRIBUTE, close_runtime, prepare, publish, runtime_of
 from ..worker.wrapping import unwrap_tasks
 from . import handlers
-from .methods import ADDED
+from .methods import ADDED, demand_step
 
 __all__ = (
     "install",
@@ -39,6 +39,8 @@ def apply_async(
 ) -> AsyncResult:
     runtime = runtime_of(self._get_app()) if _installed else None
     if runtime is None:
+        if _installed and options.pop("refresh", False):
+            demand_step(self, "has nothing to refresh")
         return publish(self, args, kwargs, task_id, producer, link, link_error, shadow, **options)
     options.update(
         task_id=task_id, producer=producer, link=link, link_error=link_error, shadow=shadow

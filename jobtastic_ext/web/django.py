@@ -20,7 +20,7 @@ from django.utils.module_loading import import_string
 
 from ..errors import ConfigurationError
 from ..policy.problems import did_you_mean
-from ..runtime import is_enabled
+from ..runtime import has_step
 from .access import make_access
 from .stored import Limits
 from .tokens import Anybody
@@ -71,9 +71,9 @@ def find_app() -> Celery:
     """Return the project's Celery app.  Raises `ImproperlyConfigured` if that is not clear."""
     # Not `current_app`: in a thread that did not import the app it may be one that knows nothing.
     for app in (_state._tls.current_app, _state.default_app):
-        if app is not None and is_enabled(app):
+        if app is not None and has_step(app):
             return app
-    enabled = [app for app in _state._get_active_apps() if is_enabled(app)]
+    enabled = [app for app in _state._get_active_apps() if has_step(app)]
     if len(enabled) == 1:
         return enabled[0]
     found = _state._tls.current_app or _state.default_app

@@ -11,7 +11,7 @@ import pytest
 from celery import Celery
 
 from jobtastic_ext import JobtasticStep, PolicyError
-from jobtastic_ext.runtime import runtime_of
+from jobtastic_ext.runtime import close_runtime, runtime_of
 from tests.integration.conftest import POLICY, Project
 from tests.workers import ROOT, Worker
 
@@ -44,7 +44,6 @@ def test_an_app_without_the_step_is_left_alone(redis_server: Any) -> None:
 
     assert runtime_of(app) is None
     assert bare.delay().id != bare.delay().id
-    assert bare.forget() is False
 
 
 def test_uninstall_puts_everything_back_and_install_is_repeatable() -> None:
@@ -238,3 +237,20 @@ def test_a_policy_for_no_task_is_a_warning_when_a_worker_starts(
     project = start_project(jobtastic_policy=str(path))
     worker = project.worker(concurrency=1)
     assert f"{path}:3:3: no task of this app fits `reports.wrok`" in worker.output()
+
+
+def test_switched_off_a_worker_runs_each_message_as_celery_does(
+    start_project: Any, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a producer that is not switched off waits for nobody: its call is run, too."""
+    project = start_project()
+    first = project.task("work").delay(unique)
+    assert project.task("work").delay(unique).id == first.id
+    close_runtime(project.app)
+    monkeypatch.setenv("JOBTASTIC_ENABLED", "0")
+    more = [project.task("work").delay(unique) for _ in range(2)]
+    worker = project.worker(concurrency=1)
+    values = [result.get(timeout=TIMEOUT) for result in (first, *more)]
+    assert values == [values[0]] * 3
+    assert project.runs("work", unique) == 3
+    assert "jobtastic is switched off by JOBTASTIC_ENABLED=0" in worker.output()
