@@ -18,6 +18,7 @@ from .broker.publisher import Broker
 from .broker.queue_position import QueuePositions
 from .broker.routing import Routes
 from .caller.sending import Caller
+from .claims.store import ResultKeys
 from .errors import JobtasticError, Problem, StoreError, StoreUnavailable
 from .memory.watch import MemoryWatch
 from .memory.worker_watch import start_watch
@@ -95,9 +96,10 @@ class Runtime:
         self.broker = Broker(app, max(left, settings.publish_timeout / 4), settings.publish_timeout)
         #: The store without its circuit breaker.
         self.direct_store = store = open_store(
-            self.settings.store,
-            timeout=self.settings.store_timeout,
-            **self.settings.store_options,
+            settings.store,
+            timeout=settings.store_timeout,
+            results=self._result_keys(),
+            **settings.store_options,
         )
         self.store = GuardedStore(store, "the store of claims", self._store_failed)
         self.owed_to_store = Aftermath()
@@ -143,6 +145,12 @@ class Runtime:
             publish=publish,
             around_body=self.reporter.around_body,
         )
+
+    def _result_keys(self) -> ResultKeys | None:
+        settings = self.settings
+        if settings.results is None:
+            return None
+        return ResultKeys(settings.results, settings.results_options, self.results.key_head)
 
     def plan(self, task: Task) -> Plan | None:
         """Return what the policy means for this task, or None.  Raises `PolicyError`."""

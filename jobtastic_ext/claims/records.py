@@ -287,3 +287,6 @@ class Answer(Struct, frozen=True):
     #: The store's time.
     at: int = 0
     ids: tuple[str, ...] = ()
+    #: What is stored for the task `id`, from a store that sees results: bytes as the backend wrote
+    #: them, empty while there is no final result.  None: ask the backend.
+    seen: bytes | None = None

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from .records import Answer, Claim, Operation
 
-__all__ = ("Store",)
+__all__ = ("ResultKeys", "Store")
+
+
+class ResultKeys(NamedTuple):
+    """Where results are kept as strings, so that a store on the same server may see them."""
+
+    url: str
+    options: Mapping[str, Any]
+    #: What their keys begin with, before the task id; None if results are not kept so.
+    head: Callable[[], bytes | None]
 
 
 class Store(ABC):

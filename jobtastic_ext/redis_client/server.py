@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any, NamedTuple
 
@@ -52,6 +52,11 @@ class RedisServer:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.address}>"
+
+    def beside(self, url: str, options: Mapping[str, Any]) -> tuple[int, int] | None:
+        """Return the databases of `url` and of this one, if both are on one server."""
+        here, there = self._plan, plan(url, dict(options), self._budget)
+        return (there.db, here.db) if here.server and here.server == there.server else None
 
     def ping(self) -> None:
         self._ask(b"", packed(b"PING"))

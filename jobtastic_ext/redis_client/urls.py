@@ -24,6 +24,9 @@ class Plan(NamedTuple):
     address: str
     #: Makes the pools; connects nothing yet.
     connect: Callable[[], Servers]
+    #: The one server, and the number of the database there; empty for several.
+    server: str = ""
+    db: int = 0
 
 
 #: Celery's spelling of `ssl_cert_reqs`, and the driver's.
@@ -76,12 +79,14 @@ def plan_server(url: str, options: dict[str, Any], budget: Budget) -> Plan:
     settled.pop("ssl", None)
     db = settled.get("db", 0)
     if "path" in settled:
-        address = f"unix://{settled['path']}?db={db}"
+        server = f"unix://{settled['path']}"
+        address = f"{server}?db={db}"
     else:
         host, port = settled.get("host", "localhost"), settled.get("port", 6379)
         scheme = "redis" if base is redis.connection.Connection else "rediss"
-        address = f"{scheme}://{host}:{port}/{db}"
-    return Plan(address, lambda: OneServer(new_pool(base, budget, settled)))
+        server = f"{scheme}://{host}:{port}"
+        address = f"{server}/{db}"
+    return Plan(address, lambda: OneServer(new_pool(base, budget, settled)), server, int(db))
 
 
 def plan_sentinel(url: str, options: dict[str, Any], budget: Budget) -> Plan:

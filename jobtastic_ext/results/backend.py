@@ -110,15 +110,31 @@ class Backend:
 
     def outcome(self, task_id: str) -> Outcome | None:
         """Return how the task ended; None while it has not, or if the result is gone."""
-        meta = self.ask(lambda backend: read(backend, task_id), f"cannot read {task_id}'s result")
-        state, value = meta["status"], meta["result"]
-        if state not in states.READY_STATES:
-            return None
-        failed = state != states.SUCCESS
-        shareable = not failed or (
-            state == states.FAILURE and isinstance(value, Exception) and not is_loss(value)
+        return outcome_of(
+            self.ask(lambda backend: read(backend, task_id), f"cannot read {task_id}'s result")
         )
-        return Outcome(shareable, failed, value, meta)
+
+    def decoded(self, task_id: str, stored: bytes) -> Outcome | None:
+        """Return the outcome that Celery has stored; None if nothing is, or nothing final."""
+        if not stored:
+            return None
+        return outcome_of(
+            self._here(
+                lambda backend: checked(backend.decode_result(stored), task_id),
+                f"cannot read {task_id}'s result",
+            )
+        )
+
+    def key_head(self) -> bytes | None:
+        """Return what the keys of results begin with; None where they are not Redis strings."""
+        if not kinds.is_plain_redis(self.kind):
+            return None
+        try:
+            key = self._here(lambda backend: backend.get_key_for_task("-"), "no key of a result")
+        except ResultsUnavailable as error:
+            logger.debug("results are not seen by the store: %s", error)
+            return None
+        return bytes(key if isinstance(key, bytes) else key.encode()).removesuffix(b"-")
 
     def read_many(
         self, ids: Sequence[str], *, most: int | None = None, timeout: float | None = None
@@ -288,11 +304,26 @@ def popped(objects: list[CeleryBackend]) -> CeleryBackend | None:
         return None
 
 
+def outcome_of(meta: Mapping[str, Any]) -> Outcome | None:
+    """Return how a task ended, from what the backend holds of it; None while it has not."""
+    state, value = meta["status"], meta["result"]
+    if state not in states.READY_STATES:
+        return None
+    failed = state != states.SUCCESS
+    shareable = not failed or (
+        state == states.FAILURE and isinstance(value, Exception) and not is_loss(value)
+    )
+    return Outcome(shareable, failed, value, meta)
+
+
 def read(backend: CeleryBackend, task_id: str) -> Mapping[str, Any]:
     """Return what the backend holds of a task.  Raises `WrongResult` for what is another's."""
     # Not `AsyncResult`, whose cache would show a result that has been deleted, and not
     # `get_task_meta`, which retries for ever with result_backend_always_retry.
-    meta: Mapping[str, Any] = backend._get_task_meta_for(task_id)
+    return checked(backend._get_task_meta_for(task_id), task_id)
+
+
+def checked(meta: Mapping[str, Any], task_id: str) -> Mapping[str, Any]:
     found = meta.get("task_id", task_id)
     if found != task_id:
         raise WrongResult(f"the backend answered with the result of {found}")

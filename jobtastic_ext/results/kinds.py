@@ -20,6 +20,7 @@ __all__ = (
     "hasten",
     "holds_outcomes",
     "is_outage",
+    "is_plain_redis",
     "is_shared",
     "keeps_time",
     "unshareable",
@@ -55,10 +56,33 @@ REFUSED = {"AuthenticationError", "AuthorizationError", "NoPermissionError"}
 OF_FILES = (PermissionError, FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
+#: What decides where and how a result is kept.
+AS_REDIS_HAS_IT = (
+    "set",
+    "_set",
+    "get",
+    "_store_result",
+    "store_result",
+    "get_key_for_task",
+    "_get_task_meta_for",
+)
+
+
 def backend_class(app: Celery) -> type[Backend]:
     """Return the class of the app's result backend; to make one may take a while, or fail."""
     found: type[Backend] = by_url(app.backend_cls or app.conf.result_backend, app.loader)[0]
     return found
+
+
+def is_plain_redis(kind: type[Backend]) -> bool:
+    """Whether it is Celery's own Redis backend, which keeps a result as it says."""
+    try:
+        from celery.backends.redis import RedisBackend
+    except ImportError:
+        return False
+    return issubclass(kind, RedisBackend) and all(
+        getattr(kind, name) is getattr(RedisBackend, name) for name in AS_REDIS_HAS_IT
+    )
 
 
 def holds_outcomes(kind: type[Backend]) -> bool:

@@ -16,7 +16,7 @@ from ..errors import StoreError, StoreUnavailable
 from ..resilience.circuit_breaker import CircuitBreaker
 from ..settings import Settings
 from .backend import Backend
-from .kinds import backend_class
+from .kinds import backend_class, is_plain_redis
 from .state_writer import MEANING, NAME, PROGRESS, BackendSender, BackendWriter, Sender, Writer
 
 __all__ = ("RedisWriter", "open_writer")
@@ -33,18 +33,6 @@ def open_writer(app: Celery, settings: Settings, progress: Backend) -> Writer:
     if settings.results is None or not is_plain_redis(backend_class(app)):
         return through_celery
     return RedisWriter(settings, through_celery)
-
-
-def is_plain_redis(kind: type[Any]) -> bool:
-    """Whether it is Celery's own Redis backend, which keeps a result as it says."""
-    try:
-        from celery.backends.redis import RedisBackend
-    except ImportError:
-        return False
-    return issubclass(kind, RedisBackend) and all(
-        getattr(kind, name) is getattr(RedisBackend, name)
-        for name in ("set", "_set", "get", "_store_result", "store_result", "get_key_for_task")
-    )
 
 
 class RedisWriter:

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
-from ..claims.store import Store
+from ..claims.store import ResultKeys, Store
 from ..errors import ConfigurationError
 
 __all__ = ("Store", "open_store")
@@ -27,7 +27,9 @@ SCHEMES = {
 }
 
 
-def open_store(url: str, *, timeout: float = 0.5, **options: Any) -> Store:
+def open_store(
+    url: str, *, timeout: float = 0.5, results: ResultKeys | None = None, **options: Any
+) -> Store:
     """Open the store that `url` names; one call to it takes about `timeout` seconds at most.
 
     ``redis://[user:password@]host:port/db``, also ``rediss://`` with Celery's ``ssl_…`` options;
@@ -37,6 +39,7 @@ def open_store(url: str, *, timeout: float = 0.5, **options: Any) -> Store:
     ``sqlite:///relative`` and ``sqlite:////absolute``, shared by one machine;
     ``memory://name``, in one process, where the same URL gives the same claims.
 
+    `results` says where results are; a store on the same server answers with what it sees there.
     `options` go to the driver's connections; the URL wins.  Raises `ConfigurationError` if the URL
     cannot be served.  A server that is down shows only when the store is used.
     """
@@ -54,6 +57,8 @@ def open_store(url: str, *, timeout: float = 0.5, **options: Any) -> Store:
             f"jobtastic_store: {scheme}:// needs a Python package that is not installed: "
             f"{error.name}; install it"
         ) from error
+    if SCHEMES[scheme] == "redis":
+        return cast("Store", module.RedisStore(url, timeout=timeout, results=results, **options))
     opened = cast("Callable[..., Store]", OPENERS[SCHEMES[scheme]])
     return opened(module, url, timeout, options)
 
@@ -75,10 +80,6 @@ def open_sqlite(module: Any, url: str, timeout: float, options: dict[str, Any]) 
     return cast("Store", module.SQLiteStore(path, timeout=timeout))
 
 
-def open_redis(module: Any, url: str, timeout: float, options: dict[str, Any]) -> Store:
-    return cast("Store", module.RedisStore(url, timeout=timeout, **options))
-
-
 def refuse(options: dict[str, Any], url: str) -> None:
     if options:
         raise ConfigurationError(
@@ -87,4 +88,4 @@ def refuse(options: dict[str, Any], url: str) -> None:
         )
 
 
-OPENERS = {"memory": open_memory, "redis": open_redis, "sqlite": open_sqlite}
+OPENERS = {"memory": open_memory, "sqlite": open_sqlite}

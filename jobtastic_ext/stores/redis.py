@@ -7,6 +7,7 @@ or Valkey; redis-py 4.5 or newer.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -25,7 +26,7 @@ from ..claims.records import (
     Renew,
     Requeue,
 )
-from ..claims.store import Store
+from ..claims.store import ResultKeys, Store
 from ..redis_client.server import RedisServer, Script
 from .foreign import ForeignValues
 
@@ -35,7 +36,7 @@ encode = msgspec.json.Encoder().encode
 decode = msgspec.json.Decoder(Claim).decode
 
 SCRIPTS = {
-    ClaimCall: Script.load("free", "record", "claim"),
+    ClaimCall: Script.load("free", "record", "look", "seen", "claim"),
     Begin: Script.load("record", "begin"),
     Ending: Script.load("record", "ending"),
     Finish: Script.load("record", "finish"),
@@ -45,6 +46,9 @@ SCRIPTS = {
     Renew: Script.load("record", "renew"),
     Forget: Script.load("record", "forget"),
 }
+#: Of these the answer may bring a result with it.
+SEEING = (ClaimCall,)
+
 READ = Script.load("record", "read")
 SWAP = Script.load("swap")
 
@@ -54,15 +58,31 @@ class RedisStore(RedisServer, Store):
 
     To repeat a claim would answer "joined" to the one who has the claim, to repeat `Finish`,
     `Release` or `Requeue` would answer "lost"; see `RedisServer` for why that does not happen.
+
+    Where the results are on the same server, a caller's answer brings with it what is stored there.
     """
 
-    def __init__(self, url: str, *, timeout: float = 0.5, **options: Any) -> None:
+    def __init__(
+        self, url: str, *, timeout: float = 0.5, results: ResultKeys | None = None, **options: Any
+    ) -> None:
         super().__init__(url, timeout=timeout, **options)
         self._foreign = ForeignValues(self.address)
+        self._results = results
+
+    @cached_property
+    def _sight(self) -> tuple[bytes, ...]:
+        """What tells a script where results are, if it can see them."""
+        keys = self._results
+        where = self.beside(keys.url, keys.options) if keys is not None else None
+        head = keys.head() if keys is not None and where is not None else None
+        if where is None or head is None:
+            return ()
+        return b"", b"%d" % where[0], head, b"%d" % where[1]
 
     def apply(self, key: str, operation: Operation) -> Answer:
-        reply = self._run(SCRIPTS[type(operation)], key, encode(operation))
-        if len(reply) > 5:
+        sight = self._sight if type(operation) in SEEING else ()
+        reply = self._run(SCRIPTS[type(operation)], key, encode(operation), *sight)
+        if len(reply) > 5 and reply[5]:
             self._foreign.noticed(key)
         return answered(reply)
 
@@ -86,4 +106,5 @@ def answered(reply: list[Any]) -> Answer:
     """The answer that a script's reply stands for."""
     word, task_id, gen, at, ids = reply[:5]
     others = tuple([one.decode() for one in ids])
-    return Answer(word.decode(), task_id.decode(), gen.decode(), at, others)
+    seen = reply[6] if len(reply) > 6 else None
+    return Answer(word.decode(), task_id.decode(), gen.decode(), at, others, seen)
