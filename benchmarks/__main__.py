@@ -9,11 +9,14 @@ from . import (
     bench_never_worse,
     bench_outages,
     bench_progress,
+    bench_runs,
     bench_web,
 )
 
 print("A call at the caller\n")
 bench_calls.main()
+print("\nA run at the worker\n")
+bench_runs.main()
 print("\nThe key of a call, in microseconds\n")
 bench_keys.main()
 print("\nServers that are down\n")

@@ -134,11 +134,11 @@ def run_claimed(run: Run, sending: Sending) -> EagerResult:
         with renewed(run):
             result = apply(sending, task_id, run.key)
     except BaseException as error:
-        run.end()
+        run.end(failed=True)
         store_raised(sending, task_id, error, left)
         run.release()
         raise
-    run.end()
+    run.end(failed=result.state != states.SUCCESS)
     if not (is_wanted(sending, result) and store_end(sending, result, left)):
         run.release()  # nobody could read it
         return result

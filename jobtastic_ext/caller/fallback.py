@@ -119,7 +119,7 @@ class Undelivered:
             self.plan,
             self.key,
             message,
-            settled.answer.gen,
+            settled.answer,
         )
         return run_claimed(run, self.sending)
 

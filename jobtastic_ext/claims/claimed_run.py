@@ -24,28 +24,36 @@ class Run:
 
     #: It was retried with other arguments: its outcome belongs to another call.
     departed = False
-    #: Ids that wait for the outcome of this run, as far as it knew when its body was over.
-    orphans: tuple[str, ...] = ()
-    #: The store did not answer when it began: the claim may be another's, or wait for it yet.
-    unsure = False
     #: The place that its call named; see `Routes`.
     place: tuple[str, ...] = ()
     #: Its body has returned or raised.
     over = False
 
     def __init__(
-        self, store: Store, results: Results, terms: Terms, key: str, begun: Begin, gen: str
+        self,
+        store: Store,
+        results: Results,
+        terms: Terms,
+        key: str,
+        begun: Begin,
+        answer: Answer,
     ) -> None:
         self.store, self.results, self.terms = store, results, terms
-        self.key, self.begun, self.gen = key, begun, gen
-        self.unclaimed = False
+        self.key, self.begun, self.gen = key, begun, answer.gen
+        self.unclaimed = answer.word == "free"
+        #: The store did not answer when it began: the claim may be another's, or wait for it yet.
+        self.unsure = answer.word == "unsure"
+        #: The store sees its result, so that nobody need be told when the body is over.
+        self.unmarked = answer.seen is not None
+        #: Ids that wait for the outcome of this run, as far as it knows.
+        self.orphans = answer.ids
 
-    def end(self) -> None:
+    def end(self, failed: bool) -> None:
         """The body is over: who calls from now on looks whether the outcome is known."""
         self.over = True
-        if not self.unclaimed and not self.terms.exclusive:
+        if not self.unclaimed and (failed or not self.unmarked) and not self.terms.exclusive:
             answer = self._apply(Ending(task_id=self.begun.task_id, run=self.begun.run))
-            self.orphans = answer.ids if answer is not None else ()
+            self.orphans = answer.ids if answer is not None else self.orphans
 
     def finish(self, failed: bool) -> None:
         """The outcome is stored: share it as long as the policy says, and let go."""

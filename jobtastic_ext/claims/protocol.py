@@ -93,11 +93,12 @@ def ask(
         except ResultsUnavailable:
             # The caller reads it when the backend is back.
             return Settled(joined(answer))
-        if answer.word in ("takeover", "ending", "overdue"):
+        if answer.word in ("takeover", "ending", "unmarked", "overdue"):
             # Nobody waits for a result that is final: to send its id again would show the old one.
-            if outcome is None:
+            # A failure may be another's: of a child that had sent its retry or a caller's.
+            if outcome is None or (answer.word == "unmarked" and outcome.failed):
                 return Settled(joined(answer))
-            if answer.word == "ending" and outcome.shareable and is_cached(outcome):
+            if answer.word in ("ending", "unmarked") and outcome.shareable and is_cached(outcome):
                 return Settled(replace(answer, word="cached"), outcome)
         elif outcome is not None and outcome.shareable:
             return Settled(answer, outcome)
@@ -108,11 +109,14 @@ def ask(
 
 
 #: Answers that depend on a result.
-LOOK = ("cached", "stale", "refresh", "takeover", "ending", "overdue")
+LOOK = ("cached", "stale", "refresh", "takeover", "ending", "unmarked", "overdue")
+
+#: Answers to one who joins, and looks.
+JOINING = ("ending", "unmarked", "overdue")
 
 
 def joined(answer: Answer) -> Answer:
-    return replace(answer, word="joined") if answer.word in ("ending", "overdue") else answer
+    return replace(answer, word="joined") if answer.word in JOINING else answer
 
 
 def start(

@@ -93,6 +93,8 @@ class Holder(Struct, frozen=True, omit_defaults=True, kw_only=True):
     next_gen: str = ""
     #: The body is over; its outcome is being stored.
     ending: bool = False
+    #: The store sees results, so nobody says when the body has returned: who joins looks.
+    unmarked: bool = False
     #: The queued message was sent again under the same id, by another caller than the first.
     taken: bool = False
     #: The message that runs is such a copy: it has none of the first one's callbacks.
@@ -135,7 +137,8 @@ class ClaimCall(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="clai
     """A caller asks for the right to publish.
 
     Answers ``claimed``, ``takeover`` (publish under that id), ``joined``, ``ending`` (joined, but
-    its outcome may be known already), ``overdue`` (joined, but it has waited for a while and may
+    its outcome may be known already), ``unmarked`` (joined, but it may have ended with success a
+    moment ago), ``overdue`` (joined, but it has waited for a while and may
     have ended long ago), ``cached``, ``stale`` (served, somebody else refreshes), ``refresh``
     (served, and this call publishes the refresh) or ``free`` (publish, no claim).
     """
@@ -157,8 +160,8 @@ class ClaimCall(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="clai
 class Begin(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="begin", tag_field="op"):
     """A worker has a message in hand.
 
-    Answers ``run``, ``free`` (run without a claim), ``follow``, ``reuse``, ``finished`` (a late
-    copy) or ``dropped``.
+    Answers ``run`` (``ids`` as for `Ending`), ``free`` (run without a claim), ``follow``,
+    ``reuse``, ``finished`` (a late copy) or ``dropped``.
     """
 
     task_id: str
@@ -188,6 +191,8 @@ class Begin(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="begin", 
     unclaimed: bool = False
     #: Its sender may give it up, and it holds no claim that would show its arrival: remember it.
     arrival: int = 0
+    #: Set by a store that sees results: this id has no final one as yet.
+    unmarked: bool = False
 
 
 class Finish(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="finish", tag_field="op"):
@@ -287,6 +292,7 @@ class Answer(Struct, frozen=True):
     #: The store's time.
     at: int = 0
     ids: tuple[str, ...] = ()
-    #: What is stored for the task `id`, from a store that sees results: bytes as the backend wrote
-    #: them, empty while there is no final result.  None: ask the backend.
+    #: From a store that sees results.  To a caller: what is stored for the task `id`, bytes as the
+    #: backend wrote them, empty while there is no final result.  To a run: empty if the end of its
+    #: body need not be said.  None: nothing was seen; ask the backend.
     seen: bytes | None = None

@@ -192,7 +192,12 @@ def shares_group(op: ClaimCall, value: Value, now: int) -> bool:
 
 def is_over(holder: Holder, now: int) -> bool:
     """Whether the run may have ended without the claim knowing."""
-    return holder.ending or holder.state == "queued" or now >= holder.until
+    return holder.ending or is_unmarked(holder) or holder.state == "queued" or now >= holder.until
+
+
+def is_unmarked(holder: Holder) -> bool:
+    """Whether it may have ended, with success, although nobody has said so."""
+    return holder.unmarked and holder.state == "running"
 
 
 def may_join(op: ClaimCall, holder: Holder, now: int) -> bool:
@@ -219,6 +224,8 @@ def join(op: ClaimCall, claim: Claim, holder: Holder, now: int) -> Outcome:
         answer = Answer("joined", holder.next, holder.next_gen)
     elif foreign and not op.pinned and holder.ending:
         answer = replace(answer, word="ending")
+    elif foreign and not op.pinned and is_unmarked(holder):
+        answer = replace(answer, word="unmarked")
     elif foreign and not op.pinned and is_overdue(holder, now):
         claim = replace(claim, holder=replace(holder, looked=now))
         return claim, replace(answer, word="overdue")
@@ -309,9 +316,10 @@ def begin(op: Begin, claim: Claim, now: int) -> Outcome:
         next=upcoming,
         next_gen=upcoming_gen,
         bare=op.bare,
+        unmarked=op.unmarked and not op.exclusive,
         orphans=orphans,
     )
-    return replace(claim, holder=running), Answer("run", "", gen)
+    return replace(claim, holder=running), Answer("run", "", gen, ids=orphans)
 
 
 def is_unsent(holder: Holder | None, op: Begin | Release) -> bool:

@@ -236,10 +236,19 @@ class Progress:
     # When to write
 
     def begin(self) -> None:
-        """Show that the run has begun, and how long it may take."""
+        """Show that the run has begun, and how long it may take.
+
+        One that is known to be over before the next write could be made shows it only if it is not.
+        """
         with self._lock:
             self.begun = self.clock()
-            self._renew(self.begun, aged=True)
+            longest = whole_run(self.history).high
+            if self.watch is not None and longest is not None and longest < INTERVAL:
+                self.due = self.begun + INTERVAL
+                self.watch(self)
+                self.watch = None
+            else:
+                self._renew(self.begun, aged=True)
 
     def offer(self, forced: bool = False) -> None:
         """Write what is new, if it is time or `forced`.  The caller holds the lock."""

@@ -37,7 +37,7 @@ decode = msgspec.json.Decoder(Claim).decode
 
 SCRIPTS = {
     ClaimCall: Script.load("free", "record", "look", "seen", "claim"),
-    Begin: Script.load("record", "begin"),
+    Begin: Script.load("record", "look", "begin"),
     Ending: Script.load("record", "ending"),
     Finish: Script.load("record", "finish"),
     Release: Script.load("record", "release"),
@@ -46,8 +46,8 @@ SCRIPTS = {
     Renew: Script.load("record", "renew"),
     Forget: Script.load("record", "forget"),
 }
-#: Of these the answer may bring a result with it.
-SEEING = (ClaimCall,)
+#: These look at results.
+SEEING = (ClaimCall, Begin)
 
 READ = Script.load("record", "read")
 SWAP = Script.load("swap")

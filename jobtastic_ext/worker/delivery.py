@@ -231,9 +231,9 @@ class Message:
                 self.plan,
                 self.key,
                 message,
-                answer.gen,
+                answer,
             )
-            run.unclaimed, run.place = answer.word == "free", self.place
+            run.place = self.place
             setattr(self.request, RUN, run)
             return self.run_body(run, body)
         if self.plan.policy.shadow:
@@ -264,9 +264,9 @@ class Message:
             run.over = True
             raise
         except Exception:
-            run.end()
+            run.end(failed=True)
             raise
-        run.end()
+        run.end(failed=False)
         return value
 
     def run_unshared(self, message: Begin, body: Callable[..., Any]) -> Any:
@@ -277,9 +277,9 @@ class Message:
             self.plan,
             self.key,
             message,
-            self.header.gen,
+            Answer("unsure", gen=self.header.gen),
         )
-        run.unsure, run.place = True, self.place
+        run.place = self.place
         setattr(self.request, RUN, run)
         return self.run_body(run, body)
 

@@ -38,6 +38,7 @@ from jobtastic_ext.errors import ResultsUnavailable, StoreError, StoreUnavailabl
 from jobtastic_ext.policy.loader import load_policy
 from jobtastic_ext.policy.model import Plan
 from jobtastic_ext.policy.planner import make_plan
+from jobtastic_ext.results import backend as results
 from jobtastic_ext.results.backend import Backend as Results
 from jobtastic_ext.results.kinds import unshareable
 from jobtastic_ext.settings import read_settings
@@ -144,11 +145,7 @@ class ModelBackend:
         """Nothing to subscribe to."""
 
     def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:
-        state, value = now().do(Effect("read", task_id), lambda: ConnectionError("down"))
-        if state == states.FAILURE:
-            lost = value == LOST
-            value = billiard.exceptions.WorkerLostError(LOST) if lost else Exception(value)
-        return {"status": state, "result": value}
+        return meta(*now().do(Effect("read", task_id), lambda: ConnectionError("down")))
 
     def store_result(self, task_id: str, value: Any, state: str, *_: Any) -> None:
         if isinstance(value, billiard.exceptions.WorkerLostError):
@@ -156,6 +153,14 @@ class ModelBackend:
         elif isinstance(value, Exception):
             value = str(value)
         now().do(Effect("write", (task_id, state, value)), lambda: ConnectionError("down"))
+
+
+def meta(state: str, value: Any) -> dict[str, Any]:
+    """What a backend makes of what is stored."""
+    if state == states.FAILURE:
+        lost = value == LOST
+        value = billiard.exceptions.WorkerLostError(LOST) if lost else Exception(value)
+    return {"status": state, "result": value}
 
 
 class ModelResults(Results):
@@ -166,6 +171,9 @@ class ModelResults(Results):
 
     def __init__(self, app: Any) -> None:
         super().__init__(app, timeout=1.0)
+
+    def decoded(self, task_id: str, stored: Any) -> Any:
+        return results.outcome_of(meta(*stored)) if stored else None
 
     def ask(self, question: Callable[[Any], Any], what: str, *_: Any) -> Any:
         try:

@@ -65,6 +65,18 @@ CASTS = {
     ),
 }
 
+#: What is told apart only by a store that sees results: casts, and faults in them.
+SEEN = (
+    ("two plain calls", ()),
+    ("two plain calls", ("crash", "lapse")),
+    ("two plain calls", ("wait", "publish")),
+    ("a plain and a pinned call", ("crash",)),
+    ("a plain call and a refresh", ()),
+    ("a task that is retried", ("crash",)),
+    ("a task that fails", ("crash",)),
+    ("a task whose result is cached", ("lapse",)),
+)
+
 #: A minute or two for each fault.
 LARGEST = "a plain and two pinned calls"
 
@@ -106,6 +118,11 @@ def small() -> Iterator[tuple[str, Scenario]]:
             yield f"{name}, {fault}", with_faults(cast, fault)
     for pair in PAIRS:
         yield f"two plain calls, {', '.join(pair)}", with_faults(CASTS["two plain calls"], *pair)
+    for name, faults in SEEN:
+        yield (
+            ", ".join((name, *faults, "seen")),
+            replace(with_faults(CASTS[name], *faults), sees=True),
+        )
 
 
 def large(faults: int = 2) -> Iterator[tuple[str, Scenario]]:
@@ -113,4 +130,6 @@ def large(faults: int = 2) -> Iterator[tuple[str, Scenario]]:
     names = Budget.__struct_fields__
     for name, cast in CASTS.items():
         for chosen in itertools.combinations_with_replacement(names, faults):
-            yield f"{name}, {', '.join(chosen)}", with_faults(cast, *chosen)
+            scenario = with_faults(cast, *chosen)
+            yield f"{name}, {', '.join(chosen)}", scenario
+            yield f"{name}, {', '.join(chosen)}, seen", replace(scenario, sees=True)

@@ -28,10 +28,16 @@ class Walk(RuleBasedStateMachine):
 
     world: World
 
-    @initialize(cast=st.sampled_from(sorted(CASTS)), callers=st.integers(2, len(CALLERS)))
-    def begin(self, cast: str, callers: int) -> None:
+    @initialize(
+        cast=st.sampled_from(sorted(CASTS)),
+        callers=st.integers(2, len(CALLERS)),
+        sees=st.booleans(),
+    )
+    def begin(self, cast: str, callers: int, sees: bool) -> None:
         logging.getLogger("jobtastic_ext").disabled = True
-        self.scenario = replace(CASTS[cast], callers=CALLERS[:callers], workers=3, budget=BUDGET)
+        self.scenario = replace(
+            CASTS[cast], callers=CALLERS[:callers], workers=3, budget=BUDGET, sees=sees
+        )
         self.explorer = Explorer(self.scenario)
         self.world = self.explorer.model.start()
 

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from jobtastic_ext.broker.publisher import NOT_TAKEN
 from jobtastic_ext.claims import rules
+from jobtastic_ext.claims.protocol import LOOK
 from jobtastic_ext.claims.records import (
     FOREVER,
     MOMENT,
@@ -103,6 +104,8 @@ class Scenario(Struct, frozen=True):
     #: Runs never overlap, and nothing is shared.
     exclusive: bool = False
     cached: bool = False
+    #: The store is on the server of the results, and its answers bring them with them.
+    sees: bool = False
 
 
 class Caller(Struct, frozen=True):
@@ -261,7 +264,8 @@ class Model:
         holder = self.claims.all[world.claim].holder
         results = dict(world.results)
         ending = None
-        if holder is not None and (holder.ending or (pinned and holder.taken)):
+        blind = pinned and holder is not None and (holder.taken or holder.unmarked)
+        if holder is not None and (holder.ending or blind):
             ending = results.get(holder.owner)
         return tuple(
             found[1] for found in results.values() if found[0] == "SUCCESS" and found != ending
@@ -477,6 +481,17 @@ class Model:
             late = (*world.late, (operation, name))
             yield f"{line}: error, carried out later", replace(pending, late=late), Raised()
 
+    def with_sight(self, world: World, operation: Operation, answer: Answer) -> Answer:
+        """What `seen.lua` and `begin.lua` add to an answer."""
+        if not self.scenario.sees:
+            return answer
+        if isinstance(operation, Begin):
+            unmarked = operation.unmarked and not operation.exclusive
+            return replace(answer, seen=b"") if answer.word == "run" and unmarked else answer
+        if isinstance(operation, ClaimCall) and not operation.pinned and answer.word in LOOK:
+            return replace(answer, seen=final(world, answer.id) or b"")
+        return answer
+
     def late(self, world: World) -> Moves:
         for place, (operation, name) in enumerate(world.late):
             rest = world.late[:place] + world.late[place + 1 :]
@@ -486,7 +501,10 @@ class Model:
     def apply(
         self, world: World, name: str, operation: Operation, slot: int | None
     ) -> tuple[World, Answer]:
+        if self.scenario.sees and isinstance(operation, Begin):
+            operation = replace(operation, unmarked=final(world, operation.task_id) is None)
         number, answer = self.claims.step(operation, world.claim, world.now)
+        answer = self.with_sight(world, operation, answer)
         before, after = self.claims.all[world.claim], self.claims.all[number]
         kept = world.now < rules.expiry(before)  # else the store has dropped it before
         if kept and before.holder is not None and before.holder != after.holder:

@@ -2,7 +2,7 @@
 -- KEYS[1]  the call key.
 -- ARGV[1]  `Begin`: task_id, run, lease, herd, gen, attempt, group, exclusive, gone, refresh, since,
 --          after, bare, redelivered, give_up, unclaimed,
---          arrival.
+--          arrival, unmarked.  ARGV[3] and further as in `look.lua`.
 
 local message = op.gen .. ':' .. op.task_id
 if op.give_up ~= 0 then
@@ -84,10 +84,16 @@ if holder then
     orphans = displaced(holder, op.task_id, upcoming)
   end
 end
+local unmarked = false
+if not op.exclusive then
+  unmarked = op.unmarked or (ARGV[3] ~= nil and stored_result(op.task_id) == '')
+end
 local running = Holder{
   state = 'running', owner = op.task_id, gen = gen, run = op.run,
   ['until'] = later(op.lease), herd = later(op.herd), attempt = op.attempt,
   followed = followed, group = op.group, next = upcoming, next_gen = upcoming_gen,
-  bare = op.bare, orphans = orphans,
+  bare = op.bare, unmarked = unmarked, orphans = orphans,
 }
-return answer(Claim(running, claim.value, claim), 'run', '', gen)
+local reply = answer(Claim(running, claim.value, claim), 'run', '', gen, orphans)
+if unmarked then reply[6], reply[7] = reply[6] or false, '' end
+return reply

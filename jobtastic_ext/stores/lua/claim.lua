@@ -15,7 +15,8 @@ if value and (value.owner == op.gone or value.owner == op.task_id) then
 end
 local orphans = displaced(holder, op.task_id)
 if holder and holder.owner == op.gone
-    and (holder.ending or holder.state == 'queued' or now >= holder['until']) then
+    and (holder.ending or is_unmarked(holder) or holder.state == 'queued'
+      or now >= holder['until']) then
   if holder.followed then
     -- It ended some time ago, so only its own generation may have it.
     value = Value{
@@ -78,6 +79,8 @@ local function join()
     id, gen = holder.next, holder.next_gen
   elseif foreign and not op.pinned and holder.ending then
     word = 'ending'
+  elseif foreign and not op.pinned and is_unmarked(holder) then
+    word = 'unmarked'
   elseif foreign and not op.pinned and is_overdue() then
     return answer(Claim(with(holder, { looked = now }), value, claim), 'overdue', id, gen)
   end

@@ -20,7 +20,7 @@ local NOBODY = {}
 local HOLDER = { state = 'string', owner = 'string', gen = 'string', ['until'] = 'number' }
 local HOLDER_DEFAULTS = {
   run = '', at = 0, looked = 0, herd = 0, attempt = 0, expires = 0, followed = false,
-  group = '', next = '', next_gen = '', ending = false, taken = false, bare = false,
+  group = '', next = '', next_gen = '', ending = false, unmarked = false, taken = false, bare = false,
   orphans = NOBODY,
 }
 local VALUE = { owner = 'string', gen = 'string' }
@@ -30,7 +30,7 @@ local VALUE_DEFAULTS = {
 local OPERATION_DEFAULTS = {
   gen = '', group = '', gone = '', run = '', attempt = 0, give_up = 0, arrival = 0, pinned = false,
   refresh = false, expires = 0, exclusive = false, failed = false, unclaimed = false,
-  since = 0, after = '', bare = false, redelivered = false, unserved = false,
+  since = 0, after = '', bare = false, redelivered = false, unserved = false, unmarked = false,
 }
 
 local HOLDER_META = { __index = HOLDER_DEFAULTS }
@@ -74,6 +74,11 @@ end
 local function is_held(holder)
   if not holder or now >= holder['until'] then return false end
   return holder.state == 'queued' or now < holder.herd
+end
+
+-- Whether it may have ended, with success, although nobody has said so.
+local function is_unmarked(holder)
+  return holder.unmarked and holder.state == 'running'
 end
 
 -- Whether the claim is held by this run (of a worker's any child, if `run` ends in a dot).
