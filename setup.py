@@ -63,6 +63,7 @@ setup(
     classifiers=[
         "Development Status :: 3 - Alpha",
         "Framework :: Celery",
+        "Framework :: Pytest",
         "Intended Audience :: Developers",
         "Operating System :: MacOS",
         "Operating System :: POSIX",
@@ -100,6 +101,11 @@ setup(
         "": ["py.typed", "*.yaml", "*.lua", "*/*.lua", "*.sql", "*/*.sql"],
         "jobtastic_ext": ["static/jobtastic_ext/*"],
     },
-    entry_points={"celery.commands": ["jobtastic = jobtastic_ext.cli:jobtastic"]},
+    # Not in the package, whose import brings all of Celery: pytest loads it in every project.
+    py_modules=["pytest_jobtastic"],
+    entry_points={
+        "celery.commands": ["jobtastic = jobtastic_ext.cli:jobtastic"],
+        "pytest11": ["jobtastic = pytest_jobtastic"],
+    },
     zip_safe=False,
 )

@@ -3,6 +3,7 @@
 from . import (
     bench_calls,
     bench_estimates,
+    bench_harness,
     bench_keys,
     bench_leaks,
     bench_memory,
@@ -33,3 +34,5 @@ print("\nThe watch on memory, in microseconds\n")
 bench_memory.main()
 print("\nLeaks that are found")
 bench_leaks.main()
+print("\nThe pytest fixture\n")
+bench_harness.main()

@@ -32,7 +32,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     source = tmp_path_factory.mktemp("source")
     kept = shutil.ignore_patterns("__pycache__", "*.pyc")
     shutil.copytree(PACKAGE, source / "jobtastic_ext", ignore=kept)
-    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "pytest_jobtastic.py"):
         if (ROOT / name).exists():
             shutil.copy(ROOT / name, source)
     build = "from setuptools import build_meta; print(build_meta.build_wheel('dist'))"
@@ -56,9 +56,14 @@ def test_the_wheel_holds_every_module_and_every_data_file(wheel: zipfile.ZipFile
     assert "jobtastic_ext/py.typed" in DATA
 
 
-def test_the_wheel_holds_nothing_but_the_package(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_holds_nothing_but_the_package_and_the_pytest_plugin(
+    wheel: zipfile.ZipFile,
+) -> None:
     tops = {name.split("/")[0] for name in wheel.namelist()}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"jobtastic_ext"}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {
+        "jobtastic_ext",
+        "pytest_jobtastic.py",
+    }
 
 
 def test_metadata(metadata: Message) -> None:

@@ -11,7 +11,7 @@ from ..claims.records import Answer, Claim, Operation
 from ..claims.rules import EMPTY, expiry, prune, step
 from ..claims.store import Store
 
-__all__ = ("MemoryStore", "shared")
+__all__ = ("MemoryStore", "forget_shared", "shared")
 
 #: Expired claims are looked for after this many changes.
 SWEEP_EVERY = 1_000
@@ -51,6 +51,9 @@ class MemoryStore(Store):
         with memory.lock:
             claim = memory.load(key, self._clock())
         return None if claim == EMPTY else claim
+
+    def look(self, key: str) -> tuple[Claim | None, int]:
+        return self.read(key), self._clock()
 
     def load(self, keys: Sequence[str]) -> list[bytes | None]:
         memory = self._current()
@@ -120,6 +123,11 @@ class _Memory:
 _shared: dict[str, MemoryStore] = {}
 
 
-def shared(url: str) -> MemoryStore:
-    """Return the store of that URL, the same for everybody who asks."""
-    return _shared.setdefault(url, MemoryStore())
+def shared(url: str, clock: Callable[[], int] = wall_clock) -> MemoryStore:
+    """Return the store of that URL, the same for everybody who asks; the first gives its clock."""
+    return _shared.setdefault(url, MemoryStore(clock=clock))
+
+
+def forget_shared(url: str) -> None:
+    """Let go of the store of that URL; who asks next gets an empty one."""
+    _shared.pop(url, None)

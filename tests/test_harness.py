@@ -1,0 +1,142 @@
+"""The fixture `jobtastic` of the pytest plugin, as people use it in their own tests."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from celery import Celery, group
+
+from jobtastic_ext import DuplicateCall, PolicyError
+from jobtastic_ext.runtime import runtime_of
+
+POLICY: dict[str, Any] = {
+    "tasks": {
+        "shop.bill": {"significant_kwargs": ["customer"], "cache_duration": "1m"},
+        "shop.fails": {},
+        "shop.alone": {"on_duplicate": "raise"},
+    }
+}
+
+
+@pytest.fixture(scope="module")
+def app() -> Any:
+    """A project's app: its servers are nowhere, and it lacks the step."""
+    app = Celery("shop", broker="redis://localhost:1", backend="redis://localhost:1")
+    app.conf.task_always_eager = True
+
+    @app.task(name="shop.bill", bind=True, shared=False)
+    def bill(self: Any, customer: str, greeting: str = "") -> str:
+        self.update_progress(1, 2)
+        return f"{greeting}{customer}"
+
+    @app.task(name="shop.fails", shared=False, autoretry_for=(OSError,), max_retries=1)
+    def fails(x: int) -> None:
+        raise OSError("no")
+
+    @app.task(name="shop.alone", shared=False)
+    def alone(x: int) -> int:
+        return x
+
+    @app.task(name="shop.plain", shared=False)
+    def plain(x: int) -> int:
+        return sum(bill.delay(str(x)).id is not None for _ in range(3))
+
+    yield app
+    app.close()
+
+
+@pytest.fixture
+def bill(app: Celery) -> Any:
+    return app.tasks["shop.bill"]
+
+
+def test_identical_calls_run_once_and_then_are_cached(jobtastic: Any, app: Any, bill: Any) -> None:
+    jobtastic.policy(app, POLICY)
+    first, again = bill.delay("ann"), bill.delay(customer="ann", greeting="dear ")
+    jobtastic.assert_joined(first, again)
+    with pytest.raises(AssertionError, match="these calls are not one"):
+        jobtastic.assert_joined(first, bill.delay("bob"))
+    assert first.state == "PENDING"
+    jobtastic.assert_runs(bill, 2)
+    assert again.get(timeout=1) == "ann"
+    jobtastic.tick(59)
+    jobtastic.assert_joined(first, bill.delay("ann"))
+    jobtastic.assert_runs("shop.bill", 2)
+    jobtastic.tick(2)
+    assert bill.delay("ann").id != first.id
+    with pytest.raises(AssertionError, match=r"shop\.bill ran 3 times, and not 2"):
+        jobtastic.assert_runs(bill, 2)
+
+
+def test_each_test_begins_clean(jobtastic: Any, app: Any, bill: Any) -> None:
+    jobtastic.policy(app, POLICY)
+    assert jobtastic.run() == 0, "the test before has left a call in the queue"
+    assert bill.delay("ann").get is not None
+    jobtastic.assert_runs(bill, 1)
+
+
+def test_what_a_run_calls_runs_too_and_retries_when_time_has_come(jobtastic: Any, app: Any) -> None:
+    jobtastic.policy(app, POLICY)
+    plain = app.tasks["shop.plain"].delay(7)
+    assert jobtastic.run() == 2
+    assert plain.get(timeout=1) == 3
+    jobtastic.assert_runs("shop.bill", 1)
+    result = app.tasks["shop.fails"].delay(1)
+    jobtastic.assert_runs("shop.fails", 1)
+    jobtastic.tick(200)
+    jobtastic.assert_runs("shop.fails", 2)
+    assert result.state == "FAILURE"
+
+
+def test_a_canvas_and_a_direct_call(jobtastic: Any, app: Any, bill: Any) -> None:
+    jobtastic.policy(app, POLICY)
+    header = group(bill.s("ann"), bill.s("ann"), bill.s("bob")).apply_async()
+    jobtastic.assert_runs(bill, 2)
+    assert header.get(timeout=1) == ["ann", "ann", "bob"]
+    assert bill("eve") == "eve"
+    assert jobtastic.runs(bill) == 3
+
+
+def test_a_policy_may_change_and_its_mistakes_are_told(jobtastic: Any, app: Any) -> None:
+    alone = app.tasks["shop.alone"]
+    jobtastic.policy(app, POLICY)
+    first = alone.delay(1)
+    with pytest.raises(DuplicateCall):
+        alone.delay(1)
+    jobtastic.policy(app, {"tasks": {"shop.*": {}}})
+    jobtastic.assert_joined(first, alone.delay(1))
+    with pytest.raises(PolicyError, match="takes no argument `y`"):
+        jobtastic.policy(app, {"tasks": {"shop.alone": {"significant_kwargs": ["y"]}}})
+
+
+def test_everything_is_put_back(
+    app: Any, bill: Any, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    from jobtastic_ext.testing.harness import Harness
+
+    monkeypatch.setenv("JOBTASTIC_ENABLED", "0")
+    before = dict(app.conf.changes), dict(vars(bill)), app.steps["worker"].copy()
+    harness = Harness()
+    harness.policy(app, POLICY)
+    assert runtime_of(app) is not None, "a test that asks for it is not switched off"
+    bill.delay("ann")
+    harness.run()
+    harness.close()
+    assert (dict(app.conf.changes), dict(vars(bill)), app.steps["worker"]) == before
+    assert runtime_of(app) is None
+    assert app.conf.broker_url == "redis://localhost:1"
+    assert bill.delay("ann").get() == "ann", "it is always eager again"
+
+
+def test_the_plugin_imports_nothing_that_is_not_used() -> None:
+    script = """
+import sys
+import pytest
+before = {*sys.modules}
+import pytest_jobtastic
+assert {*sys.modules} - before == {"pytest_jobtastic"}, {*sys.modules} - before
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", script], check=True, timeout=60)
