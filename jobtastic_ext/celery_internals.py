@@ -1,4 +1,4 @@
-"""The register of what is private to others and used here, and what a request carries of ours."""
+"""The register of what is private to others and used here, and how to read a request."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from kombu.utils import json
 __all__ = (
     "CONTENT",
     "HERE",
-    "RUN",
-    "UNRUN",
     "carried_headers",
     "custom_headers",
+    "ignores_result",
     "is_silent",
     "seconds_until",
     "traced",
@@ -59,14 +58,9 @@ OPTIONAL = {
 HERE = "jobtastic_here"
 
 #: Where a worker's main process notes the content type of a message, which its children are not
-#: told, in what they are told of it.
+#: told, among its headers.  A text, since the broker gets these headers back with a message that is
+#: rejected.
 CONTENT = "jobtastic_content"
-
-#: The attribute of a request that holds its run; see `runs`.
-RUN = "jobtastic_run"
-
-#: The attribute of a request whose body was left out: it waits for a run, or shares its outcome.
-UNRUN = "jobtastic_unrun"
 
 #: What Celery writes into a message's headers itself, of whatever version.
 CELERYS = frozenset(
@@ -129,6 +123,12 @@ def carried_headers(request: Context) -> dict[str, Any]:
     if (ours in inner) if ours in found else found.keys() <= inner.keys():
         return dict(inner)
     return {**found, "headers": inner} if inner else {}
+
+
+def ignores_result(task: Task, request: Context) -> bool:
+    """Whether the outcome of this very request is not stored."""
+    asked = request.__dict__.get("ignore_result")
+    return bool(task.ignore_result if asked is None else asked)
 
 
 def is_silent(request: Context) -> bool:

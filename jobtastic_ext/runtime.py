@@ -20,8 +20,9 @@ from .broker.routing import Routes
 from .caller.sending import Caller
 from .claims.store import ResultKeys
 from .errors import JobtasticError, Problem, StoreError, StoreUnavailable
+from .hooks import RunHooks, around_body
 from .memory.watch import MemoryWatch
-from .memory.worker_watch import start_watch
+from .memory.worker_watch import MemoryRuns, start_watch
 from .policy.loader import PolicySet, load_policy, no_policy
 from .policy.model import Plan
 from .policy.planner import make_plan, policy_of, problems_of
@@ -42,6 +43,7 @@ from .stores import open_store
 from .stores.guarded import GuardedStore
 from .worker.delivery import Deliveries
 from .worker.lease_keeper import Keeper
+from .worker.postrun import Postrun
 
 if TYPE_CHECKING:
     from .broker.redis_queues import RedisQueues
@@ -114,6 +116,8 @@ class Runtime:
         self.reporter = Reporter(self.plan, self.histories, self._open_writer, self.ticker)
         self.caller = self._new_caller()
         self.deliveries = self._new_deliveries()
+        #: What is told of each run, in this order.
+        self.hooks: tuple[RunHooks, ...] = (Postrun(self.deliveries), self.reporter)
 
     def _new_caller(self) -> Caller:
         return Caller(
@@ -143,7 +147,7 @@ class Runtime:
             results=self.results,
             broker=self.broker,
             publish=publish,
-            around_body=self.reporter.around_body,
+            around_body=lambda entered: around_body(self.hooks, entered),
         )
 
     def _result_keys(self) -> ResultKeys | None:
@@ -178,7 +182,10 @@ class Runtime:
         names = ((name, policy_of(name, self.policies)) for name in self.app._tasks)
         found = {name: policy for name, policy in names if policy is not None}
         self.memory = start_watch(found, worker)
-        return self.memory is not None
+        if self.memory is None:
+            return False
+        self.hooks += (MemoryRuns(self.memory),)
+        return True
 
     def tell_once(self, about: str, message: str, *values: object) -> None:
         """Warn once in this process."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from jobtastic_ext.claims.lifetime import expiry, prune
 from jobtastic_ext.claims.records import (
     FOREVER,
     LINGER,
@@ -28,7 +29,7 @@ from jobtastic_ext.claims.records import (
     Renew,
     Requeue,
 )
-from jobtastic_ext.claims.rules import EMPTY, expiry, prune, step
+from jobtastic_ext.claims.rules import EMPTY, step
 
 #: In seconds: how long a message may wait, a lease, the longest run to wait for.
 HOLD, LEASE, HERD = 600, 30, 60

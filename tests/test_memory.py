@@ -224,7 +224,7 @@ def run(watch: MemoryWatch, body: Any, name: str = "t", **ending: Any) -> None:
     request = SimpleNamespace(id="1", argsrepr="()", kwargsrepr="{}")
     watch.begin(name, request)
     body()
-    watch.end(name, FakeTask(name, request), request, (), {}, **ending)
+    watch.end(FakeTask(name, request), request, (), {}, **ending)
 
 
 @pytest.fixture

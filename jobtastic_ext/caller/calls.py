@@ -16,7 +16,7 @@ from msgspec.structs import asdict
 
 from .. import signals
 from ..broker.routing import OPTIONS
-from ..celery_internals import RUN, custom_headers
+from ..celery_internals import custom_headers
 from ..claims.claimed_run import Run
 from ..claims.decision_log import WHY, log_decision
 from ..claims.header import HEADER, Header
@@ -29,6 +29,7 @@ from ..errors import (
     StoreError,
     StoreUnavailable,
 )
+from ..hooks import state_of
 from ..policy.model import Plan
 from ..resilience.deadline import hurried
 from ..resilience.redaction import in_log
@@ -103,7 +104,7 @@ def caller_of(key: str) -> Run | None:
     """Return the run from whose body a call of its own key is made; None if there is none."""
     for task in _task_stack.stack:
         for request in task.request_stack.stack:
-            run: Run | None = request.__dict__.get(RUN)
+            run: Run | None = state_of(request).claim
             if run is not None and run.key == key and not run.over:
                 return run
     return None

@@ -9,8 +9,9 @@ from celery.app.task import Task
 from celery.utils.time import maybe_iso8601
 from msgspec.structs import asdict
 
-from ..celery_internals import RUN, seconds_until, traced
+from ..celery_internals import seconds_until, traced
 from ..claims.header import HEADER, Header
+from ..hooks import state_of
 
 __all__ = (
     "expires_in",
@@ -27,7 +28,7 @@ def retry_options(task: Task, args: Any, kwargs: Any, options: dict[str, Any]) -
     request = traced(task)
     if request.id is None or request.id != options.get("task_id"):
         return options
-    run = getattr(request, RUN, None)
+    run = state_of(request).claim
     if run is None:
         return options
     headers = {k: v for k, v in (options.get("headers") or {}).items() if k != HEADER}

@@ -15,8 +15,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from .lifetime import later, prune
 from .records import (
-    FOREVER,
     LINGER,
     MOMENT,
     MOST_MARKS,
@@ -37,7 +37,7 @@ from .records import (
     Value,
 )
 
-__all__ = ("EMPTY", "expiry", "step")
+__all__ = ("EMPTY", "step")
 
 #: The claim on a key that nobody has called, or whose time is over.
 EMPTY = Claim()
@@ -51,30 +51,6 @@ def step(operation: Operation, claim: Claim, now: int) -> Outcome:
     """Carry out `operation` at store time `now`; return the new claim and the answer."""
     changed, answer = STEPS[type(operation)](operation, prune(claim, now), now)
     return changed, replace(answer, at=now)
-
-
-def prune(claim: Claim, now: int) -> Claim:
-    """Forget what time has ended."""
-    value = claim.value
-    if value is not None and now >= max(value.fresh, value.stale, value.kept):
-        value = None
-    tombstones = {name: until for name, until in claim.tombstones.items() if now < until}
-    arrivals = {name: until for name, until in claim.arrivals.items() if now < until}
-    return Claim(holder=claim.holder, value=value, tombstones=tombstones, arrivals=arrivals)
-
-
-def expiry(claim: Claim) -> int:
-    """When the store may drop the claim; `FOREVER` for never, 0 for at once."""
-    ends = [*claim.tombstones.values(), *claim.arrivals.values()]
-    if claim.holder is not None:
-        ends.append(claim.holder.until + LINGER)
-    if claim.value is not None:
-        ends += (claim.value.fresh, claim.value.stale, claim.value.kept)
-    return min(max(ends, default=0), FOREVER)
-
-
-def later(now: int, length: int) -> int:
-    return min(now + length, FOREVER)
 
 
 def is_held(holder: Holder | None, now: int) -> bool:
@@ -94,15 +70,21 @@ def is_run(holder: Holder | None, task_id: str, run: str) -> bool:
 def after(holder: Holder, now: int, hold: int, orphans: tuple[str, ...]) -> Holder | None:
     """Who holds the claim when `holder` lets go: the refresh that waits, or who is unserved."""
     if holder.next:
-        return Holder(
-            state="queued",
-            owner=holder.next,
-            gen=holder.next_gen,
-            until=later(now, hold),
-            at=now,
-            orphans=orphans,
-        )
+        return queued(holder.next, holder.next_gen, now, hold, orphans=orphans)
     return unserved(orphans, holder.gen, now)
+
+
+def queued(owner: str, gen: str, now: int, hold: int, **further: Any) -> Holder:
+    """The holder that a message in a queue is, believed to be on its way for `hold`."""
+    return Holder(state="queued", owner=owner, gen=gen, until=later(now, hold), at=now, **further)
+
+
+def queued_again(holder: Holder, now: int, hold: int, **changes: Any) -> Holder:
+    """The same after its run has ended without an outcome, or its message was lost."""
+    until = later(now, hold)
+    return replace(
+        holder, state="queued", run="", until=until, at=now, herd=0, ending=False, **changes
+    )
 
 
 def unserved(ids: tuple[str, ...], gen: str, now: int) -> Holder | None:
@@ -125,21 +107,8 @@ def displaced(holder: Holder | None, task_id: str) -> tuple[str, ...]:
 
 
 def claim_call(op: ClaimCall, claim: Claim, now: int) -> Outcome:
+    claim, orphans = without_gone(op, claim, now)
     value, holder = claim.value, claim.holder
-    if value is not None and op.refresh:
-        value = replace(value, fresh=0, stale=0)  # for those who wait for it, not for this call
-    if value is not None and value.owner in (op.gone, op.task_id):
-        value = None  # unreadable, or sent anew under the same id
-    orphans = displaced(holder, op.task_id)
-    if holder is not None and holder.owner == op.gone and is_over(holder, now):
-        if holder.followed:
-            # It ended some time ago, so only its own generation may have it.
-            value = Value(
-                owner=holder.owner, gen=holder.gen, bare=holder.bare, kept=later(now, LINGER)
-            )
-        orphans = holder.orphans
-        holder = after(holder, now, op.hold, orphans) if holder.next else None
-    claim = replace(claim, holder=holder, value=value)
     refreshes = False
     if value is not None:
         if now < value.fresh:
@@ -154,33 +123,54 @@ def claim_call(op: ClaimCall, claim: Claim, now: int) -> Outcome:
         word = "refresh" if refreshes and value is not None else "free"
         return claim, Answer(word, value.owner if value else op.task_id, op.gen)
     if holder is not None and not refreshes:
-        if may_join(op, holder, now):
-            return join(op, claim, holder, now)
-        over = now >= holder.until and (holder.state == "queued" or not op.refresh)
-        followed = replace(claim, holder=replace(holder, followed=True))
-        if over and op.pinned:
-            # Published under its own id all the same; the worker takes over.
-            return followed, Answer("joined", holder.owner, holder.gen)
-        if over and outlasts(op, holder, now):
-            return take_over(op, claim, holder, now)
-        if op.expires and now < holder.expires:
-            # The first of the two messages runs.  Were the claim to go to the later one again and
-            # again, none would in a long queue.
-            return followed, Answer("free", op.task_id, holder.gen)
-    fresh = Holder(
-        state="queued",
-        owner=op.task_id,
-        gen=op.gen,
-        until=later(now, op.hold),
-        at=now,
-        expires=later(now, op.expires) if op.expires else 0,
-        group=op.group,
-        orphans=orphans,
+        held = settle_by_holder(op, claim, holder, now)
+        if held is not None:
+            return held
+    expires = later(now, op.expires) if op.expires else 0
+    fresh = queued(
+        op.task_id, op.gen, now, op.hold, expires=expires, group=op.group, orphans=orphans
     )
     claim = replace(claim, holder=fresh)
     if refreshes and value is not None:
         return claim, Answer("refresh", value.owner, op.gen)
     return claim, Answer("claimed", op.task_id, op.gen)
+
+
+def without_gone(op: ClaimCall, claim: Claim, now: int) -> tuple[Claim, tuple[str, ...]]:
+    """Leave out what the call is not to be served with; return who would lose the claim to it."""
+    value, holder = claim.value, claim.holder
+    if value is not None and op.refresh:
+        value = replace(value, fresh=0, stale=0)  # for those who wait for it, not for this call
+    if value is not None and value.owner in (op.gone, op.task_id):
+        value = None  # unreadable, or sent anew under the same id
+    orphans = displaced(holder, op.task_id)
+    if holder is not None and holder.owner == op.gone and is_over(holder, now):
+        if holder.followed:
+            # It ended some time ago, so only its own generation may have it.
+            value = Value(
+                owner=holder.owner, gen=holder.gen, bare=holder.bare, kept=later(now, LINGER)
+            )
+        orphans = holder.orphans
+        holder = after(holder, now, op.hold, orphans) if holder.next else None
+    return replace(claim, holder=holder, value=value), orphans
+
+
+def settle_by_holder(op: ClaimCall, claim: Claim, holder: Holder, now: int) -> Outcome | None:
+    """Answer by the run or the message that holds the claim; None if this call has it now."""
+    if may_join(op, holder, now):
+        return join(op, claim, holder, now)
+    over = now >= holder.until and (holder.state == "queued" or not op.refresh)
+    followed = replace(claim, holder=replace(holder, followed=True))
+    if over and op.pinned:
+        # Published under its own id all the same; the worker takes over.
+        return followed, Answer("joined", holder.owner, holder.gen)
+    if over and outlasts(op, holder, now):
+        return take_over(op, claim, holder, now)
+    if op.expires and now < holder.expires:
+        # The first of the two messages runs.  Were the claim to go to the later one again and
+        # again, none would in a long queue.
+        return followed, Answer("free", op.task_id, holder.gen)
+    return None
 
 
 def shares_group(op: ClaimCall, value: Value, now: int) -> bool:
@@ -251,15 +241,11 @@ def take_over(op: ClaimCall, claim: Claim, holder: Holder, now: int) -> Outcome:
     """
     again = holder.state == "queued" and holder.taken
     length = min(2 * (holder.until - holder.at), LINGER) if again else 0
-    taken = replace(
+    taken = queued_again(
         holder,
-        state="queued",
-        run="",
-        until=later(now, max(op.hold, length)),
-        at=now,
-        herd=0,
+        now,
+        max(op.hold, length),
         attempt=0,
-        ending=False,
         taken=True,
         followed=True,
         next="",
@@ -461,17 +447,7 @@ def requeue(op: Requeue, claim: Claim, now: int) -> Outcome:
     holder = claim.holder
     if holder is None or not is_run(holder, op.task_id, op.run):
         return claim, LOST
-    waiting = replace(
-        holder,
-        state="queued",
-        run="",
-        until=later(now, op.hold),
-        at=now,
-        herd=0,
-        attempt=op.attempt,
-        ending=False,
-    )
-    return replace(claim, holder=waiting), OK
+    return replace(claim, holder=queued_again(holder, now, op.hold, attempt=op.attempt)), OK
 
 
 def renew(op: Renew, claim: Claim, now: int) -> Outcome:

@@ -27,12 +27,10 @@ class Told(Struct, kw_only=True):
     kwargs: Any
     beginning_usage: float
     ending_usage: float
+    #: What the task has added.
+    growth: float
     #: What else there is to know: imports, other tasks in the process, what happens next.
     notes: tuple[str, ...] = ()
-
-    @property
-    def growth(self) -> float:
-        return self.ending_usage - self.beginning_usage
 
     def arguments(self) -> dict[str, str]:
         """The arguments as they may be shown: masked as whoever sent the task asked for."""
@@ -44,13 +42,13 @@ class Told(Struct, kw_only=True):
         return shown
 
 
-def tell_run(told: Told, threshold: float, growth: float, sites: Iterable[Site] = ()) -> None:
+def tell_run(told: Told, threshold: float, sites: Iterable[Site] = ()) -> None:
     """One run grew its process by more than `threshold`."""
     warn = getattr(told.task, "warn_of_memory_leak", None)
     if callable(warn):
         try:
             # Bytes: it is the name, and these are the units, of the `jobtastic` library.
-            sizes = (growth, told.beginning_usage, told.ending_usage)
+            sizes = (told.growth, told.beginning_usage, told.ending_usage)
             warn(*(round(size * 1_000_000) for size in sizes), told.kwargs)
         except Exception:
             logger.exception("%s: its warn_of_memory_leak failed", told.task.name)
@@ -61,7 +59,7 @@ def tell_run(told: Told, threshold: float, growth: float, sites: Iterable[Site] 
             "args=%s kwargs=%s%s",
             told.task.name,
             told.task_id,
-            growth,
+            told.growth,
             told.beginning_usage,
             told.ending_usage,
             threshold,
@@ -69,7 +67,7 @@ def tell_run(told: Told, threshold: float, growth: float, sites: Iterable[Site] 
             shown["kwargs"],
             tail(told.notes, sites),
         )
-    send(told, kind="run", growth=growth, per_run=None, runs=1)
+    send(told, kind="run", growth=told.growth, per_run=None, runs=1)
 
 
 def tell_growth(

@@ -16,18 +16,16 @@ from typing import Any
 
 from msgspec import Struct
 
+from ..hooks import state_of
 from .allocation_sites import Site, add_sites, start_tracing, stop_tracing, top_sites, tracing_mb
 from .ledger import IsolatedLedger, Leak, Ledger, SharedLedger
 from .meter import Budget, Meter, Reading, imported_mb
 from .report import Told, tell_growth, tell_run, tell_sites
 from .shared_table import Board, Entry
 
-__all__ = ("MARK", "MemoryWatch", "Watched")
+__all__ = ("MemoryWatch", "Watched")
 
 logger = logging.getLogger("jobtastic_ext")
-
-#: The attribute of a request that holds the readings of its run.
-MARK = "jobtastic_memory"
 
 #: With `memleak_trace`, one run in so many is traced, and so many after a report without lines.
 TRACED, FOLLOWED = 20, 20
@@ -130,7 +128,7 @@ class MemoryWatch:
         with state.lock:
             others = self._enter(state, name) if self.pool is not None else set()
             if watched is None:
-                request.__dict__[MARK] = Begun(NOTHING, 0.0, 0, others, state.serial)
+                state_of(request).memory = Begun(NOTHING, 0.0, 0, others, state.serial)
                 return
             task = self._task(state, name, watched)
             began = state.budget.start()
@@ -141,13 +139,12 @@ class MemoryWatch:
             else:
                 state.ledger.skip(name)
             begun = Begun(reading, time.perf_counter(), len(sys.modules), others, state.serial)
-            request.__dict__[MARK] = begun
+            state_of(request).memory = begun
             if watched.trace:
                 begun.traced = self._start_tracing(state, task, name)
 
     def end(
         self,
-        name: str,
         task: Any,
         request: Any,
         args: Any,
@@ -161,14 +158,49 @@ class MemoryWatch:
         `ran` is false if its body was left out, for a shared outcome; `failed` is true if it
         ended with an error or is retried.
         """
-        begun: Begun | None = request.__dict__.pop(MARK, None)
-        state = self._here()
+        carried, state = state_of(request), self._here()
+        begun: Begun | None = carried.memory
+        carried.memory = None
         if begun is None:
             return
         self._leave(state, begun)
-        watched = self.tasks.get(name)
+        watched = self.tasks.get(task.name)
         if watched is None:
             return
+        reading, overhead = self._measure(state, task.name, watched, begun, ran, failed)
+        if not ran:
+            return
+        growth = reading.resident - begun.reading.resident - overhead
+        known = self._task(state, task.name, watched)
+        leak = self._count(state, task.name, watched, known, growth)
+        if growth > watched.threshold or leak is not None:
+            told = Told(
+                task=task,
+                task_id=str(request.id),
+                args=args,
+                kwargs=kwargs,
+                beginning_usage=begun.reading.resident,
+                ending_usage=reading.resident,
+                growth=growth,
+                notes=self._notes(begun),
+            )
+            reported = self._judge_run(told, watched, known, begun, reading)
+            if leak is not None:
+                self._tell_trend(told, watched, known, state.ledger.names(task.name), leak)
+            if reported or leak is not None:
+                self._note_report(task.name, watched, known.entry)
+        self.board.write(self._row(), watched.column, known.entry)
+
+    def _measure(
+        self,
+        state: ProcessState,
+        name: str,
+        watched: Watched,
+        begun: Begun,
+        ran: bool,
+        failed: bool,
+    ) -> tuple[Reading, float]:
+        """Read the memory at the end of a run, and what of it tracing takes (MB)."""
         ran_for, began = time.perf_counter() - begun.at, state.budget.start()
         reading = self._meter.read(begun.reading.in_use is not None)
         overhead = tracing_mb() if begun.traced else 0.0
@@ -181,41 +213,32 @@ class MemoryWatch:
             state.ledger.end(name, None if unread else reading, counts, failed)
         if begun.traced and self.pool is not None:
             self._stop_tracing(state)
-        if not ran:
-            return
-        known = self._task(state, name, watched)
-        growth = reading.resident - begun.reading.resident - overhead
-        report = known.entry
+        return reading, overhead
+
+    def _count(
+        self, state: ProcessState, name: str, watched: Watched, known: TaskState, growth: float
+    ) -> Leak | None:
+        """Add a run to what is known of its task; return the leak that shows with it, if any."""
+        entry = known.entry
         known.runs += 1
-        report.runs += 1
-        report.growth += growth
-        report.largest = max(report.largest, growth)
+        entry.runs += 1
+        entry.growth += growth
+        entry.largest = max(entry.largest, growth)
         with state.lock:
             leak = state.ledger.leak(name) if watched.trend else None
             if leak is not None or known.runs % REFRESH == 0:
-                report.per_run = state.ledger.per_run(name)
-        reported = False
-        if growth > watched.threshold or leak is not None:
-            told = Told(
-                task=task,
-                task_id=str(request.id),
-                args=args,
-                kwargs=kwargs,
-                beginning_usage=begun.reading.resident,
-                ending_usage=reading.resident,
-                notes=self._notes(begun),
+                entry.per_run = state.ledger.per_run(name)
+        return leak
+
+    def _note_report(self, name: str, watched: Watched, entry: Entry) -> None:
+        entry.reports += 1
+        entry.told_at = time.time()
+        if watched.recycle and self._replace is not None and self._replace():
+            logger.warning(
+                "%s: process %d is replaced after this run (memleak_action: recycle)",
+                name,
+                os.getpid(),
             )
-            if growth > watched.threshold:
-                reported = self._judge_run(told, watched, known, begun, reading, growth)
-            if leak is not None:
-                self._tell_trend(told, watched, known, state.ledger.names(name), leak)
-                reported = True
-        if reported:
-            report.reports += 1
-            report.told_at = time.time()
-            if watched.recycle:
-                self._recycle(name)
-        self.board.write(self._row(), watched.column, report)
 
     def close(self) -> None:
         """Let go of what is held in this process."""
@@ -270,10 +293,11 @@ class MemoryWatch:
         known: TaskState,
         begun: Begun,
         reading: Reading,
-        growth: float,
     ) -> bool:
-        """Report a run that grew by more than its threshold, unless imports may explain it."""
-        name = told.task.name
+        """Report a run if it grew by more than its threshold, and no imports may explain it."""
+        name, growth = told.task.name, told.growth
+        if growth <= watched.threshold:
+            return False
         if known.runs <= FIRST and reading.private - begun.reading.private <= watched.threshold:
             return False
         modules = list(sys.modules.values())[begun.modules :]
@@ -293,7 +317,7 @@ class MemoryWatch:
             note = f"it imported {len(modules)} modules, which take {imported:.1f} MB at most"
             told.notes += (note,)
         sites = top_sites(known.sites.values(), watched.trace)
-        tell_run(told, watched.threshold, growth, sites)
+        tell_run(told, watched.threshold, sites)
         known.entry.told_growth, known.entry.told_per_run = growth, 0.0
         known.entry.told_runs = 1
         self._arm(watched, known)
@@ -309,14 +333,6 @@ class MemoryWatch:
         entry.told_growth, entry.told_runs = growth.total, growth.runs
         entry.told_per_run = growth.per_run
         self._arm(watched, known)
-
-    def _recycle(self, name: str) -> None:
-        if self._replace is not None and self._replace():
-            logger.warning(
-                "%s: process %d is replaced after this run (memleak_action: recycle)",
-                name,
-                os.getpid(),
-            )
 
     def _start_tracing(self, state: ProcessState, known: TaskState, name: str) -> bool:
         due = known.armed > 0 or known.runs % TRACED == FIRST

@@ -7,15 +7,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from celery import states
-from celery.app.task import Context, Task
+from celery.app.task import Task
 
-from ..celery_internals import UNRUN, traced
+from ..celery_internals import traced
+from ..hooks import RunHooks, state_of
 from ..policy.model import TaskPolicy
 from .recycle import child_index, replace_child
 from .shared_table import Board
-from .watch import MARK, MemoryWatch, Watched
+from .watch import MemoryWatch, Watched
 
-__all__ = ("begin", "end", "start_watch")
+__all__ = ("MemoryRuns", "start_watch")
 
 logger = logging.getLogger("jobtastic_ext")
 
@@ -68,35 +69,22 @@ def pool_name(pool: Any) -> str:
     return {"thread": "threads"}.get(module, module)
 
 
-def is_part_of_another(request: Context) -> bool:
-    """Whether the task was called in place: its memory is that of the run around it."""
-    return bool(request.called_directly or request.is_eager)
+class MemoryRuns(RunHooks):
+    """Brings a watch each run's begin and end."""
 
+    def __init__(self, watch: MemoryWatch) -> None:
+        self._watch = watch
 
-def begin(watch: MemoryWatch, sender: Task) -> None:
-    """A task is about to run in this thread."""
-    request = sender.request
-    if not is_part_of_another(request):
-        try:
-            watch.begin(sender.name, request)
-        except Exception:
-            logger.exception("%s: its memory was not measured", sender.name)
+    def on_prerun(self, task: Task) -> None:
+        request = task.request
+        # What is called in place is a part of the run around it.
+        if not (request.called_directly or request.is_eager):
+            self._watch.begin(task.name, request)
 
-
-def end(watch: MemoryWatch, sender: Task, args: Any, kwargs: Any, state: str | None) -> None:
-    """The task is over, however it ended."""
-    request = traced(sender)
-    if MARK not in request.__dict__:
-        return
-    try:
-        watch.end(
-            sender.name,
-            sender,
-            request,
-            args,
-            kwargs,
-            ran=not hasattr(request, UNRUN),
-            failed=state in (states.FAILURE, states.RETRY),
-        )
-    except Exception:
-        logger.exception("%s: its memory was not measured", sender.name)
+    def on_postrun(
+        self, task: Task, state: str | None, retval: Any, args: Any, kwargs: Any
+    ) -> None:
+        request = traced(task)
+        ran = state_of(request).body != "left out"
+        failed = state in (states.FAILURE, states.RETRY)
+        self._watch.end(task, request, args, kwargs, ran=ran, failed=failed)

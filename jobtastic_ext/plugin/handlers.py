@@ -9,11 +9,9 @@ from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import signals
 from celery.utils.dispatch import Signal
 
-from ..memory import worker_watch
+from ..hooks import RunHooks, tell_all
 from ..memory.recycle import prepare_child
-from ..memory.watch import MemoryWatch
-from ..runtime import ATTRIBUTE, Runtime, runtime_of
-from ..worker.postrun import end, succeed
+from ..runtime import runtime_of
 
 __all__ = ("MEMORY", "connect", "disconnect")
 
@@ -29,21 +27,26 @@ def on_received(sender: Any, request: Any, **_: Any) -> None:
 def on_prerun(sender: Any, **_: Any) -> None:
     runtime = runtime_of(sender.app)
     if runtime is not None:
-        runtime.reporter.begin(sender)
+        tell_all(runtime.hooks, RunHooks.on_prerun, sender)
 
 
 def on_success(sender: Any, **_: Any) -> None:
-    succeed(sender)
     runtime = runtime_of(sender.app)
     if runtime is not None:
-        runtime.reporter.learn(sender)
+        tell_all(runtime.hooks, RunHooks.on_success, sender)
 
 
-def on_postrun(sender: Any, state: str | None = None, retval: Any = None, **_: Any) -> None:
+def on_postrun(
+    sender: Any,
+    state: str | None = None,
+    retval: Any = None,
+    args: Any = (),
+    kwargs: Any = None,
+    **_: Any,
+) -> None:
     runtime = runtime_of(sender.app)
     if runtime is not None:
-        end(runtime.deliveries, sender, state, retval)
-        runtime.reporter.end(sender, state, retval)
+        tell_all(runtime.hooks, RunHooks.on_postrun, sender, state, retval, args, kwargs)
 
 
 def on_failure(sender: Any, task_id: str, exception: BaseException, **_: Any) -> None:
@@ -66,25 +69,6 @@ def on_shutdown(sender: Any, **_: Any) -> None:
         runtime.stop_keeper()
 
 
-def watch_of(task: Any) -> MemoryWatch | None:
-    runtime: Runtime | None = getattr(task.app, ATTRIBUTE, None)
-    return None if runtime is None else runtime.memory
-
-
-def on_watched_prerun(sender: Any, **_: Any) -> None:
-    watch = watch_of(sender)
-    if watch is not None:
-        worker_watch.begin(watch, sender)
-
-
-def on_watched_postrun(
-    sender: Any, args: Any = (), kwargs: Any = None, state: str | None = None, **_: Any
-) -> None:
-    watch = watch_of(sender)
-    if watch is not None:
-        worker_watch.end(watch, sender, args, kwargs, state)
-
-
 def on_process_init(**_: Any) -> None:
     prepare_child()
 
@@ -101,12 +85,8 @@ TABLE: tuple[tuple[Signal, Handler], ...] = (
 )
 
 
-#: Only in a worker that watches memory: elsewhere they would cost each run a microsecond.
-MEMORY: tuple[tuple[Signal, Handler], ...] = (
-    (signals.task_prerun, on_watched_prerun),
-    (signals.task_postrun, on_watched_postrun),
-    (signals.worker_process_init, on_process_init),
-)
+#: Only in a worker that watches memory.
+MEMORY: tuple[tuple[Signal, Handler], ...] = ((signals.worker_process_init, on_process_init),)
 
 
 def connect(table: tuple[tuple[Signal, Handler], ...] = TABLE) -> None:

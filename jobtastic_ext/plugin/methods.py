@@ -15,7 +15,8 @@ from ..caller import calls
 from ..caller.calls import _fallback
 from ..celery_internals import is_silent
 from ..errors import ConfigurationError
-from ..progress.reporter import ATTRIBUTE, URGENT, T, current
+from ..hooks import state_of
+from ..progress.reporter import URGENT, T, current
 from ..progress.run_progress import NOBODY, Progress
 from ..progress.track import tracked
 from ..progress.workflow import SEEN, Leaf, Overview, lay_out, learn_lengths, read_states, sum_up
@@ -202,7 +203,7 @@ def run_of(task: Task) -> Progress | None:
     request = task.request
     if request.called_directly or is_silent(request) or not request.id:
         return None
-    found: Progress | None = request.__dict__.get(ATTRIBUTE)
+    found: Progress | None = state_of(request).progress
     if found is not None:
         return found
     try:

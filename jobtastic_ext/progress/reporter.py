@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, TypeVar
@@ -14,24 +14,19 @@ from celery import states
 from celery._state import _task_stack
 from celery.app.task import Context, Task
 
-from ..celery_internals import HERE, is_silent, traced
+from ..celery_internals import HERE, ignores_result, is_silent, traced
+from ..hooks import Entered, RunHooks, state_of
 from ..policy.model import Plan
 from ..results.state_writer import Writer
 from .histories import Histories
 from .run_progress import NOBODY, Progress
 from .ticker import Ticker
 
-__all__ = (
-    "Reporter",
-    "stop",
-)
+__all__ = ("Reporter",)
 
 logger = logging.getLogger("jobtastic_ext")
 
 T = TypeVar("T")
-
-#: The attribute of a request that holds its `Progress`.
-ATTRIBUTE = "jobtastic_progress"
 
 #: Raised in the midst of whatever the main thread does; never to be kept from the task.
 URGENT = (SoftTimeLimitExceeded, Terminated)
@@ -50,14 +45,7 @@ class Current(threading.local):
 current = Current()
 
 
-def stop(request: Context) -> None:
-    """The body is over: from now on Celery writes what became of it."""
-    run: Progress | None = request.__dict__.get(ATTRIBUTE)
-    if run is not None:
-        run.close()
-
-
-class Reporter:
+class Reporter(RunHooks):
     """Shows how far the runs of this worker are, and learns from those that succeed."""
 
     def __init__(
@@ -81,35 +69,16 @@ class Reporter:
         if writer is not None:
             writer.close()
 
-    @contextmanager
-    def around_body(
-        self,
-        plan: Plan,
-        task: Task,
-        request: Context,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        key: str,
-    ) -> Iterator[None]:
-        """Show that the body of a policy task runs, until it is over."""
-        self.start(plan, task, request, args, kwargs, key)
-        try:
-            yield
-        finally:
-            stop(request)
-
     def open(self, task: Task, request: Context) -> Progress:
-        ignored = request.__dict__.get("ignore_result")
-        ignored = task.ignore_result if ignored is None else ignored
-        send = None if ignored else self.writer.sender(task, request)
+        """Return what shows how far the run of a request is, made anew."""
+        send = None if ignores_result(task, request) else self.writer.sender(task, request)
         run = Progress(task, send, name=f"{task.name}[{request.id}]", urgent=URGENT)
-        request.__dict__[ATTRIBUTE] = run
+        state_of(request).progress = run
         if self.writer.atomic:
             run.watch = self._ticker.add
         return run
 
-    def begin(self, task: Task) -> None:
-        """A task is about to run in this thread."""
+    def on_prerun(self, task: Task) -> None:
         request = task.request
         if is_silent(request):
             run = Progress()
@@ -123,56 +92,53 @@ class Reporter:
             return
         if request.is_eager or not plan.shares:  # its body is not wrapped, or called as it is
             key = (request.headers or {}).get(HERE) or ""
-            self.start(plan, task, request, request.args or (), request.kwargs or {}, key)
+            self._start(Entered(task, request, request.args or (), request.kwargs or {}, key))
 
-    def start(
-        self,
-        plan: Plan,
-        task: Task,
-        request: Context,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        key: str,
-    ) -> None:
+    @contextmanager
+    def around_body(self, entered: Entered) -> Iterator[None]:
+        """Show that the body of a policy task runs, until it is over."""
+        self._start(entered)
+        try:
+            yield
+        finally:  # from now on Celery writes what became of it
+            run: Progress | None = state_of(entered.request).progress
+            if run is not None:
+                run.close()
+
+    def _start(self, entered: Entered) -> None:
         """The body is entered: show 0 percent, and the time that past runs took."""
         try:
-            self._show(plan, task, request, args, kwargs, key)
+            self._show(entered)
         except URGENT:
             raise
         except Exception:
-            logger.exception("%s[%s]: its start is not shown; it goes on", task.name, request.id)
+            name, task_id = entered.task.name, entered.request.id
+            logger.exception("%s[%s]: its start is not shown; it goes on", name, task_id)
 
-    def _show(
-        self,
-        plan: Plan,
-        task: Task,
-        request: Context,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        key: str,
-    ) -> None:
-        run: Progress | None = request.__dict__.get(ATTRIBUTE)
-        if run is None:
-            run = self.open(task, request)
-        run.learns = self._histories.names(plan, task.name, args, kwargs)
+    def _show(self, entered: Entered) -> None:
+        task, plan = entered.task, self._plan(entered.task)
+        run: Progress = state_of(entered.request).progress or self.open(task, entered.request)
+        assert plan is not None
+        run.learns = self._histories.names(plan, task.name, entered.args, entered.kwargs)
         if run.closed:
             return
         learned = self._histories.load(run.learns)
         run.history, run.reports = learned.history, learned.reports
-        if key:
-            run.extras["key"] = key
+        if entered.key:
+            run.extras["key"] = entered.key
         run.watch = self._ticker.add  # the end of the body is seen, so nothing is written after it
         run.begin()
 
-    def learn(self, task: Task) -> None:
-        """The run has succeeded, and its result is stored: remember what it took."""
-        run: Progress | None = traced(task).__dict__.get(ATTRIBUTE)
+    def on_success(self, task: Task) -> None:
+        """Remember what the run took."""
+        run: Progress | None = state_of(traced(task)).progress
         if run is not None and run.learns:
             run.close()
             self._histories.learn(run.learns, run.samples, run.ended or 0.0)
 
-    def end(self, task: Task, state: str | None, retval: Any) -> None:
-        """The task is over, however it ended."""
+    def on_postrun(
+        self, task: Task, state: str | None, retval: Any, args: Any, kwargs: Any
+    ) -> None:
         run = current.run
         current.run = run.outer or NOBODY
         if run.task is not task:

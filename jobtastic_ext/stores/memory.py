@@ -7,8 +7,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from ..claims.lifetime import expiry, prune
 from ..claims.records import Answer, Claim, Operation
-from ..claims.rules import EMPTY, expiry, prune, step
+from ..claims.rules import EMPTY, step
 from ..claims.store import Store
 
 __all__ = ("MemoryStore", "forget_shared", "shared")

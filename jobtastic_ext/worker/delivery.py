@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from celery import Celery, states
 from celery.app.task import Context, Task
@@ -18,7 +18,7 @@ from msgspec.structs import asdict, replace
 
 from ..broker.publisher import Broker
 from ..broker.routing import Routes
-from ..celery_internals import CONTENT, RUN, UNRUN, carried_headers, custom_headers
+from ..celery_internals import CONTENT, carried_headers, custom_headers, ignores_result
 from ..claims.claimed_run import Run, release_message
 from ..claims.decision_log import log_decision
 from ..claims.header import HEADER, Header, foreign_key, read_header
@@ -26,6 +26,7 @@ from ..claims.protocol import Settled, start
 from ..claims.records import Answer, Begin, Claim
 from ..claims.store import Store
 from ..errors import ArgumentNotEncodable, ArgumentUnknown, DuplicateCall, StoreError
+from ..hooks import Entered, state_of
 from ..policy.model import Plan
 from ..results.backend import Backend
 from .identity import worker_token
@@ -39,27 +40,6 @@ FIRST_LOOK, LAST_LOOK, GROWTH = 0.1, 2.0, 1.5
 
 #: Milliseconds for which the arrival of a message is remembered: longer than a caller's deadline.
 ARRIVAL = 600_000
-
-
-def ignores_result(task: Task, request: Context) -> bool:
-    """Whether the outcome of this very request is not stored."""
-    asked = request.__dict__.get("ignore_result")
-    return bool(task.ignore_result if asked is None else asked)
-
-
-class Around(Protocol):
-    """Makes what surrounds the body of a task while it runs."""
-
-    def __call__(
-        self,
-        plan: Plan,
-        task: Task,
-        request: Context,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        key: str,
-        /,
-    ) -> AbstractContextManager[None]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +57,8 @@ class Deliveries:
     broker: Broker
     #: Celery's own `apply_async`.
     publish: Callable[..., Any]
-    around_body: Around
+    #: What surrounds the body of a task while it runs.
+    around_body: Callable[[Entered], AbstractContextManager[Any]]
     #: What each wrapped task had of its own: name of the task, then of the attribute.
     wrapped: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -97,6 +78,7 @@ class Message:
     ) -> None:
         self.tracks = tracks
         self.deliveries, self.plan, self.task, self.request = deliveries, plan, task, request
+        self.state = state_of(request)
         self.args, self.kwargs = args, kwargs
         raw = getattr(request, HEADER, None)
         self.header = read_header(raw, plan.key_head, request.id)
@@ -134,7 +116,7 @@ class Message:
             settled = self.settle(message)
         except StoreError as error:
             if self.plan.policy.on_store_error == "raise":
-                delattr(self.request, RUN)  # the call is let go of, should the store be back
+                self.state.body = "not reached"  # the call is let go of, should the store be back
                 self.log("fails", str(error), logging.WARNING)
                 # Pages show it: where the store is, and what its driver says, is for the log.
                 raise type(error)("the store of claims is out of service") from None
@@ -180,7 +162,7 @@ class Message:
         )
         with contextlib.suppress(StoreError):
             if self.deliveries.store.apply(header.key, asked).word == "dropped":
-                setattr(self.request, UNRUN, True)
+                self.state.body = "left out"
                 self.log("dropped", "its sender gave up")
                 raise Ignore
         release_message(self.deliveries.store, self.plan, header.key, self.request.id, header.bare)
@@ -217,7 +199,8 @@ class Message:
                 self.task.backend.store_result(
                     self.request.id, started, states.STARTED, request=self.request
                 )
-            with self.deliveries.around_body(self.plan, self.task, self.request, args, kwargs, key):
+            entered = Entered(self.task, self.request, args, kwargs, key)
+            with self.deliveries.around_body(entered):
                 return body(*args, **kwargs)
 
         return run
@@ -234,13 +217,13 @@ class Message:
                 answer,
             )
             run.place = self.place
-            setattr(self.request, RUN, run)
+            self.state.claim = run
             return self.run_body(run, body)
         if self.plan.policy.shadow:
             self.log(f"would be {answer.word}", f"task {answer.id}")
             return body(*self.args, **self.kwargs)
         if answer.word != "follow":
-            setattr(self.request, UNRUN, True)
+            self.state.body = "left out"
         if answer.word == "dropped":
             self.log("dropped", "its sender gave up, or it is a late copy")
             raise Ignore
@@ -280,7 +263,7 @@ class Message:
             Answer("unsure", gen=self.header.gen),
         )
         run.place = self.place
-        setattr(self.request, RUN, run)
+        self.state.claim = run
         return self.run_body(run, body)
 
     def follow(self, answer: Answer, message: Begin, body: Callable[..., Any]) -> Any:
@@ -289,7 +272,7 @@ class Message:
         displaced = self.header.gen == answer.gen  # it had the claim, and another one ran first
         refused = self.plan.policy.on_duplicate == "raise" and not self.header.refresh
         if refused and not own and not displaced:
-            setattr(self.request, UNRUN, True)
+            self.state.body = "left out"
             self.log("refused", f"task {other} is running")
             raise DuplicateCall(self.task.name, other)
         looks = self.header.looks
@@ -308,7 +291,7 @@ class Message:
         except Exception as error:  # noqa: BLE001 - better twice than never
             self.log("runs", f"it could not be put back: {error!r}", logging.WARNING)
             return self.run_unshared(message, body)
-        setattr(self.request, UNRUN, True)
+        self.state.body = "left out"
         self.log("waits", f"task {other} is running", logging.INFO if not looks else logging.DEBUG)
         raise Ignore
 

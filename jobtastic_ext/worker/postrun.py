@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import datetime
 from typing import Any
 
@@ -10,58 +9,64 @@ from celery import states
 from celery.app.task import Context, Task
 from celery.exceptions import Reject
 
-from ..celery_internals import RUN, seconds_until, traced
+from ..celery_internals import seconds_until, traced
 from ..claims.claimed_run import Run, keep_result, release_message
 from ..claims.header import HEADER, read_header
+from ..hooks import RunHooks, RunState, state_of
 from .delivery import Deliveries
 
-__all__ = (
-    "end",
-    "succeed",
-)
-
-logger = logging.getLogger("jobtastic_ext")
+__all__ = ("Postrun",)
 
 
-def succeed(task: Task) -> None:
-    """The result is in the backend: the claim becomes a result to share."""
-    request = traced(task)
-    run: Run | None = getattr(request, RUN, None)
-    if run is None:
-        return
-    setattr(request, RUN, None)
-    keep_result(run)
-    run.finish(failed=False)
+class Postrun(RunHooks):
+    """Sees that no claim outlives its run."""
+
+    def __init__(self, deliveries: Deliveries) -> None:
+        self._deliveries = deliveries
+
+    def on_success(self, task: Task) -> None:
+        """The result is in the backend: the claim becomes a result to share."""
+        run = claim_from(state_of(traced(task)))
+        if run is not None:
+            keep_result(run)
+            run.finish(failed=False)
+
+    def on_postrun(
+        self, task: Task, state: str | None, retval: Any, args: Any, kwargs: Any
+    ) -> None:
+        """Let go of the claim, if that has not happened yet."""
+        request = traced(task)
+        carried = state_of(request)
+        if carried.body == "not reached":
+            self._release_unseen(task, request)
+            return
+        run = claim_from(carried)
+        if run is None:
+            return  # it had success, or followed or reused another run
+        if state == states.RETRY and not run.departed:
+            run.requeue(wait_of(task, getattr(retval, "when", None)))
+        elif state == states.FAILURE:
+            run.finish(failed=True)
+        else:
+            # Celery rejects a task, for ever, when it cannot send its retry.
+            run.release(unserved=isinstance(retval, Reject) and not retval.requeue)
+
+    def _release_unseen(self, task: Task, request: Context) -> None:
+        """`before_start` or `__call__` raised: nobody else lets go of the call."""
+        plan = self._deliveries.plan(task)
+        if plan is None or not plan.shares or request.is_eager or not request.id:
+            return
+        header = read_header(getattr(request, HEADER, None), plan.key_head, request.id)
+        if header.key:
+            store = self._deliveries.store
+            release_message(store, plan, header.key, request.id, header.bare)
 
 
-def end(deliveries: Deliveries, task: Task, state: str | None, retval: Any) -> None:
-    """The task is over; see that its claim is let go, if that has not happened yet."""
-    request = traced(task)
-    if not hasattr(request, RUN):
-        release_unseen(deliveries, task, request)
-        return
-    run: Run | None = getattr(request, RUN)
-    if run is None:
-        return  # it had success, or followed or reused another run
-    setattr(request, RUN, None)
-    if state == states.RETRY and not run.departed:
-        run.requeue(wait_of(task, getattr(retval, "when", None)))
-    elif state == states.FAILURE:
-        run.finish(failed=True)
-    else:
-        # Celery rejects a task, for ever, when it cannot send its retry.
-        run.release(unserved=isinstance(retval, Reject) and not retval.requeue)
-
-
-def release_unseen(deliveries: Deliveries, task: Task, request: Context) -> None:
-    """The body was never reached (`before_start` or `__call__` raised): let go of the call."""
-    plan = deliveries.plan(task)
-    if plan is None or not plan.shares or request.is_eager or not request.id:
-        return
-    header = read_header(getattr(request, HEADER, None), plan.key_head, request.id)
-    if not header.key:
-        return
-    release_message(deliveries.store, plan, header.key, request.id, header.bare)
+def claim_from(carried: RunState) -> Run | None:
+    """Take the claim that a request still holds."""
+    run: Run | None = carried.claim
+    carried.claim = None
+    return run
 
 
 def wait_of(task: Task, when: Any) -> float:

@@ -13,9 +13,9 @@ from typing import Any
 from celery._state import _task_stack
 from celery.app.task import Task
 
-from ..celery_internals import RUN, traced
-from ..claims.claimed_run import Run
+from ..celery_internals import traced
 from ..errors import ArgumentUnknown
+from ..hooks import state_of
 from ..policy.model import Plan
 from .delivery import Deliveries, Message
 
@@ -30,9 +30,6 @@ REPLACED = ("run", "track_started")
 
 #: Celery's tasks that call another task's body for each item of a list.
 MAPS = ("celery.map", "celery.starmap")
-
-#: The attribute of a map's request that holds the values of its distinct items.
-MEMO = "jobtastic_memo"
 
 
 def wrap_tasks(deliveries: Deliveries) -> None:
@@ -70,9 +67,10 @@ def wrap(
         request = traced(task)
         if request.called_directly or request.is_eager or not request.id:
             return run_item(plan, body, args, kwargs)
-        if isinstance(getattr(request, RUN, ""), Run | None):  # else a header is called so
+        state = state_of(request)
+        if state.body != "not reached":
             return body(*args, **kwargs)  # the body calls itself
-        setattr(request, RUN, None)
+        state.body = "reached"
         return Message(deliveries, plan, task, request, args, kwargs, tracks).run(body)
 
     return run
@@ -87,11 +85,12 @@ def run_item(
     shares = (plan.herd or plan.fresh) and not plan.exclusive and not plan.policy.shadow
     if caller is None or caller.name not in MAPS or not shares:
         return body(*args, **kwargs)
-    memo = caller.request.__dict__.setdefault(MEMO, {})
+    state = state_of(caller.request)
+    items = state.items = {} if state.items is None else state.items
     try:
         key = plan.key(args, kwargs)
     except (ArgumentUnknown, TypeError):
         return body(*args, **kwargs)
-    if key not in memo:
-        memo[key] = body(*args, **kwargs)
-    return memo[key]
+    if key not in items:
+        items[key] = body(*args, **kwargs)
+    return items[key]

@@ -15,7 +15,7 @@ from celery import Celery
 from celery.app.task import Task
 
 import jobtastic_ext
-from jobtastic_ext.progress.reporter import ATTRIBUTE
+from jobtastic_ext.hooks import state_of
 from jobtastic_ext.runtime import runtime_of
 from tests.integration.steps import Steps, start_steps
 
@@ -30,7 +30,7 @@ def carried_out(task: Task) -> Iterator[str]:
     try:
         yield task_id
     finally:
-        run = task.request.__dict__.get(ATTRIBUTE)
+        run = state_of(task.request).progress
         if run is not None:
             run.close()
         task.pop_request()
@@ -113,15 +113,15 @@ def under_way(start_steps: Any) -> Iterator[Task]:
     runtime = runtime_of(steps.app)
     assert runtime is not None
     with carried_out(task):
-        runtime.reporter.begin(task)
+        runtime.reporter.on_prerun(task)
         try:
             yield task
         finally:
-            runtime.reporter.end(task, None, None)
+            runtime.reporter.on_postrun(task, None, None, (), {})
 
 
 def percent(task: Task) -> float:
-    run = task.request.__dict__[ATTRIBUTE]
+    run = state_of(task.request).progress
     run.due = 0
     run.tick()
     return run.state(run.clock())["progress_percent"]
@@ -161,7 +161,7 @@ def test_numbers_of_numpy_are_numbers(under_way: Task) -> None:
     for done, kind in enumerate((numpy.int8, numpy.uint64, numpy.float32, numpy.array), 1):
         under_way.update_progress(kind(done), total, numpy.int64(1))
         assert percent(under_way) == 25 * done
-    run = under_way.request.__dict__[ATTRIBUTE]
+    run = state_of(under_way.request).progress
     state = run.state(run.clock())
     assert {type(state[name]) for name in ("completed", "total")} <= {int, float}
     assert list(under_way.track(numpy.arange(3), total=numpy.int32(3))) == [0, 1, 2]

@@ -6,7 +6,7 @@ run from its start with the answers that it has had so far; the first effect bey
 next one.  So an actor's whole state is the tuple of its answers, and any two actors can be
 interleaved, crashed or forgotten at every effect, without threads.
 
-What runs here is `calls.apply_async`, the wrapped body of `runs`, `endings`, `leases.Keeper`,
+What runs here is `calls.apply_async`, the wrapped body of a task, `Postrun`, `lease_keeper.Keeper`,
 `ResultBackend` and Celery's own `Task.retry`.  Only Celery's tracer is written out
 (`celery.app.trace.build_tracer`: body, result, `task_success`, `task_postrun`).
 """
@@ -298,6 +298,7 @@ def deliver(behaviour: Behaviour, message: Message) -> None:
     state: str | None = None
     retval: Any = None
     write = runtime.results._app.backend.store_result
+    ends = postrun.Postrun(runtime)
     try:
         try:
             retval = task.body()
@@ -312,8 +313,8 @@ def deliver(behaviour: Behaviour, message: Message) -> None:
         else:
             state = states.SUCCESS
             write(message.id, retval, state)
-            postrun.succeed(task)
-        postrun.end(runtime, task, state, retval)
+            ends.on_success(task)
+        ends.on_postrun(task, state, retval, (), {})
     finally:
         task.request_stack.pop()
 

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from jobtastic_ext.caller import calls
 from jobtastic_ext.caller.fallback import Undelivered
-from jobtastic_ext.claims import claimed_run, protocol, rules
+from jobtastic_ext.claims import claimed_run, protocol, records, rules
 from jobtastic_ext.claims.records import (
     Answer,
     Begin,
@@ -222,7 +222,7 @@ def a_dead_child_keeps_its_claim_for_ever() -> Patches:
     def begin(op: Begin, claim: Claim, now: int) -> Any:
         changed, answer = real_begin(op, claim, now)
         if answer.word == "run" and changed.holder is not None:
-            changed = replace(changed, holder=replace(changed.holder, until=rules.FOREVER))
+            changed = replace(changed, holder=replace(changed.holder, until=records.FOREVER))
         return changed, answer
 
     def renew(op: Renew, claim: Claim, now: int) -> Any:

@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from jobtastic_ext.broker.publisher import NOT_TAKEN
-from jobtastic_ext.claims import rules
+from jobtastic_ext.claims import lifetime, rules
 from jobtastic_ext.claims.protocol import LOOK
 from jobtastic_ext.claims.records import (
     FOREVER,
@@ -181,9 +181,9 @@ class Claims:
         found = self._steps.get(at)
         if found is None:
             old = self.all[number]
-            old = rules.prune(old, now) if now < rules.expiry(old) else rules.EMPTY
+            old = lifetime.prune(old, now) if now < lifetime.expiry(old) else rules.EMPTY
             new, answer = rules.step(operation, old, now)
-            if now >= rules.expiry(new):
+            if now >= lifetime.expiry(new):
                 new = rules.EMPTY
             found = self._steps[at] = self.number(new), answer
         return found
@@ -506,7 +506,7 @@ class Model:
         number, answer = self.claims.step(operation, world.claim, world.now)
         answer = self.with_sight(world, operation, answer)
         before, after = self.claims.all[world.claim], self.claims.all[number]
-        kept = world.now < rules.expiry(before)  # else the store has dropped it before
+        kept = world.now < lifetime.expiry(before)  # else the store has dropped it before
         if kept and before.holder is not None and before.holder != after.holder:
             self.check_owner(world, name, operation, before.holder)
         world = replace(world, claim=number)

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from jobtastic_ext.claims.lifetime import expiry, prune
 from jobtastic_ext.claims.records import (
     FOREVER,
     LINGER,
@@ -35,7 +36,7 @@ from jobtastic_ext.claims.records import (
     Renew,
     Requeue,
 )
-from jobtastic_ext.claims.rules import EMPTY, expiry, prune, step
+from jobtastic_ext.claims.rules import EMPTY, step
 from jobtastic_ext.stores.redis import SCRIPTS, RedisStore, answered, encode
 from jobtastic_ext.testing.server import EmbeddedServer
 from tests.stores.redis_contract import direct
