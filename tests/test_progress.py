@@ -70,6 +70,21 @@ def test_the_start_shows_what_past_runs_took() -> None:
     assert "estimated" not in run.last()
 
 
+def test_a_run_that_is_known_to_be_short_shows_itself_only_if_it_is_not() -> None:
+    run = Run()
+    run.history = learnt(*[INTERVAL / 5] * 10)
+    watched: list[Progress] = []
+    run.watch = watched.append
+    run.begin()
+    assert watched == [run]
+    run.now += INTERVAL / 2
+    run.tick()
+    assert run.states == []
+    run.now += INTERVAL
+    run.tick()
+    assert run.percents() == [0] or run.last()["estimated"]
+
+
 def test_the_start_without_history_knows_nothing() -> None:
     run = Run()
     run.begin()
