@@ -18,6 +18,7 @@ from .plugin.methods import progress_of, queue_of
 from .plugin.methods import track_here as track
 from .plugin.methods import update_progress_here as update_progress
 from .plugin.patch import install, uninstall
+from .plugin.typed import JobtasticTask, delay_or_eager, delay_or_fail
 from .progress.workflow import Overview
 
 __all__ = (
@@ -26,11 +27,14 @@ __all__ = (
     "DuplicateCall",
     "JobtasticError",
     "JobtasticStep",
+    "JobtasticTask",
     "Overview",
     "PolicyError",
     "ResultsUnavailable",
     "StoreError",
     "StoreUnavailable",
+    "delay_or_eager",
+    "delay_or_fail",
     "install",
     "progress_of",
     "queue_of",
