@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import os
 import re
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qs
@@ -60,6 +60,9 @@ def status_app(
     tracebacks: bool = False,
     max_result: int | None = 5_000_000,
     timeout: float = 1.0,
+    messages: str = "all",
+    public_exceptions: Iterable[type[BaseException] | str] = (),
+    legacy: bool = False,
     max_streams: int = 1_000,
 ) -> StatusApp:
     """Return an ASGI application that tells of the tasks of the Celery app `app`.
@@ -70,12 +73,22 @@ def status_app(
 
     `authorize(scope, task_id)`, plain or async, returns whether the request of this ASGI scope may
     see this task.  `signed` asks for a token of `status_token`: the secret that signs them, or
-    True for Django's.  `user(scope)` tells who asks, for tokens made for one user.  The rest is as
-    for `task_status`.  Raises `ConfigurationError` if there is nothing to sign with.
+    True for Django's.  `user(scope)` tells who asks, for tokens made for one user.  `legacy`: pages
+    still have jquery-celery, which an outage would end.  The rest is as for `task_status`.
+
+    Raises `ConfigurationError` if there is nothing to sign with, or for an option that means
+    nothing.
     """
-    limits = Limits(tracebacks=tracebacks, max_result=max_result, timeout=timeout)
+    limits = Limits(
+        tracebacks=tracebacks,
+        max_result=max_result,
+        timeout=timeout,
+        messages=messages,
+        public_exceptions=public_exceptions,
+    )
     access = make_access(authorize=authorize, signed=signed, user=user, awaits=True, at_once=True)
-    return StatusApp(StatusView(lambda: app, limits, access), max_streams)
+    view = StatusView(lambda: app, limits, access, legacy=legacy)
+    return StatusApp(view, max_streams)
 
 
 class StatusApp:
@@ -177,7 +190,9 @@ class StatusApp:
 
 
 async def follow(channel: Channel, news: News, gone: asyncio.Future[None], send: Send) -> None:
-    """Send each state until the last one, or until the client goes or the stream is old."""
+    """Send each state until the last one, or until the client goes, the stream is old, or what it
+    tells can no longer be confirmed.
+    """
     loop = asyncio.get_running_loop()
     end = loop.time() + AGE
     await send_body(send, event(news), more=True)
@@ -189,7 +204,7 @@ async def follow(channel: Channel, news: News, gone: asyncio.Future[None], send:
             await asyncio.wait(
                 {channel.changed, gone}, timeout=pause, return_when="FIRST_COMPLETED"
             )
-        if gone.done():
+        if gone.done() or channel.is_unconfirmed:
             return
         if channel.news is news or channel.news is None:
             await send({"type": "http.response.body", "body": b":\n\n", "more_body": True})

@@ -3,7 +3,8 @@
 It serves ``<id>/status/`` and ``status/?id=…&id=…``, as `jobtastic:status` and `jobtastic:many`.
 Options stand in the setting `JOBTASTIC_STATUS`, a dict: ``app`` (a Celery app, by default the one
 that the project has), ``authorize``, ``signed``, ``user``, ``tracebacks``, ``max_result``,
-``timeout``.  What is called may be named by its dotted path.
+``timeout``, ``messages``, ``public_exceptions``, ``legacy``.  What is called may be named by its
+dotted path.
 """
 
 from __future__ import annotations
@@ -30,7 +31,18 @@ __all__ = ("app_name", "urlpatterns")
 
 SETTING = "JOBTASTIC_STATUS"
 
-OPTIONS = ("app", "authorize", "max_result", "signed", "timeout", "tracebacks", "user")
+OPTIONS = (
+    "app",
+    "authorize",
+    "legacy",
+    "max_result",
+    "messages",
+    "public_exceptions",
+    "signed",
+    "timeout",
+    "tracebacks",
+    "user",
+)
 
 app_name = "jobtastic"
 
@@ -50,13 +62,15 @@ def view_of(options: Mapping[str, Any]) -> StatusView:
         for name, value in options.items()
     }
     asked = {name: found[name] for name in ("authorize", "signed") if name in found}
+    limits = {name: found[name] for name in Limits.__struct_fields__ if name in found}
     try:
         access = make_access(**asked, user=found.get("user", who_asks))
+        shown = Limits(**limits)
     except ConfigurationError as error:
         raise ImproperlyConfigured(f"{SETTING}: {error}") from error
-    limits = Limits(**{name: found[name] for name in Limits.__struct_fields__ if name in found})
     app = found.get("app")
-    return StatusView((lambda: app) if app is not None else find_app, limits, access)
+    find = (lambda: app) if app is not None else find_app
+    return StatusView(find, shown, access, legacy=bool(found.get("legacy")))
 
 
 def who_asks(request: HttpRequest) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,9 @@ def blueprint(
     tracebacks: bool = False,
     max_result: int | None = 5_000_000,
     timeout: float = 1.0,
+    messages: str = "all",
+    public_exceptions: Iterable[type[BaseException] | str] = (),
+    legacy: bool = False,
     name: str = "jobtastic",
 ) -> Blueprint:
     """Return a blueprint that tells of the tasks of the Celery app `app`.
@@ -39,12 +42,19 @@ def blueprint(
     `authorize(request, task_id)` returns whether this request may see this task: True, or it may
     not.  `signed` asks
     for a token of `status_token`: True for one that is signed with the Flask app's secret key, or
-    the secret itself; `user(request)` tells who asks, for tokens made for one user.  The rest is as
-    for `task_status`.  Raises `ConfigurationError` for an option that means nothing.
+    the secret itself; `user(request)` tells who asks, for tokens made for one user.  `legacy`:
+    pages still have jquery-celery, which an outage would end.  The rest is as for `task_status`.
+    Raises `ConfigurationError` for an option that means nothing.
     """
-    limits = Limits(tracebacks=tracebacks, max_result=max_result, timeout=timeout)
+    limits = Limits(
+        tracebacks=tracebacks,
+        max_result=max_result,
+        timeout=timeout,
+        messages=messages,
+        public_exceptions=public_exceptions,
+    )
     access = make_access(authorize=authorize, signed=signed, user=user)
-    view = StatusView(lambda: app, limits, access)
+    view = StatusView(lambda: app, limits, access, legacy=legacy)
     routes = Blueprint(name, __name__, static_folder=STATIC, static_url_path="/static")
 
     def answer(ids: Sequence[str], *, many: bool = False) -> Response:

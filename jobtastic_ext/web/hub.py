@@ -29,6 +29,10 @@ logger = logging.getLogger("jobtastic_ext")
 #: Seconds between two readings of everything that is followed: where it is heard, where not.
 CHECK, POLL = 10.0, 1.0
 
+#: So many readings of a task that fail in a row end its streams: the pages ask, and say what they
+#: find.  One alone may be a moment's trouble.
+UNCONFIRMED = 2
+
 
 class News(Struct, frozen=True):
     """A state of a task, ready to be sent."""
@@ -46,6 +50,8 @@ class Channel:
         self.followers = 0
         self.news: News | None = None
         self.trouble: JobtasticError | None = None
+        #: Readings in a row that have failed.
+        self.failures = 0
         #: Counts what was heard, so that a reading begun before is not taken for newer.
         self.heard = 0
         #: Done as soon as there is anything new; then there is another.
@@ -53,16 +59,22 @@ class Channel:
 
     def tell(self, news: News) -> None:
         """Pass on a state, if it says anything new."""
-        self.trouble = None
+        self.trouble, self.failures = None, 0
         if self.news is None or self.news.tag != news.tag:
             self.news = news
             self._wake()
 
     def fail(self, error: JobtasticError) -> None:
-        """Tell those who have heard nothing yet that the state is not known."""
+        """Tell those who have heard nothing yet, and after a while all, that it is not known."""
         self.trouble = error
-        if self.news is None:
+        self.failures += 1
+        if self.news is None or self.is_unconfirmed:
             self._wake()
+
+    @property
+    def is_unconfirmed(self) -> bool:
+        """Whether what was told is out of date, as far as anybody knows."""
+        return self.failures >= UNCONFIRMED
 
     def _wake(self) -> None:
         done, self.changed = self.changed, new_future()
@@ -143,7 +155,9 @@ class Hub:
 
     async def _read_due(self) -> None:
         subscription = self._subscription
-        interval = CHECK if subscription is not None and subscription.hears else POLL
+        heard = subscription is not None and subscription.hears
+        failing = any(channel.failures for channel in self._channels.values())
+        interval = CHECK if heard and not failing else POLL
         try:
             await asyncio.wait_for(self._work.wait(), interval)
         except (TimeoutError, asyncio.TimeoutError):

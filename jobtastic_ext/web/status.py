@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -40,6 +40,8 @@ def task_status(
     tracebacks: bool = False,
     max_result: int | None = 5_000_000,
     timeout: float = 1.0,
+    messages: str = "all",
+    public_exceptions: Iterable[type[BaseException] | str] = (),
 ) -> dict[str, Any]:
     """Return ``{"task": {"id", "status", "result", …}}``, ready for JSON.
 
@@ -51,10 +53,20 @@ def task_status(
     ``"retry_after"`` says in how many seconds to ask again, and ``"queue"`` how many messages a
     task in ``PENDING`` waits for: ``{"ahead": 3}``.
 
+    With ``messages="public"`` only exceptions that `public_exceptions` names (classes or dotted
+    names), or whose class says ``jobtastic_public = True``, speak for themselves; of others a
+    sentence asks to quote the task's id, and ``"private"`` is True.
+
     Raises `InvalidTaskId`, `ResultsUnavailable` if the result backend did not answer within
     `timeout` seconds, and `ConfigurationError` if the app keeps no results.
     """
-    limits = Limits(tracebacks=tracebacks, max_result=max_result, timeout=timeout)
+    limits = Limits(
+        tracebacks=tracebacks,
+        max_result=max_result,
+        timeout=timeout,
+        messages=messages,
+        public_exceptions=public_exceptions,
+    )
     (task,) = statuses(app, [task_id], limits)
     found: dict[str, Any] = msgspec.json.decode(encode({"task": task}))
     return found
@@ -112,12 +124,13 @@ def status_of(
         task = {"id": task_id, "status": states.FAILURE, "result": LOST}
         return {**task, "exc": "WorkerLostError", "lost": True}
     task = {"id": task_id, "status": stored.status, "result": stored.result}
-    for name in ("exc", "omitted", "traceback"):
+    for name in ("exc", "omitted", "traceback", "attempt", "ended"):
         said = getattr(stored, name)
         if said is not None:
             task[name] = said
-    if stored.gone:
-        task["gone"] = True
+    for name in ("gone", "private"):
+        if getattr(stored, name):
+            task[name] = True
     runtime = known_runtime(app) if payload is None else None
     if runtime is not None and runtime.positions is not None:
         place = runtime.positions.of(task_id)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
 from itertools import accumulate
 from typing import Any
 
@@ -17,6 +18,7 @@ from celery import states
 from celery.backends.base import Backend
 
 from ..results.payloads import FORGOTTEN, Cut, decode
+from .public import PRIVATE, is_public, names_of
 
 __all__ = ("UNREADABLE", "Limits", "Stored", "encode", "number", "read_stored", "text")
 
@@ -60,6 +62,16 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_result: int | None = 5_000_000
     #: Seconds that the result backend may take.
     timeout: float = 1.0
+    #: Whose exceptions' own words are shown: "all", or "public" for those that are named or marked.
+    messages: str = "all"
+    public_exceptions: Iterable[type[BaseException] | str] = ()
+    #: Their names; None for all.
+    public: frozenset[str] | None = None
+
+    def __post_init__(self) -> None:
+        """Raises `ConfigurationError`."""
+        public = names_of(self.messages, self.public_exceptions)
+        msgspec.structs.force_setattr(self, "public", public)
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +82,12 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
     result: msgspec.Raw = msgspec.Raw(b"null")
     #: The type of the exception, of a failure.
     exc: str | None = None
+    #: The words of the exception are not for everybody.
+    private: bool = False
+    #: Which attempt has failed, from 1 on, if Celery keeps it (`result_extended`).
+    attempt: int | None = None
+    #: When the task ended, in seconds since 1970, by the clock of its worker.
+    ended: float | None = None
     #: The result was dropped on purpose.
     gone: bool = False
     #: Why the result is left out.
@@ -108,14 +126,7 @@ def plain(backend: Backend, task_id: str, payload: Any, limits: Limits) -> Store
     if not status:
         raise ValueError("a state without a name")
     if status in FAILED:
-        name, message = failure(backend, result)
-        trace = meta.get("traceback") if limits.tracebacks else None
-        return Stored(
-            status=status,
-            result=msgspec.Raw(encode(text(message, LONGEST_MESSAGE))),
-            exc=text(name, LONGEST_TYPE),
-            traceback=text(trace, LONGEST_TRACEBACK) if trace else None,
-        )
+        return failed(backend, task_id, status, meta, limits)
     if status == states.PENDING and meta.get("traceback") == FORGOTTEN:
         said = msgspec.Raw(encode(GONE))
         return Stored(status=states.REVOKED, result=said, exc="ResultsUnavailable", gone=True)
@@ -129,7 +140,29 @@ def plain(backend: Backend, task_id: str, payload: Any, limits: Limits) -> Store
         value = json_of(result, limits.max_result, mend=status != states.SUCCESS)
     except Unshowable as error:
         return Stored(status=status, omitted=text(error, 500), **found)
+    if status == states.SUCCESS:
+        found["ended"] = moment(meta.get("date_done"))
     return Stored(status=status, result=value, **found)
+
+
+def failed(
+    backend: Backend, task_id: str, status: str, meta: Mapping[str, Any], limits: Limits
+) -> Stored:
+    """Return the state of a task that raised, with its words if they are for whoever asks."""
+    stored, trace = meta.get("result"), meta.get("traceback") if limits.tracebacks else None
+    name, message, error = failure(backend, stored)
+    retries = meta.get("retries")
+    attempt = retries + 1 if isinstance(retries, int) and 0 <= retries < LARGEST else None
+    if not is_public(limits.public, stored, error):
+        said = msgspec.Raw(encode(PRIVATE.format(id=task_id)))
+        return Stored(status=status, result=said, private=True, attempt=attempt)
+    return Stored(
+        status=status,
+        result=msgspec.Raw(encode(text(message, LONGEST_MESSAGE))),
+        exc=text(name, LONGEST_TYPE),
+        traceback=text(trace, LONGEST_TRACEBACK) if trace else None,
+        attempt=attempt,
+    )
 
 
 def cut(payload: Cut) -> Stored:
@@ -221,19 +254,30 @@ def mended(value: Any, room: int = DEEPEST) -> Any:
         return None
 
 
-def failure(backend: Backend, stored: Any) -> tuple[str, str]:
-    """Return the type and the message of an exception, as the task raised it."""
+def failure(backend: Backend, stored: Any) -> tuple[str, str, BaseException | None]:
+    """Return the type and the message of an exception, as the task raised it, and itself."""
     if stored is None:
-        return "Exception", ""
+        return "Exception", "", None
     try:
         error = backend.exception_to_python(stored)
-        return type(error).__name__, str(error)
+        return type(error).__name__, str(error), error
     except Exception:  # noqa: BLE001 - an exception that cannot be made again
         fields = stored if isinstance(stored, Mapping) else {}
         said = fields.get("exc_message", stored)
         if isinstance(said, list | tuple):
             said = ", ".join(text(one, LONGEST_MESSAGE) for one in said[:100])
-        return fields.get("exc_type") or "Exception", "" if said is None else said
+        return fields.get("exc_type") or "Exception", "" if said is None else said, None
+
+
+def moment(written: object) -> float | None:
+    """Return a date that Celery has written, in seconds since 1970."""
+    try:
+        date = datetime.fromisoformat(written) if isinstance(written, str) else written
+        if not isinstance(date, datetime):
+            return None
+        return number((date if date.tzinfo else date.replace(tzinfo=timezone.utc)).timestamp())
+    except (ValueError, OverflowError):
+        return None
 
 
 def text(value: object, longest: int) -> str:

@@ -21,8 +21,8 @@ __all__ = ("Subscription", "publishes")
 
 logger = logging.getLogger("jobtastic_ext")
 
-#: ``listener(task_id, payload)``, called by the subscription's thread; None for the payload means:
-#: from now on everything is heard, but something may have been missed before.
+#: ``listener(task_id, payload)``, called by the subscription's thread; None for the payload means
+#: that something may have been missed: it is heard from now on, or no longer.
 Listener = Callable[[str, bytes | None], None]
 
 #: Seconds without anybody to listen for, after which the connection is closed.
@@ -112,8 +112,8 @@ class Subscription:
                 try:
                     self._listen(ear)
                 except Exception as error:  # noqa: BLE001 - the driver's; the tasks are read meanwhile
-                    self._connected = False
                     logger.info("the subscription to results is lost, and made again: %r", error)
+                    self._missed()
                     lasted = time.monotonic() - began
                     pause = FIRST_PAUSE if lasted > QUIET else min(pause * 2, LONGEST_PAUSE)
                     time.sleep(pause)
@@ -201,9 +201,18 @@ class Subscription:
         task_id = names.get(as_bytes(channel))
         if task_id is None:
             return
+        self._pass_on(task_id, message["data"] if kind == "message" else None)
+
+    def _missed(self) -> None:
+        """Have everything that is followed read, since nothing is heard."""
+        with self._lock:
+            ids = list(self._listeners)
+        for task_id in ids:
+            self._pass_on(task_id, None)
+
+    def _pass_on(self, task_id: str, payload: bytes | None) -> None:
         with self._lock:
             listeners = list(self._listeners.get(task_id, ()))
-        payload = message["data"] if kind == "message" else None
         for listener in listeners:
             try:
                 listener(task_id, payload)

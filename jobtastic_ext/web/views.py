@@ -9,7 +9,13 @@ from typing import Any, NamedTuple
 
 from celery import Celery
 
-from ..errors import ConfigurationError, InvalidTaskId, InvalidToken, JobtasticError
+from ..errors import (
+    ConfigurationError,
+    InvalidTaskId,
+    InvalidToken,
+    JobtasticError,
+    ResultsUnavailable,
+)
 from .access import Access
 from .status import MOST_IDS, check_id, statuses
 from .stored import Limits, encode
@@ -39,8 +45,19 @@ class Answer(NamedTuple):
 class StatusView:
     """Answers for the tasks of the app that `find_app` returns."""
 
-    def __init__(self, find_app: Callable[[], Celery], limits: Limits, access: Access) -> None:
+    def __init__(
+        self,
+        find_app: Callable[[], Celery],
+        limits: Limits,
+        access: Access,
+        *,
+        legacy: bool = False,
+    ) -> None:
         self.find_app, self.limits, self.access = find_app, limits, access
+        #: In an outage the answer is one that jquery-celery skips: it gives up at its second 503,
+        #: which it counts over the whole life of a page.
+        self.legacy = legacy
+        self._said = False
 
     def answer(
         self,
@@ -91,7 +108,16 @@ class StatusView:
         try:
             found = statuses(self.find_app(), unique, self.limits)
         except JobtasticError as error:
-            logger.warning("no answer to a status request: %s", error)
+            # Of an outage the log is told by the breaker, once; of a setting here.
+            outage = isinstance(error, ResultsUnavailable)
+            logger.log(
+                logging.DEBUG if outage or self._said else logging.WARNING,
+                "no answer to a status request: %s",
+                error,
+            )
+            self._said = self._said or not outage
+            if self.legacy and not many:
+                return Answer(200, encode({"task": None}), dict(HEADERS))
             return unknown()
         body = encode({"tasks": found} if many else {"task": found[0]})
         tag = etag_of(body)

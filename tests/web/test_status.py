@@ -91,8 +91,10 @@ def test_a_web_process_without_the_policy(project: Project, caplog: Any) -> None
 def test_states_of_a_task_that_has_ended(project: Project) -> None:
     value = {"rows": [[1, 2.5, None], ["ä", True, {}]]}
     success = status(project, store(project, "SUCCESS", value))
+    assert abs(success.pop("ended") - time.time()) < 60
     assert success == {"id": success["id"], "status": "SUCCESS", "result": value}
     nothing = status(project, store(project, "SUCCESS", None))
+    assert nothing.pop("ended")
     assert nothing == {"id": nothing["id"], "status": "SUCCESS", "result": None}
     failure = store(project, "FAILURE", ZeroDivisionError("no"), traceback="Traceback: secret")
     assert status(project, failure) == {

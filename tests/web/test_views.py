@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import logging
 import socket
 import time
 import uuid
@@ -12,11 +13,14 @@ from urllib.parse import quote
 
 import pytest
 from celery import Celery
+from django.core.exceptions import ImproperlyConfigured
 
+from jobtastic_ext.errors import ConfigurationError
 from jobtastic_ext.testing.server import LOOPBACK
 from tests.integration.conftest import Project, wait_until
+from tests.reports import Flaky
 from tests.servers import SilentServer, free_port
-from tests.web.sites import Site, site
+from tests.web.sites import Site, configure_django, site
 
 
 def store(project: Project, state: str, result: Any) -> str:
@@ -231,7 +235,9 @@ def test_an_authorize_that_fails_shows_nothing(framework: str, project: Project)
 
 
 @pytest.mark.parametrize("kind", ["refused", "silent"])
-def test_the_result_backend_is_down(framework: str, kind: str) -> None:
+def test_the_result_backend_is_down(
+    framework: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
     with SilentServer() as silent:
         port = silent.port if kind == "silent" else free_port()
         app = Celery("down", set_as_current=False)
@@ -248,19 +254,108 @@ def test_the_result_backend_is_down(framework: str, kind: str) -> None:
                 assert "127.0.0.1" not in reply.body.decode()
             assert max(waits) < 3, waits
             assert pages.many(["a", "b"]).status == 503
+    # Once for the outage, not once for each request.
+    ours = [one for one in caplog.records if one.name == "jobtastic_ext"]
+    assert len([one for one in ours if one.levelno >= logging.WARNING]) == 1
 
 
 def test_an_app_without_results_is_told_in_the_log(framework: str, caplog: Any) -> None:
     app = Celery("none", set_as_current=False)
     app.conf.update(broker_url="memory://")
     with site(framework, app) as pages:
-        assert pages.status("a").status == 503
-    assert "set result_backend" in caplog.text
+        for _ in range(3):
+            assert pages.status("a").status == 503
+    assert caplog.text.count("set result_backend") == 1
 
 
-@pytest.mark.parametrize("name", ["django", "flask"])
-def test_no_events_without_asgi(name: str, project: Project) -> None:
-    """204 tells a client that there are none, with nothing on the browser's console."""
-    with site(name, project.app) as pages:
-        reply = pages.get("/task/a/events/")
-        assert (reply.status, reply.body) == (204, b"")
+def test_an_outage_is_nothing_to_the_old_client(framework: str) -> None:
+    """jquery-celery stops for good at its second 503; ``{"task": null}`` it skips."""
+    with SilentServer() as silent:
+        app = Celery("down", set_as_current=False)
+        app.conf.result_backend = f"redis://{LOOPBACK}:{silent.port}/0"
+        with site(framework, app, legacy=True, authorize=may_see_a) as pages:
+            for _ in range(3):
+                reply = pages.status("a")
+                assert (reply.status, reply.json) == (200, {"task": None})
+                assert "ETag" not in reply.headers
+            assert pages.status("b").status == 403
+            assert pages.many(["a", "a"]).status == 503
+
+
+def may_see_a(request: object, task_id: str) -> bool:
+    return task_id == "a"
+
+
+# Whose words a page may show
+
+
+class Refused(ValueError):
+    """One whose words are for everybody."""
+
+    jobtastic_public = True
+
+
+class Late(Refused):
+    """Its mark is inherited."""
+
+
+def test_only_exceptions_that_are_named_speak_to_everybody(
+    framework: str, project: Project
+) -> None:
+    secret = "could not connect to postgresql://app:hunter2@db"  # noqa: S105
+    foreign = {"exc_type": "Odd", "exc_module": "nowhere.known", "exc_message": ["mine"]}
+    named = [Flaky, "nowhere.known.Odd", "builtins.LookupError"]
+    with site(framework, project.app, messages="public", public_exceptions=named) as pages:
+        for error, words in [
+            (Flaky("mine"), "mine"),
+            (Refused("mine"), "mine"),
+            (Late("mine"), "mine"),
+            (KeyError("mine"), "'mine'"),  # a LookupError
+        ]:
+            task = pages.task(store(project, "FAILURE", error))
+            assert (task["result"], "private" in task) == (words, False)
+        for state in ("FAILURE", "RETRY", "REVOKED"):
+            task_id = store(project, state, ValueError(secret))
+            task = pages.task(task_id)
+            assert (task["status"], task["private"]) == (state, True)
+            assert task_id in task["result"]
+            assert "exc" not in task
+            assert b"hunter2" not in pages.status(task_id).body
+        # What this process cannot make again goes by the name that it was stored with.
+        for stored, private in [
+            (foreign, None),
+            ({**foreign, "exc_type": "Other"}, True),
+            ({**foreign, "exc_type": "Refused", "exc_module": "nowhere"}, True),
+            ({**foreign, "exc_module": None}, True),
+            ("only words", True),
+            (None, True),
+        ]:
+            task_id = uuid.uuid4().hex
+            meta = {"status": "FAILURE", "result": stored, "traceback": "", "task_id": task_id}
+            project.app.backend.set(f"celery-task-meta-{task_id}", json.dumps(meta))
+            assert pages.task(task_id).get("private") is private, stored
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"messages": "some"},
+        {"public_exceptions": [ValueError]},
+        {"messages": "public", "public_exceptions": "ValueError"},
+        {"messages": "public", "public_exceptions": ["ValueError"]},
+        {"messages": "public", "public_exceptions": [int]},
+    ],
+)
+def test_options_of_messages_that_mean_nothing(
+    framework: str, project: Project, options: dict[str, Any]
+) -> None:
+    with pytest.raises(
+        (ConfigurationError, ImproperlyConfigured), match=r"messages|public_exceptions"
+    ):
+        if framework == "django":  # when its URLs are loaded
+            configure_django()
+            from jobtastic_ext.web.django import view_of
+
+            view_of(options)
+        else:
+            site(framework, project.app, **options).__enter__()
