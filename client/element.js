@@ -30,7 +30,12 @@ function build(root) {
   track.ariaValueMax = 100;
   add(track, 'fill');
   add(base, 'text');
-  add(root, 'message');
+  const foot = add(base, 'foot');
+  add(foot, 'message');
+  add(foot, 'detail');
+  const beside = create('slot');
+  beside.name = 'beside';
+  base.append(beside);
   add(root, 'live').role = 'status';
   return parts;
 }
@@ -60,6 +65,7 @@ export class JobtasticProgress extends (globalThis.HTMLElement ?? class {}) {
   get strings() { return this.#strings; }
   set strings(table) {
     this.#strings = table ?? {};
+    delete this.#seen?.words;
     if (this.task) this.show(this.task);
     this.#name();
   }
@@ -70,13 +76,21 @@ export class JobtasticProgress extends (globalThis.HTMLElement ?? class {}) {
   /** Shows a task dict, such as one that came another way; with `src` this happens by itself. */
   show(task) {
     this.task = task;
-    this.#show(describe(task, this.#table()));
+    this.#show(describe(task, this.#table(), this.#seen));
+  }
+
+  /** Shows that what was told last has not been confirmed for a while. */
+  doubt() {
+    if (!this.#seen) return;
+    const text = this.#table().unconfirmed;
+    this.#show({ ...this.#seen, state: this.state, text, title: '' });
+    this.toggleAttribute('unconfirmed', true);
   }
 
   /** Shows that the task cannot be asked about; `error.final`: nor will it be. */
   fail(error) {
     const { error: trying, gone } = this.#table();
-    this.#show({ figure: '', ...this.#seen, state: 'error', text: error.final ? gone : trying });
+    this.#show({ figure: '', ...this.#seen, state: 'error', text: error.final ? gone : trying, title: '' });
   }
 
   connectedCallback() {
@@ -86,7 +100,7 @@ export class JobtasticProgress extends (globalThis.HTMLElement ?? class {}) {
       delete this.strings;
       this.strings = table;
     }
-    if (!/^(success|failure|revoked)$/.test(this.state)) this.#start();
+    if (!/^(success|failure|revoked)$/.test(this.state) || this.task?.lost) this.#start();
   }
 
   disconnectedCallback() { this.#watch?.abort(); }
@@ -139,6 +153,7 @@ export class JobtasticProgress extends (globalThis.HTMLElement ?? class {}) {
       onProgress: follow('progress'),
       onSuccess: follow('success'),
       onFailure: follow('failure'),
+      onUnconfirmed: () => this.doubt(),
       onError: (error) => {
         this.fail(error);
         emit('error', error);
@@ -146,22 +161,27 @@ export class JobtasticProgress extends (globalThis.HTMLElement ?? class {}) {
     });
   }
 
-  #show({ state, percent, figure, text, message: said }) {
+  #show(seen) {
     this.#build();
+    const { state, percent, figure, text, message: said, detail = '', title = '' } = seen;
     const message = typeof said === 'string' ? said : '';
     const { track, fill, live, ...parts } = this.#parts;
     const ended = /^(failure|revoked|error)$/.test(state);
     // What has failed stays where it stood.
     const reached = percent ?? (ended ? this.#seen?.percent ?? null : null);
     const moved = this.state !== state;
-    this.#seen = { percent: reached, figure };
+    this.#seen = { ...seen, percent: reached };
     this.setAttribute('state', state);
+    this.removeAttribute('unconfirmed');
     this.toggleAttribute('unknown', reached === null && !ended);
     fill.style.inlineSize = reached === null ? '' : `${reached}%`;
     parts.figure.textContent = figure;
     parts.text.textContent = text;
+    parts.text.title = title;
+    parts.detail.textContent = detail;
     parts.message.textContent = message.length > MESSAGE ? `${message.slice(0, MESSAGE)}…` : message;
     track.ariaValueNow = reached === null ? null : Math.floor(reached);
+    parts.message.title = ended ? '' : message;
     track.ariaValueText = figure ? `${figure}, ${text}` : text;
     // Read aloud when the state changes, not at every step.
     if (moved) live.textContent = message && ended ? `${text}: ${message}` : text;

@@ -25,13 +25,16 @@ export const css = `
 :host([state=revoked]), :host([state=error]) { --_tone: color-mix(in srgb, currentColor 50%, transparent); }
 [part=base] {
   display: grid;
-  grid-template: "head figure" "track track" "text text" / 1fr auto;
-  gap: .45em 1em;
+  grid-template: "head figure side" "track track side" "text text side" "foot foot foot" / 1fr auto auto;
+  row-gap: .4em;
+  align-items: center;
 }
-:host(:not([label])) [part=base] { grid-template-areas: "text figure" "track track"; }
-[part=label]:empty, [part=message]:empty { display: none; }
+:host(:not([label])) [part=base] { grid-template-areas: "text figure side" "track track side" "foot foot side"; }
+:host(:not([label])) [part=label] { display: none; }
+slot { grid-area: side; }
+::slotted(*) { margin-inline-start: 1em; }
 [part=label] { grid-area: head; font-weight: 600; }
-[part=figure] { grid-area: figure; font-weight: 600; font-variant-numeric: tabular-nums; unicode-bidi: plaintext; }
+[part=figure] { grid-area: figure; margin-inline-start: 1em; font-weight: 600; font-variant-numeric: tabular-nums; unicode-bidi: plaintext; }
 [part=text] { grid-area: text; color: var(--_muted); }
 [part=text]::first-letter { text-transform: uppercase; }
 :host([state=success]) [part=text], :host([state=failure]) [part=text] {
@@ -64,15 +67,30 @@ export const css = `
   from { background-position: -70% 0; }
   to { background-position: 170% 0; }
 }
-[part=message] {
-  margin-block-start: .35em;
+[part=foot] {
+  grid-area: foot;
+  display: flex;
+  gap: 1em;
+  min-block-size: 1.45em;
   font-size: .9em;
   color: var(--_muted);
+}
+[part=message] { margin-inline-end: auto; flex-shrink: 99; }
+[part=detail] { font-variant-numeric: tabular-nums; }
+[part=detail]:empty { display: none; }
+[part=message], [part=detail] {
+  unicode-bidi: plaintext;
+  overflow: hidden;
+  text-overflow: ellipsis;
+  white-space: nowrap;
+}
+:host([state=failure]) [part=message] {
   overflow-wrap: anywhere;
   white-space: pre-line;
 }
-:host([state=failure]) [part=message] {
-  margin-block-start: .7em;
+:host([state=failure]) [part=message]:not(:empty) {
+  margin: .35em 0 0;
+  flex: 1;
   padding: .6em .85em;
   color: inherit;
   background: color-mix(in srgb, var(--_tone) 10%, transparent);
@@ -87,6 +105,11 @@ export const css = `
   clip-path: inset(50%);
   white-space: nowrap;
 }
+:host([unconfirmed]) [part=fill], :host([state=error]) [part=fill] {
+  background: repeating-linear-gradient(90deg, var(--_tone) 0 .25rem, transparent .25rem .5rem);
+  animation: none;
+}
+:host([unconfirmed]) [part=figure] { color: var(--_muted); font-weight: 400; }
 @media (prefers-reduced-motion: reduce) {
   [part=fill] { transition: none; }
   :host([unknown]) [part=fill] {

@@ -7,6 +7,9 @@ const LONGEST = 30000; // ms between two tries while the server fails
 const HIDDEN = 15000; // ms at least between two questions of a hidden tab
 const TIMEOUT = 20000; // ms until an answer begins
 const BODY = 300000; // ms until it ends: a large result, on a slow line
+const DOUBT = 10000; // ms of silence at least after which what was told counts as unconfirmed
+const LOST = 15000; // ms between two questions about a lost task, which somebody may start again
+const MOURNED = 3600000; // ms for which it is asked about
 const STREAMS = 2; // of six connections per server that HTTP/1.1 leaves to all tabs
 
 const FINAL = /^(SUCCESS|FAILURE|REVOKED)$/;
@@ -29,13 +32,18 @@ function taskOf(data) {
 }
 
 /** Calls back at every status of a task; resolves to its last one, to undefined when stopped. */
-export async function watchTask(url, options = {}) {
-  const { signal, interval, onPending, onProgress, onSuccess, onFailure, onError } = options;
+export const watchTask = (url, options = {}) => new Promise((resolve, reject) => {
+  watch(url, options, resolve).then(resolve, reject);
+});
+
+async function watch(url, options, resolve) {
+  const { signal, interval, onPending, onProgress, onSuccess, onFailure, onError, onUnconfirmed } = options;
   const send = options.fetch ?? ((...request) => fetch(...request));
   const events = options.events ?? eventsOf(url);
   const place = events && events.replace(/[?#].*/, '').replace(/[^/]+\/events\/?$/, '');
   const begun = Date.now();
-  let last, etag, abort, wake, broken = 0, failures = 0, away = false, streaming = false;
+  let last, etag, abort, wake, lost, broken = 0, failures = 0;
+  let away = false, streaming = false, unsure = false;
 
   const over = () => !!signal?.aborted;
 
@@ -50,20 +58,33 @@ export async function watchTask(url, options = {}) {
   }
 
   function deliver(task) {
+    const known = last?.lost && task.lost;
     last = task;
+    unsure = false;
+    if (known) return;
+    lost = task.lost ? Date.now() : undefined;
     const { status } = task;
     if (status === 'SUCCESS') tell(onSuccess, task);
     else if (FINAL.test(status)) tell(onFailure, task);
     else tell(WAITING.test(status) ? onPending : onProgress, task);
   }
 
+  /** What was told last has not been confirmed for a while. */
+  function doubt() {
+    if (unsure || !last || last.lost) return;
+    unsure = true;
+    tell(onUnconfirmed, last);
+  }
+
   /** One request, ended by the page, the caller, or after `limit` ms without `alive()`. */
   async function request(target, headers, limit, read) {
     const controller = new AbortController();
-    let timer;
+    let timer, silence;
+    const still = () => { clearTimeout(timer); clearTimeout(silence); };
     const alive = (ms) => {
-      clearTimeout(timer);
+      still();
       timer = setTimeout(() => controller.abort(), ms);
+      silence = setTimeout(doubt, Math.max(ms / 2, DOUBT));
     };
     abort = () => controller.abort();
     alive(limit);
@@ -71,7 +92,7 @@ export async function watchTask(url, options = {}) {
       const init = { headers, cache: 'no-store', signal: controller.signal };
       return await read(await send(target, init), alive);
     } finally {
-      clearTimeout(timer);
+      still();
       abort = undefined;
     }
   }
@@ -98,7 +119,11 @@ export async function watchTask(url, options = {}) {
         if (response.ok ? !streamed : [404, 405, 501].includes(response.status)) {
           unstreamed.add(place);
         } else if (response.ok) {
-          await readEvents(response.body, alive, (data) => {
+          const heard = (ms) => {
+            alive(ms);
+            if (unsure) deliver(last); // a comment says that nothing has changed
+          };
+          await readEvents(response.body, heard, (data) => {
             deliver(taskOf(data));
             etag = undefined; // it was that of an older state
             broken = 0;
@@ -128,7 +153,7 @@ export async function watchTask(url, options = {}) {
       least = error.wait ?? 0;
       ms = Math.min(500 * 2 ** failures, LONGEST) * (0.5 + Math.random() / 2);
     } else {
-      least = seconds(last.retry_after);
+      least = last.lost ? LOST : seconds(last.retry_after);
       ms = interval ?? (least || Math.min(Math.max((Date.now() - begun) / 10, 500), 5000));
     }
     ms = Math.max(ms, least, isHidden() ? HIDDEN : 250);
@@ -172,10 +197,14 @@ export async function watchTask(url, options = {}) {
         const { status = 0 } = error;
         const final = failures >= PATIENCE && status >= 400 && status < 500 &&
           !PASSING.includes(status);
-        if (final || failures === PATIENCE) tell(onError, Object.assign(error, { status, final }));
+        if (failures === 2) doubt();
+        if (!last?.lost && (final || failures === PATIENCE)) tell(onError, Object.assign(error, { status, final }));
         if (final) return;
       }
-      if (!over() && FINAL.test(last?.status)) return last;
+      if (!over() && FINAL.test(last?.status)) {
+        if (!(Date.now() - lost < MOURNED)) return last;
+        resolve(last);
+      }
       if (!away) await nap(pause(problem, soon));
     }
   } finally {

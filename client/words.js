@@ -12,11 +12,18 @@ export const strings = {
   moments: 'a few seconds left',
   finishing: 'Almost done',
   estimated: '~{percent}',
+  likely: 'Most likely {time}',
+  counted: '{completed} of {total}',
+  elapsed: '{time} so far',
+  attempt: 'attempt {attempt}',
   retry: 'That did not work. Trying again soon',
   success: 'Done',
+  took: 'Done in {time}',
   failure: 'Your task failed',
+  quote: 'If you ask for help, please quote {id}',
   revoked: 'Your task was cancelled',
   lost: 'Your task was interrupted and will not go on. Please start it again',
+  unconfirmed: 'No news at the moment. Still trying',
   error: 'No connection to the server. Still trying',
   gone: 'The state of your task cannot be read',
 };
@@ -32,13 +39,15 @@ const UNITS = [
 const known = (value) => typeof value === 'number' && isFinite(value) && value >= 0;
 const fill = (text, values) => text.replace(/\{(\w+)\}/g, (_, name) => values[name]);
 
-// What is this many times as long is a range, and what is so much longer says only its end.
+// What is this many times as long is a range, and what is so much longer says only its end. The
+// words stay on their side of both until it is clearly passed.
 const WIDE = 1.5;
 const VAGUE = 4;
+const SLACK = 1.15;
 
-function unitOf(seconds, lang) {
+function unitOf(seconds, lang, style = 'long') {
   const [, unit, length, step] = UNITS.find(([limit]) => seconds < limit);
-  const format = new Intl.NumberFormat(lang, { style: 'unit', unit, unitDisplay: 'long' });
+  const format = new Intl.NumberFormat(lang, { style: 'unit', unit, unitDisplay: style });
   return { length, step, format };
 }
 
@@ -48,27 +57,52 @@ export function duration(seconds, lang) {
   return format.format(Math.max(Math.round(seconds / length / step), 1) * step);
 }
 
-/** What a range of seconds reads: rounded outwards, so that it holds what it stands for. */
-function range(low, high, table) {
-  const { length, step, format } = unitOf(high, table.lang);
+/** "12 sec": what has been, to the second where it is short. */
+export function span(seconds, lang, style) {
+  const { length, step, format } = unitOf(seconds, lang, style);
+  const fine = Math.min(step, 1);
+  return format.format(Math.max(Math.round(seconds / length / fine), 1) * fine);
+}
+
+/** A range of seconds, rounded outwards, so that it holds what it stands for. */
+function around(low, high, lang) {
+  const { length, step, format } = unitOf(high, lang);
   const round = (value, how) => {
     const coarse = value < 10 * length ? step : Math.max(step, 5);
     return how(value / length / coarse) * coarse;
   };
   const [from, to] = [round(low, Math.floor), round(high, Math.ceil)];
-  return from && high <= VAGUE * low && format.formatRange
-    ? fill(table.left, { time: format.formatRange(from, to) })
-    : fill(table.most, { time: format.format(to) });
+  const range = from && format.formatRange ? format.formatRange(from, to) : '';
+  return { from: from * length, to: to * length, range, end: format.format(to) };
 }
 
-function timeLeft(result, table) {
-  const { time_remaining: time, time_remaining_low: low, time_remaining_high: high } = result;
-  if (!known(time)) return table.working;
-  if (time < 8) return table.moments;
-  if (known(low) && known(high) && high >= WIDE * low) {
-    return range(Math.min(low, time), Math.max(high, time), table);
+/** What to say of the time left: {kind, text, from, to (seconds that it stands for), title}. */
+function timeLeft(result, table, before = {}) {
+  const { time_remaining: time, time_remaining_low: least, time_remaining_high: most } = result;
+  if (!known(time)) return { text: table.working };
+  const sure = known(least) && known(most) && most > 0;
+  const [low, high] = sure ? [Math.min(least, time), Math.max(most, time)] : [time, time];
+  const said = around(low, high, table.lang);
+  const title = sure && time ? fill(table.likely, { time: said.range || `0–${said.end}` }) : '';
+  if (time < 8) return { kind: 'moments', text: table.moments, title };
+  const bound = (limit, ...kinds) =>
+    before.kind ? kinds.includes(before.kind) ? limit / SLACK : limit * SLACK : limit;
+  let words;
+  if (high < low * bound(WIDE, 'range', 'most')) {
+    const { length, step, format } = unitOf(time, table.lang);
+    const value = Math.max(Math.round(time / length / step), 1) * step;
+    const from = Math.max(value - 0.75 * step, 0.75 * value) * length;
+    words = { kind: 'about', from, to: (value + 0.75 * step) * length };
+    words.text = fill(table.left, { time: format.format(value) });
+  } else if (said.range && high <= low * bound(VAGUE, 'most')) {
+    words = { kind: 'range', ...said, text: fill(table.left, { time: said.range }) };
+  } else {
+    words = { kind: 'most', ...said, from: 0, text: fill(table.most, { time: said.end }) };
   }
-  return fill(table.left, { time: duration(time, table.lang) });
+  // The same words, as long as they are true and not much vaguer than need be.
+  const steady = before.kind === words.kind && before.from <= time && time <= before.to
+    && high <= before.to * SLACK && (before.to <= words.to * 1.4 || words.kind === 'about');
+  return { ...(steady ? before : words), title };
 }
 
 function waiting(task, table) {
@@ -76,20 +110,44 @@ function waiting(task, table) {
   return known(ahead) && ahead > 0 ? fill(table.ahead, { ahead }) : table.pending;
 }
 
-/** What to show of a task: {state, percent (or null), figure, text, message}. */
-export function describe(task, table = strings) {
+/** What stands beside the words: which attempt it is, how many are done, for how long. */
+function details(task, table) {
+  const { completed, total, elapsed } = Object(task.result);
+  const number = new Intl.NumberFormat(table.lang);
+  const attempt = task.attempt ?? task.result?.attempt;
+  return [
+    attempt > 1 && fill(table.attempt, { attempt: number.format(attempt) }),
+    // Of a hundred it would be the percentage once more.
+    known(completed) && known(total) && total > 0 && total !== 100 && fill(table.counted,
+      { completed: number.format(completed), total: number.format(total) }),
+    known(elapsed) && elapsed >= 1 && fill(table.elapsed, { time: span(elapsed, table.lang, 'short') }),
+  ].filter(Boolean).join(' · ');
+}
+
+/**
+ * What to show of a task: {state, percent (or null), figure, text, title, message, detail}.
+ * `before` is what was shown of it before, for words that are steady.
+ */
+export function describe(task, table = strings, before = {}) {
   const { status, result } = task;
-  const is = (state, text, percent = null, message = '') =>
-    ({ state, percent, figure: '', text, message });
-  if (status === 'SUCCESS') return is('success', table.success, 100);
+  const is = (state, text, percent = null, message = '', detail = '') =>
+    ({ state, percent, figure: '', text, message, detail, title: '', begun: before.begun });
+  if (status === 'SUCCESS') {
+    const took = task.ended - before.begun;
+    return is('success', known(took) ? fill(table.took, { time: span(took, table.lang) }) : table.success, 100);
+  }
   if (task.lost) return is('failure', table.lost);
   if (status === 'FAILURE') {
-    return is('failure', table.failure, null, typeof result === 'string' ? result : '');
+    const message = task.private ? fill(table.quote, task) : result;
+    return is('failure', table.failure, null, typeof message === 'string' ? message : '');
   }
   if (status === 'REVOKED') return is('revoked', table.revoked);
-  if (status === 'RETRY') return is('retry', table.retry);
+  if (status === 'RETRY') {
+    return is('retry', table.retry, null, '', details({ attempt: task.attempt }, table));
+  }
   if (status === 'PENDING' || status === 'RECEIVED') return is('pending', waiting(task, table));
-  const seen = is('progress', table.working, null, result?.message ?? '');
+  const seen = is('progress', table.working, null, result?.message ?? '', details(task, table));
+  seen.begun = result?.begun ?? before.begun;
   if (!known(result?.progress_percent)) return seen;
   const percent = Math.min(result.progress_percent, 100);
   // Rounded down: 100 % is said when all is done.
@@ -97,7 +155,9 @@ export function describe(task, table = strings) {
     .format(Math.floor(percent) / 100);
   seen.percent = percent;
   seen.figure = result.estimated ? fill(table.estimated, { percent: figure }) : figure;
-  if (percent === 0) seen.text = table.begun;
-  else seen.text = percent === 100 ? table.finishing : timeLeft(result, table);
+  seen.words = timeLeft(result, table, before.words);
+  if (percent === 100) seen.text = table.finishing;
+  else if (percent === 0 && !known(result.time_remaining)) seen.text = table.begun;
+  else [seen.text, seen.title] = [seen.words.text, seen.words.title ?? ''];
   return seen;
 }

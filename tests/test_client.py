@@ -18,7 +18,7 @@ STATIC = ROOT / "jobtastic_ext" / "static" / "jobtastic_ext"
 SOURCES = ROOT / "client"
 MODULE = STATIC / "jobtastic.js"
 
-LIMIT = 7000
+LIMIT = 8000
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -73,6 +74,10 @@ class Reporter(RunHooks):
         """Return what shows how far the run of a request is, made anew."""
         send = None if ignores_result(task, request) else self.writer.sender(task, request)
         run = Progress(task, send, name=f"{task.name}[{request.id}]", urgent=URGENT)
+        # A page that has seen it run can tell how long it took: Celery keeps when it ended.
+        run.extras["begun"] = round(time.time(), 2)
+        if request.retries:
+            run.extras["attempt"] = request.retries + 1
         state_of(request).progress = run
         if self.writer.atomic:
             run.watch = self._ticker.add

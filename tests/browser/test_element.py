@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from itertools import pairwise
 from typing import Any
 
 from playwright.sync_api import Browser, Page, expect
@@ -145,11 +146,38 @@ def test_an_outage_that_lasts_is_shown_and_passes(
     page: Page, stub: Stub, console: list[str]
 ) -> None:
     opened(page, stub, [progress(10), 500, 500, 500, 500, progress(20), task("SUCCESS")])
+    # What is not confirmed looks so, before it is called an outage.
+    element = page.locator("jobtastic-progress")
+    expect(element).to_have_attribute("unconfirmed", "", timeout=30_000)
+    expect(element).to_have_attribute("state", "progress")
+    expect(text(page)).to_have_text("No news at the moment. Still trying")
     expect(text(page)).to_have_text("No connection to the server. Still trying", timeout=30_000)
     expect(bar(page)).to_have_attribute("aria-valuenow", "10")
     expect(text(page)).to_have_text("Done", timeout=30_000)
+    expect(element).not_to_have_attribute("unconfirmed", "")
     assert [name for name, *_ in seen(page)] == ["progress", "error", "progress", "success"]
     forget_failed_loads(console)
+
+
+def test_a_page_that_was_told_lost_hears_better_of_it(page: Page, stub: Stub) -> None:
+    """An outage of the store may make a run look lost; and who starts it again has the same id."""
+    page.clock.install()
+    lost = task("FAILURE", "worker lost", lost=True)
+    opened(page, stub, [progress(10), lost, lost, progress(40, 120), task("SUCCESS")])
+    words = []
+    for _ in range(60):
+        words.append(text(page).text_content())
+        if words[-1] == "Done":
+            break
+        page.clock.run_for(1000)
+        page.wait_for_timeout(20)
+    told = [words[0], *(now for before, now in pairwise(words) if now != before)]
+    assert [word.partition(".")[0] for word in told[-3:]] == [
+        "Your task was interrupted and will not go on",
+        "about 2 minutes left",
+        "Done",
+    ]
+    assert [name for name, *_ in seen(page)] == ["progress", "failure", "progress", "success"]
 
 
 def test_no_permission_is_final(page: Page, stub: Stub, console: list[str]) -> None:

@@ -1,7 +1,12 @@
-"""Accessible in every state, light and dark; $JOBTASTIC_SCREENSHOTS names a folder for pictures."""
+"""Accessible in every state and theme; pictures of all of them, of which some stand in the docs.
+
+$JOBTASTIC_SCREENSHOTS names a folder for pictures in every mode, to be looked at; with
+JOBTASTIC_PICTURES=1 those of docs/pictures are made anew.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,40 +15,20 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page
 
-from tests.browser.stub import Step, Stub, progress, task
-
-STATES: dict[str, list[Step]] = {
-    "pending": [task("PENDING")],
-    "queued": [task("PENDING", queue={"ahead": 4})],
-    "begun": [progress(0)],
-    "progress": [progress(42.6, 127, message="Sheet 3 of 7")],
-    "estimated": [
-        progress(12, 200, time_remaining_low=120, time_remaining_high=300, estimated=True)
-    ],
-    "started": [task("STARTED")],
-    "retry": [task("RETRY")],
-    "success": [task("SUCCESS", [1])],
-    "failure": [progress(64), task("FAILURE", "division by zero: row 17 has no denominator")],
-    "lost": [task("FAILURE", "worker lost", lost=True)],
-    "revoked": [task("REVOKED")],
-    "error": [progress(42.6, 127), 503],
-}
+from tests.browser.states import STATES, STYLE, TELL, body, content
+from tests.browser.stub import STATIC, Stub, progress, task
 
 #: Of axe's rules, all that WCAG 2.2 AA asks for, and what axe itself holds to be good.
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
-
-@pytest.fixture(params=["light", "dark"])
-def scheme(request: pytest.FixtureRequest) -> str:
-    value: str = request.param
-    return value
+PICTURES = Path(__file__).resolve().parents[2] / "docs" / "pictures"
 
 
 @pytest.fixture
-def looked_at(browser: Browser, stub: Stub, scheme: str) -> Any:
-    """Open `body` in that colour scheme, with motion stilled, and noting what goes wrong."""
+def looked_at(browser: Browser, stub: Stub) -> Any:
+    """Open `body` in an ordinary light page, with motion stilled, and note what goes wrong."""
     context = browser.new_context(
-        viewport={"width": 760, "height": 400}, color_scheme=scheme, reduced_motion="reduce"
+        viewport={"width": 900, "height": 400}, color_scheme="light", reduced_motion="reduce"
     )
     page = context.new_page()
     troubles: list[str] = []
@@ -64,58 +49,9 @@ def looked_at(browser: Browser, stub: Stub, scheme: str) -> Any:
     assert troubles == []
 
 
-def bars(stub: Stub, *without: str) -> str:
-    """One bar for each state, every second one with a label."""
-    sections = []
-    shown = {state: steps for state, steps in STATES.items() if state not in without}
-    for number, (state, steps) in enumerate(shown.items()):
-        label = 'label="Quarterly report"' if number % 2 else ""
-        bar = f'<jobtastic-progress src="{stub.status(state, steps)}" {label}></jobtastic-progress>'
-        sections.append(f'<section id="{state}" style="padding: .8rem 0">{bar}</section>')
-    return "".join(sections)
-
-
-def settled(page: Page) -> None:
-    """Wait until each bar has come to the state for which it stands."""
-    page.wait_for_function(
-        """() => [...document.querySelectorAll('section')].every(({id, firstChild: bar}) =>
-          bar.task && (bar.state === id
-            || !['success', 'failure', 'revoked', 'retry', 'progress', 'error'].includes(id)))""",
-        timeout=60_000,
-    )
-
-
-def faults(found: dict[str, Any]) -> list[tuple[str, list[str]]]:
-    """The rules that axe saw broken, and where."""
-    return [(each["id"], [node["html"] for node in each["nodes"]]) for each in found["violations"]]
-
-
-def test_axe_finds_nothing(
-    looked_at: Callable[..., Page],
-    stub: Stub,
-    scheme: str,
-    vendored: Callable[[str, str], str],
-) -> None:
-    page = looked_at(bars(stub))
-    settled(page)
-    page.evaluate(vendored("axe-playwright-python", "axe_playwright_python/axe.min.js"))
-    found = page.evaluate("tags => axe.run({runOnly: tags})", RULES)
-    assert [
-        (each["id"], [node["html"] for node in each["nodes"]]) for each in found["violations"]
-    ] == []
-    passed = {each["id"] for each in found["passes"]}
-    # That it looked into the shadow at all, and judged colours.
-    assert {"aria-progressbar-name", "color-contrast", "aria-valid-attr-value"} <= passed
-    folder = os.environ.get("JOBTASTIC_SCREENSHOTS")
-    if folder:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        for state in STATES:
-            path = Path(folder) / f"{state}-{scheme}.png"
-            page.locator(f"#{state}").screenshot(path=path, animations="disabled")
-        page.screenshot(path=Path(folder) / f"all-{scheme}.png", full_page=True)
-
-
 THEMES = {
+    "light": "",
+    "dark": "",
     # A page that knows no dark scheme stays light, whatever the reader prefers.
     "no scheme": ":root { color-scheme: normal }",
     # A page that is dark by its own colours alone names the three that carry a meaning.
@@ -126,23 +62,111 @@ THEMES = {
         --jobtastic-success: #4ade80; --jobtastic-failure: #ff8a80;
       }""",
     "sepia": ":root { color-scheme: light } body { background: #f4ecd8; color: #433422 }",
+    # A brand's colours and shapes, as docs/client.md has them.
+    "brand": """
+      :root { color-scheme: light }
+      body { background: #fffaf5; color: #2b1a3d; font-family: serif }
+      jobtastic-progress {
+        --jobtastic-accent: rebeccapurple; --jobtastic-height: .9rem; --jobtastic-radius: 0;
+      }""",
+}
+
+#: How each mode is set up: media features, width, and a script.
+MODES: dict[str, tuple[dict[str, str], int, str]] = {
+    "light": ({"color_scheme": "light"}, 900, ""),
+    "dark": ({"color_scheme": "dark"}, 900, ""),
+    "320": ({"color_scheme": "light"}, 320, ""),
+    "200 percent": ({}, 900, "document.documentElement.style.fontSize = '200%'"),
+    "right to left": ({}, 900, "document.documentElement.dir = 'rtl'"),
+    "forced colours": ({"forced_colors": "active"}, 900, ""),
+    "motion": ({"reduced_motion": "no-preference"}, 900, ""),
 }
 
 
-@pytest.mark.parametrize("theme", THEMES)
-def test_it_fits_other_themes(
-    looked_at: Callable[..., Page],
-    stub: Stub,
-    theme: str,
-    vendored: Callable[[str, str], str],
+def themed(page: Page, theme: str) -> None:
+    page.emulate_media(color_scheme="dark" if theme in ("dark", "no scheme") else "light")
+    page.evaluate("css => { document.getElementById('theme').textContent = css }", THEMES[theme])
+
+
+def test_axe_finds_nothing_in_any_theme_and_pictures_are_made(
+    looked_at: Callable[..., Page], vendored: Callable[[str, str], str]
 ) -> None:
-    # The error looks as a cancelled task does, and takes its time to come.
-    page = looked_at(bars(stub, "error"), head=f"<style>{THEMES[theme]}</style>")
-    settled(page)
+    page = looked_at(body(), head=STYLE + '<style id="theme"></style>')
+    page.wait_for_function("() => !!customElements.get('jobtastic-progress')")
+    page.evaluate(TELL, STATES)
     page.evaluate(vendored("axe-playwright-python", "axe_playwright_python/axe.min.js"))
-    found = page.evaluate("() => axe.run({runOnly: ['color-contrast']})")
-    assert faults(found) == []
-    assert found["passes"]
+    for theme in THEMES:
+        themed(page, theme)
+        rules = RULES if theme in ("light", "dark") else ["color-contrast"]
+        found = page.evaluate("rules => axe.run({runOnly: rules})", rules)
+        assert faults(found) == [], theme
+        passed = {each["id"] for each in found["passes"]}
+        # That it looked into the shadow at all, and judged colours.
+        assert "color-contrast" in passed
+        assert theme != "light" or {"aria-progressbar-name", "aria-valid-attr-value"} <= passed
+        if os.environ.get("JOBTASTIC_PICTURES") and theme in ("light", "dark", "brand"):
+            PICTURES.mkdir(exist_ok=True)
+            page.screenshot(path=PICTURES / f"{theme}.png", full_page=True, animations="disabled")
+            (PICTURES / "made-of").write_text(digest() + "\n")
+    themed(page, "light")
+    if os.environ.get("JOBTASTIC_SCREENSHOTS"):
+        take_pictures(page, Path(os.environ["JOBTASTIC_SCREENSHOTS"]))
+
+
+def faults(found: dict[str, Any]) -> list[tuple[str, list[str]]]:
+    """The rules that axe saw broken, and where."""
+    return [(each["id"], [node["html"] for node in each["nodes"]]) for each in found["violations"]]
+
+
+def take_pictures(page: Page, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for mode, (media, width, script) in MODES.items():
+        calm = {"color_scheme": "light", "forced_colors": "none", "reduced_motion": "reduce"}
+        page.emulate_media(**{**calm, **media})  # type: ignore[arg-type]
+        page.set_viewport_size({"width": width, "height": 400})
+        page.evaluate(f"() => {{ {script} }}")
+        page.screenshot(path=folder / f"{mode}.png", full_page=True)
+        page.evaluate(
+            "() => { const root = document.documentElement; root.style.fontSize = root.dir = '' }"
+        )
+
+
+def digest() -> str:
+    """Of what the pictures show: the client, and the states."""
+    client = (STATIC / "jobtastic_ext" / "jobtastic.js").read_text("utf-8")
+    return hashlib.blake2b((client + content()).encode(), digest_size=16).hexdigest()
+
+
+def test_the_pictures_in_the_docs_are_of_this_client() -> None:
+    assert (PICTURES / "made-of").read_text().strip() == digest(), (
+        "make them anew: JOBTASTIC_PICTURES=1 make test PYTEST_ARGS=tests/browser/test_looks.py"
+    )
+    assert {path.name for path in PICTURES.glob("*.png")} == {"light.png", "dark.png", "brand.png"}
+    assert sum(path.stat().st_size for path in PICTURES.glob("*.png")) < 500_000
+
+
+def test_nothing_jumps_when_a_message_comes_or_goes(looked_at: Callable[..., Page]) -> None:
+    page = looked_at(
+        "<jobtastic-progress></jobtastic-progress>"
+        '<jobtastic-progress label="Report"></jobtastic-progress><p id="below">below</p>'
+    )
+    page.wait_for_function("() => !!customElements.get('jobtastic-progress')")
+    places = page.evaluate(
+        """tasks => tasks.map((task) => {
+          for (const bar of document.querySelectorAll('jobtastic-progress')) bar.show(task);
+          return document.getElementById('below').getBoundingClientRect().top;
+        })""",
+        [
+            task("PENDING"),
+            progress(0),
+            progress(10, 60, message="A message that is so long that it fits into no line " * 5),
+            progress(20, 60, completed=3, total=9, elapsed=4),
+            progress(30, 200, time_remaining_low=120, time_remaining_high=300, message="Short"),
+            task("RETRY"),
+            task("SUCCESS"),
+        ],
+    )
+    assert len(set(places)) == 1, places
 
 
 def test_a_narrow_place_and_the_other_direction(looked_at: Callable[..., Page], stub: Stub) -> None:

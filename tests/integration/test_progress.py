@@ -109,6 +109,10 @@ def test_a_retry_starts_again(steps: Steps, unique: str) -> None:
     again = [meta for _, state, meta in watcher.seen[second:] if state == "PROGRESS"]
     assert again[0]["progress_percent"] == 0
     assert again[0]["elapsed"] < 0.5
+    assert again[0]["attempt"] == 2
+    first = next(meta for _, state, meta in watcher.seen if state == "PROGRESS")
+    assert "attempt" not in first
+    assert first["begun"] < again[0]["begun"] <= time.time()
     percents = [meta["progress_percent"] for meta in again]
     assert percents == sorted(percents)
 

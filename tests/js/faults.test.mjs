@@ -121,3 +121,61 @@ test('a large result on a slow line has time to arrive, but not for ever', async
     assert.equal(asked, questions);
   }
 });
+
+test('what is not confirmed any more is told before it is an outage, once', async (t) => {
+  const clock = world(t);
+  const played = server(clock, [at(5), 503, 503, at(6), ...Array(6).fill(503), task('SUCCESS')]);
+  const seen = follow(watchTask, played, { ...polled, doubts: true });
+  await clock.pass(600000);
+  assert.deepEqual(seen.names(),
+    ['progress', 'unconfirmed', 'progress', 'unconfirmed', 'error', 'success']);
+  assert.equal(seen.calls[1][1].result.progress_percent, 5);
+});
+
+test('nor is what a server that stays silent has told before', async (t) => {
+  const clock = world(t);
+  const played = server(clock, [at(5), 'hang', 'hang', task('SUCCESS')]);
+  const seen = follow(watchTask, played, { ...polled, doubts: true });
+  await clock.pass(11000);
+  assert.deepEqual(seen.names(), ['progress', 'unconfirmed']);
+  await clock.pass(60000);
+  assert.deepEqual(seen.names(), ['progress', 'unconfirmed', 'success']);
+});
+
+test('nor what came by a stream on which nothing comes any more, not even a comment', async (t) => {
+  const clock = world(t);
+  const silent = ({ push, task: send }) => {
+    send(at(8));
+    for (const ms of [15000, 30000]) setTimeout(() => push(':\n\n'), ms);
+  };
+  const played = server(clock, [at(8)], [silent]);
+  const seen = follow(watchTask, played, { doubts: true });
+  await clock.pass(45000);
+  assert.deepEqual(seen.names(), ['progress', 'progress']);
+  await clock.pass(10000);
+  assert.deepEqual(seen.names(), ['progress', 'progress', 'unconfirmed']);
+  seen.stop();
+});
+
+test('a page that was told "lost" hears better of it', async (t) => {
+  const clock = world(t);
+  const lost = task('FAILURE', 'gone', { lost: true });
+  const played = server(clock, [at(5), lost, lost, lost, at(40), task('SUCCESS')]);
+  const seen = follow(watchTask, played, polled);
+  await clock.pass(3000);
+  // Whoever waits for the end is not kept waiting by a task that may never go on.
+  assert.equal((await seen.done).lost, true);
+  await clock.pass(100000);
+  assert.deepEqual(seen.names(), ['progress', 'failure', 'progress', 'success']);
+  assert.equal(clock.timers, 0);
+});
+
+test('a task that stays lost is asked about for an hour, seldom', async (t) => {
+  const clock = world(t);
+  const played = server(clock, [task('FAILURE', 'gone', { lost: true })]);
+  const seen = follow(watchTask, played, polled);
+  await clock.pass(7200000);
+  assert.deepEqual(seen.names(), ['failure']);
+  assert.ok(played.asked.length > 100 && played.asked.length < 245, String(played.asked.length));
+  assert.equal(clock.timers, 0);
+});

@@ -21,7 +21,7 @@ test('a task is followed from waiting to success, and then left alone', async (t
 test('FAILURE and REVOKED end the watch; RETRY waits on', async (t) => {
   const clock = world(t);
   for (const status of ['FAILURE', 'REVOKED']) {
-    const played = server(clock, [task('RETRY'), task(status, 'no', { lost: true })]);
+    const played = server(clock, [task('RETRY'), task(status, 'no')]);
     const seen = follow(watchTask, played, polled);
     await clock.pass(60000);
     assert.deepEqual(seen.names(), ['pending', 'failure']);

@@ -86,6 +86,72 @@ test('no words exclude what they stand for', () => {
   }
 });
 
+/** What is said of a run of 600 s whose estimate wavers, with and without a memory. */
+function course(remembers) {
+  let seed = 1, before;
+  const chance = () => (seed = (seed * 16807) % 2147483647) / 2147483647 - 0.5;
+  const said = [];
+  for (let now = 5; now < 600; now += 5) {
+    const time = (600 - now) * Math.exp(0.3 * chance());
+    const unsure = 1 + 3 * (1 - now / 600) ** 2 + 0.2 * chance();
+    before = describe(running({
+      time_remaining: time, time_remaining_low: time / unsure, time_remaining_high: time * unsure,
+    }), strings, remembers ? before : undefined);
+    const { text: words, words: { kind, from, to } } = before;
+    if (kind !== 'moments') {
+      // In seconds: what "about 5 minutes" stands for reaches three quarters of a step to each side.
+      assert.ok(from <= time && time <= to, `${words}: ${from} ${time} ${to}`);
+    }
+    if (said.at(-1) !== words) said.push(words);
+  }
+  return said;
+}
+
+test('words are steady: those that were given up do not come back all the time', () => {
+  const returns = (said) => said.length - new Set(said).size;
+  const [steady, flapping] = [course(true), course(false)];
+  assert.ok(returns(flapping) > 10, flapping.join(', '));
+  assert.ok(returns(steady) <= 3, steady.join(', '));
+  assert.ok(steady.length <= 0.6 * flapping.length, steady.join(', '));
+});
+
+test('how sure it is stands in a title, and no word more in the line', () => {
+  const titled = (...given) => describe(running({ time_remaining: given[0],
+    time_remaining_low: given[1], time_remaining_high: given[2] })).title;
+  assert.equal(titled(200, 190, 210), 'Most likely 3–4 minutes');
+  assert.equal(titled(15, 3, 75), 'Most likely 0–2 minutes');
+  assert.equal(titled(200), '');
+});
+
+test('a time that is known is told at 0 percent', () => {
+  const begun = (more) => text(task('PROGRESS', { progress_percent: 0, ...more }));
+  assert.equal(begun({ time_remaining: 120 }), 'about 2 minutes left');
+  assert.equal(begun({ time_remaining: -1 }), 'Your task has begun');
+});
+
+test('beside the words: the attempt, what is done of how much, and for how long', () => {
+  const detail = (more, at) => describe(task('PROGRESS', { progress_percent: 40, ...more }, at)).detail;
+  assert.equal(detail({ completed: 1200, total: 3000, elapsed: 12.4 }), '1,200 of 3,000 · 12 sec so far');
+  assert.equal(detail({ completed: 40, total: 100, elapsed: 0.2, attempt: 2 }), 'attempt 2');
+  assert.equal(detail({ completed: 3, attempt: 1, elapsed: 190 }), '3 min so far');
+  assert.equal(describe(task('RETRY', 'no', { attempt: 3 })).detail, 'attempt 3');
+});
+
+test('how long it took is told by those who saw it begin', () => {
+  const begun = 1700000000;
+  const before = describe(running({ begun }));
+  const done = task('SUCCESS', 1, { ended: begun + 12.3 });
+  assert.equal(describe(done, strings, before).text, 'Done in 12 seconds');
+  assert.equal(describe(task('SUCCESS', 1, { ended: begun + 200 }), strings, before).text, 'Done in 3 minutes');
+  assert.equal(describe(done).text, 'Done');
+  assert.equal(describe(task('SUCCESS'), strings, before).text, 'Done');
+});
+
+test('a failure whose words are not for everybody says what to quote', () => {
+  const { message } = describe(task('FAILURE', 'Something went wrong', { private: true }));
+  assert.equal(message, 'If you ask for help, please quote x');
+});
+
 test('the message of a failure is shown, and only text', () => {
   assert.equal(describe(task('FAILURE', 'division by zero')).message, 'division by zero');
   assert.equal(describe(task('FAILURE', { exc_type: 'X' })).message, '');

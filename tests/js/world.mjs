@@ -120,6 +120,7 @@ export function follow(watchTask, played, options = {}) {
     onSuccess: note('success'),
     onFailure: note('failure'),
     onError: note('error'),
+    onUnconfirmed: options.doubts ? note('unconfirmed') : undefined,
     ...options,
   });
   const names = () => calls.map(([name]) => name);

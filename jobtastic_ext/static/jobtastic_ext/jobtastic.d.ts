@@ -15,6 +15,9 @@ export interface Progress {
   message?: string | null;
   /** The percentage comes from earlier runs only. */
   estimated?: boolean;
+  /** When it began, in seconds since 1970; and which attempt it is, from the second on. */
+  begun?: number;
+  attempt?: number;
 }
 
 /** The dict that the status views send as `{"task": …}`. */
@@ -28,8 +31,14 @@ export interface Task<Result = any> {
   exc?: string;
   /** Why `result` is null although there is one: it cannot be JSON, or is too large. */
   omitted?: string;
-  /** FAILURE: the worker died, and nobody goes on with the task. */
+  /** FAILURE: the worker died, and nobody goes on with the task, unless it is started again. */
   lost?: boolean;
+  /** FAILURE, RETRY, REVOKED: the exception's own words are not for everybody. */
+  private?: boolean;
+  /** FAILURE, RETRY: which attempt it was, if that is known. */
+  attempt?: number;
+  /** SUCCESS: when, in seconds since 1970. */
+  ended?: number;
   /** Seconds after which it makes sense to ask again. */
   retry_after?: number;
   /** PENDING, when known: tasks ahead of this one, and seconds until it begins. */
@@ -51,6 +60,8 @@ export interface WatchOptions<Result = any> {
   onSuccess?(task: Task<Result>): void;
   /** FAILURE (with `lost` if its worker died) and REVOKED. */
   onFailure?(task: Task<string>): void;
+  /** What was told last has not been confirmed for a while; the next call back takes it back. */
+  onUnconfirmed?(task: Task): void;
   /** The server could not be asked four times in a row. Unless `final`, the watch goes on. */
   onError?(error: WatchError): void;
   /** Ends the watch. */
@@ -65,13 +76,13 @@ export interface WatchOptions<Result = any> {
 
 /**
  * Follows a task until it ends. Resolves to its last status, or to undefined if it was stopped
- * or refused; never rejects.
+ * or refused; never rejects. A lost task is followed for an hour more, as it may be started again.
  */
 export function watchTask<Result = any>(
   url: string | URL, options?: WatchOptions<Result>,
 ): Promise<Task<Result> | undefined>;
 
-/** Texts; `{time}`, `{percent}` and `{ahead}` stand for values, formatted for `lang`. */
+/** Texts; `{time}`, `{percent}` and the like stand for values, formatted for `lang`. */
 export interface Strings {
   lang: string;
   label: string;
@@ -84,11 +95,18 @@ export interface Strings {
   moments: string;
   finishing: string;
   estimated: string;
+  likely: string;
+  counted: string;
+  elapsed: string;
+  attempt: string;
   retry: string;
   success: string;
+  took: string;
   failure: string;
+  quote: string;
   revoked: string;
   lost: string;
+  unconfirmed: string;
   error: string;
   gone: string;
 }
@@ -114,6 +132,7 @@ export class JobtasticProgress extends HTMLElement {
   readonly state: State;
   readonly percent: number | null;
   show(task: Pick<Task, 'status'> & Partial<Task>): void;
+  doubt(): void;
   fail(error: Pick<WatchError, 'final'>): void;
   fetch(url: string, init: RequestInit): Promise<Response>;
   addEventListener<Name extends keyof JobtasticProgressEventMap>(

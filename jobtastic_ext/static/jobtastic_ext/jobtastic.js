@@ -12,7 +12,7 @@ const add=globalThis.Document?EventTarget.prototype.addEventListener:target?.add
 add?.call(target,name,handler,{signal});
 }
 const css=`
-:host{--_accent:var(--jobtastic-accent,#2563eb);--_success:var(--jobtastic-success,#15713a);--_failure:var(--jobtastic-failure,#c81e1e);--_track:var(--jobtastic-track,color-mix(in srgb,currentColor 13%,transparent));--_muted:var(--jobtastic-muted,color-mix(in srgb,currentColor 78%,transparent));--_tone:var(--_accent);display:block;max-inline-size:40rem;line-height:1.45;}@supports (color:light-dark(red,red)){:host{--_accent:var(--jobtastic-accent,light-dark(#2563eb,#6ea8ff));--_success:var(--jobtastic-success,light-dark(#15713a,#4ade80));--_failure:var(--jobtastic-failure,light-dark(#c81e1e,#ff8a80));}}:host([hidden]){display:none;}:host([state=success]){--_tone:var(--_success);}:host([state=failure]){--_tone:var(--_failure);}:host([state=revoked]),:host([state=error]){--_tone:color-mix(in srgb,currentColor 50%,transparent);}[part=base]{display:grid;grid-template:"head figure" "track track" "text text" / 1fr auto;gap:.45em 1em;}:host(:not([label])) [part=base]{grid-template-areas:"text figure" "track track";}[part=label]:empty,[part=message]:empty{display:none;}[part=label]{grid-area:head;font-weight:600;}[part=figure]{grid-area:figure;font-weight:600;font-variant-numeric:tabular-nums;unicode-bidi:plaintext;}[part=text]{grid-area:text;color:var(--_muted);}[part=text]::first-letter{text-transform:uppercase;}:host([state=success]) [part=text],:host([state=failure]) [part=text]{color:var(--_tone);font-weight:600;}:host([state=success]) [part=text]::before{content:"✓ " / "";}:host([state=failure]) [part=text]::before{content:"✕ " / "";}[part=track]{grid-area:track;block-size:var(--jobtastic-height,.55rem);border-radius:var(--jobtastic-radius,1rem);background:var(--_track);overflow:hidden;}[part=fill]{block-size:100%;inline-size:0;border-radius:inherit;background:var(--_tone);transition:inline-size .5s ease-out,background-color .3s;}:host([unknown]) [part=fill],:host([state=failure]) [part=fill]{inline-size:100%;}:host([unknown]) [part=fill]{background:linear-gradient(90deg,transparent,var(--_tone),transparent) 0 / 45% 100% no-repeat;animation:pass 1.8s ease-in-out infinite;}:host(:dir(rtl)) [part=fill]{animation-direction:reverse;}@keyframes pass{from{background-position:-70% 0;}to{background-position:170% 0;}}[part=message]{margin-block-start:.35em;font-size:.9em;color:var(--_muted);overflow-wrap:anywhere;white-space:pre-line;}:host([state=failure]) [part=message]{margin-block-start:.7em;padding:.6em .85em;color:inherit;background:color-mix(in srgb,var(--_tone) 10%,transparent);border-inline-start:3px solid var(--_tone);border-radius:.3em;}[part=live]{position:absolute;inline-size:1px;block-size:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap;}@media (prefers-reduced-motion:reduce){[part=fill]{transition:none;}:host([unknown]) [part=fill]{animation:none;opacity:.5;background:repeating-linear-gradient(135deg,var(--_tone) 0 .4rem,transparent .4rem .8rem);}}@media (forced-colors:active){[part=track]{border:1px solid CanvasText;}[part=fill]{background:Highlight;forced-color-adjust:none;}}`;
+:host{--_accent:var(--jobtastic-accent,#2563eb);--_success:var(--jobtastic-success,#15713a);--_failure:var(--jobtastic-failure,#c81e1e);--_track:var(--jobtastic-track,color-mix(in srgb,currentColor 13%,transparent));--_muted:var(--jobtastic-muted,color-mix(in srgb,currentColor 78%,transparent));--_tone:var(--_accent);display:block;max-inline-size:40rem;line-height:1.45;}@supports (color:light-dark(red,red)){:host{--_accent:var(--jobtastic-accent,light-dark(#2563eb,#6ea8ff));--_success:var(--jobtastic-success,light-dark(#15713a,#4ade80));--_failure:var(--jobtastic-failure,light-dark(#c81e1e,#ff8a80));}}:host([hidden]){display:none;}:host([state=success]){--_tone:var(--_success);}:host([state=failure]){--_tone:var(--_failure);}:host([state=revoked]),:host([state=error]){--_tone:color-mix(in srgb,currentColor 50%,transparent);}[part=base]{display:grid;grid-template:"head figure side" "track track side" "text text side" "foot foot foot" / 1fr auto auto;row-gap:.4em;align-items:center;}:host(:not([label])) [part=base]{grid-template-areas:"text figure side" "track track side" "foot foot side";}:host(:not([label])) [part=label]{display:none;}slot{grid-area:side;}::slotted(*){margin-inline-start:1em;}[part=label]{grid-area:head;font-weight:600;}[part=figure]{grid-area:figure;margin-inline-start:1em;font-weight:600;font-variant-numeric:tabular-nums;unicode-bidi:plaintext;}[part=text]{grid-area:text;color:var(--_muted);}[part=text]::first-letter{text-transform:uppercase;}:host([state=success]) [part=text],:host([state=failure]) [part=text]{color:var(--_tone);font-weight:600;}:host([state=success]) [part=text]::before{content:"✓ " / "";}:host([state=failure]) [part=text]::before{content:"✕ " / "";}[part=track]{grid-area:track;block-size:var(--jobtastic-height,.55rem);border-radius:var(--jobtastic-radius,1rem);background:var(--_track);overflow:hidden;}[part=fill]{block-size:100%;inline-size:0;border-radius:inherit;background:var(--_tone);transition:inline-size .5s ease-out,background-color .3s;}:host([unknown]) [part=fill],:host([state=failure]) [part=fill]{inline-size:100%;}:host([unknown]) [part=fill]{background:linear-gradient(90deg,transparent,var(--_tone),transparent) 0 / 45% 100% no-repeat;animation:pass 1.8s ease-in-out infinite;}:host(:dir(rtl)) [part=fill]{animation-direction:reverse;}@keyframes pass{from{background-position:-70% 0;}to{background-position:170% 0;}}[part=foot]{grid-area:foot;display:flex;gap:1em;min-block-size:1.45em;font-size:.9em;color:var(--_muted);}[part=message]{margin-inline-end:auto;flex-shrink:99;}[part=detail]{font-variant-numeric:tabular-nums;}[part=detail]:empty{display:none;}[part=message],[part=detail]{unicode-bidi:plaintext;overflow:hidden;text-overflow:ellipsis;white-space:nowrap;}:host([state=failure]) [part=message]{overflow-wrap:anywhere;white-space:pre-line;}:host([state=failure]) [part=message]:not(:empty){margin:.35em 0 0;flex:1;padding:.6em .85em;color:inherit;background:color-mix(in srgb,var(--_tone) 10%,transparent);border-inline-start:3px solid var(--_tone);border-radius:.3em;}[part=live]{position:absolute;inline-size:1px;block-size:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap;}:host([unconfirmed]) [part=fill],:host([state=error]) [part=fill]{background:repeating-linear-gradient(90deg,var(--_tone) 0 .25rem,transparent .25rem .5rem);animation:none;}:host([unconfirmed]) [part=figure]{color:var(--_muted);font-weight:400;}@media (prefers-reduced-motion:reduce){[part=fill]{transition:none;}:host([unknown]) [part=fill]{animation:none;opacity:.5;background:repeating-linear-gradient(135deg,var(--_tone) 0 .4rem,transparent .4rem .8rem);}}@media (forced-colors:active){[part=track]{border:1px solid CanvasText;}[part=fill]{background:Highlight;forced-color-adjust:none;}}`;
 const IDLE=45000;
 function eventsOf(url){
 const events=String(url).replace(/\/status(\/?(?:[?#].*)?)$/,'/events$1');
@@ -47,6 +47,9 @@ const LONGEST=30000;
 const HIDDEN=15000;
 const TIMEOUT=20000;
 const BODY=300000;
+const DOUBT=10000;
+const LOST=15000;
+const MOURNED=3600000;
 const STREAMS=2;
 const FINAL=/^(SUCCESS|FAILURE|REVOKED)$/;
 const WAITING=/^(PENDING|RECEIVED|RETRY)$/;
@@ -62,13 +65,17 @@ function taskOf(data){
 if(!data?.task?.status)throw failed('No task in the answer');
 return data.task;
 }
-async function watchTask(url,options={}){
-const{signal,interval,onPending,onProgress,onSuccess,onFailure,onError}=options;
+const watchTask=(url,options={})=>new Promise((resolve,reject)=>{
+watch(url,options,resolve).then(resolve,reject);
+});
+async function watch(url,options,resolve){
+const{signal,interval,onPending,onProgress,onSuccess,onFailure,onError,onUnconfirmed}=options;
 const send=options.fetch??((...request)=>fetch(...request));
 const events=options.events??eventsOf(url);
 const place=events&&events.replace(/[?#].*/,'').replace(/[^/]+\/events\/?$/,'');
 const begun=Date.now();
-let last,etag,abort,wake,broken=0,failures=0,away=false,streaming=false;
+let last,etag,abort,wake,lost,broken=0,failures=0;
+let away=false,streaming=false,unsure=false;
 const over=()=>!!signal?.aborted;
 function tell(callback,value){
 if(over())return;
@@ -79,18 +86,29 @@ callback?.(value);
 }
 }
 function deliver(task){
+const known=last?.lost&&task.lost;
 last=task;
+unsure=false;
+if(known)return;
+lost=task.lost?Date.now():undefined;
 const{status}=task;
 if(status==='SUCCESS')tell(onSuccess,task);
 else if(FINAL.test(status))tell(onFailure,task);
 else tell(WAITING.test(status)?onPending:onProgress,task);
 }
+function doubt(){
+if(unsure||!last||last.lost)return;
+unsure=true;
+tell(onUnconfirmed,last);
+}
 async function request(target,headers,limit,read){
 const controller=new AbortController();
-let timer;
+let timer,silence;
+const still=()=>{clearTimeout(timer); clearTimeout(silence);};
 const alive=(ms)=>{
-clearTimeout(timer);
+still();
 timer=setTimeout(()=>controller.abort(),ms);
+silence=setTimeout(doubt,Math.max(ms / 2,DOUBT));
 };
 abort=()=>controller.abort();
 alive(limit);
@@ -98,7 +116,7 @@ try{
 const init={headers,cache:'no-store',signal:controller.signal};
 return await read(await send(target,init),alive);
 }finally{
-clearTimeout(timer);
+still();
 abort=undefined;
 }
 }
@@ -123,7 +141,11 @@ const streamed=response.headers.get('Content-Type')?.startsWith('text/event-stre
 if(response.ok?!streamed:[404,405,501].includes(response.status)){
 unstreamed.add(place);
 }else if(response.ok){
-await readEvents(response.body,alive,(data)=>{
+const heard=(ms)=>{
+alive(ms);
+if(unsure)deliver(last);
+};
+await readEvents(response.body,heard,(data)=>{
 deliver(taskOf(data));
 etag=undefined;
 broken=0;
@@ -149,7 +171,7 @@ ms=1000*Math.random();
 least=error.wait??0;
 ms=Math.min(500*2**failures,LONGEST)*(0.5+Math.random()/ 2);
 }else{
-least=seconds(last.retry_after);
+least=last.lost?LOST:seconds(last.retry_after);
 ms=interval??(least||Math.min(Math.max((Date.now()-begun)/ 10,500),5000));
 }
 ms=Math.max(ms,least,isHidden()?HIDDEN:250);
@@ -189,10 +211,14 @@ failures++;
 const{status=0}=error;
 const final=failures>=PATIENCE&&status>=400&&status<500&&
 !PASSING.includes(status);
-if(final||failures===PATIENCE)tell(onError,Object.assign(error,{status,final}));
+if(failures===2)doubt();
+if(!last?.lost&&(final||failures===PATIENCE))tell(onError,Object.assign(error,{status,final}));
 if(final)return;
 }
-if(!over()&&FINAL.test(last?.status))return last;
+if(!over()&&FINAL.test(last?.status)){
+if(!(Date.now()-lost<MOURNED))return last;
+resolve(last);
+}
 if(!away)await nap(pause(problem,soon));
 }
 }finally{
@@ -211,11 +237,18 @@ most:'less than {time} left',
 moments:'a few seconds left',
 finishing:'Almost done',
 estimated:'~{percent}',
+likely:'Most likely {time}',
+counted:'{completed} of {total}',
+elapsed:'{time} so far',
+attempt:'attempt {attempt}',
 retry:'That did not work. Trying again soon',
 success:'Done',
+took:'Done in {time}',
 failure:'Your task failed',
+quote:'If you ask for help, please quote {id}',
 revoked:'Your task was cancelled',
 lost:'Your task was interrupted and will not go on. Please start it again',
+unconfirmed:'No news at the moment. Still trying',
 error:'No connection to the server. Still trying',
 gone:'The state of your task cannot be read',
 };
@@ -229,60 +262,102 @@ const known=(value)=>typeof value==='number'&&isFinite(value)&&value>=0;
 const fill=(text,values)=>text.replace(/\{(\w+)\}/g,(_,name)=>values[name]);
 const WIDE=1.5;
 const VAGUE=4;
-function unitOf(seconds,lang){
+const SLACK=1.15;
+function unitOf(seconds,lang,style='long'){
 const [,unit,length,step]=UNITS.find(([limit])=>seconds<limit);
-const format=new Intl.NumberFormat(lang,{style:'unit',unit,unitDisplay:'long'});
+const format=new Intl.NumberFormat(lang,{style:'unit',unit,unitDisplay:style});
 return{length,step,format};
 }
 function duration(seconds,lang){
 const{length,step,format}=unitOf(seconds,lang);
 return format.format(Math.max(Math.round(seconds / length / step),1)*step);
 }
-function range(low,high,table){
-const{length,step,format}=unitOf(high,table.lang);
+function span(seconds,lang,style){
+const{length,step,format}=unitOf(seconds,lang,style);
+const fine=Math.min(step,1);
+return format.format(Math.max(Math.round(seconds / length / fine),1)*fine);
+}
+function around(low,high,lang){
+const{length,step,format}=unitOf(high,lang);
 const round=(value,how)=>{
 const coarse=value<10*length?step:Math.max(step,5);
 return how(value / length / coarse)*coarse;
 };
 const [from,to]=[round(low,Math.floor),round(high,Math.ceil)];
-return from&&high<=VAGUE*low&&format.formatRange
-?fill(table.left,{time:format.formatRange(from,to)})
-:fill(table.most,{time:format.format(to)});
+const range=from&&format.formatRange?format.formatRange(from,to):'';
+return{from:from*length,to:to*length,range,end:format.format(to)};
 }
-function timeLeft(result,table){
-const{time_remaining:time,time_remaining_low:low,time_remaining_high:high}=result;
-if(!known(time))return table.working;
-if(time<8)return table.moments;
-if(known(low)&&known(high)&&high>=WIDE*low){
-return range(Math.min(low,time),Math.max(high,time),table);
+function timeLeft(result,table,before={}){
+const{time_remaining:time,time_remaining_low:least,time_remaining_high:most}=result;
+if(!known(time))return{text:table.working};
+const sure=known(least)&&known(most)&&most>0;
+const [low,high]=sure?[Math.min(least,time),Math.max(most,time)]:[time,time];
+const said=around(low,high,table.lang);
+const title=sure&&time?fill(table.likely,{time:said.range||`0–${said.end}`}):'';
+if(time<8)return{kind:'moments',text:table.moments,title};
+const bound=(limit,...kinds)=>
+before.kind?kinds.includes(before.kind)?limit / SLACK:limit*SLACK:limit;
+let words;
+if(high<low*bound(WIDE,'range','most')){
+const{length,step,format}=unitOf(time,table.lang);
+const value=Math.max(Math.round(time / length / step),1)*step;
+const from=Math.max(value-0.75*step,0.75*value)*length;
+words={kind:'about',from,to:(value+0.75*step)*length};
+words.text=fill(table.left,{time:format.format(value)});
+}else if(said.range&&high<=low*bound(VAGUE,'most')){
+words={kind:'range',...said,text:fill(table.left,{time:said.range})};
+}else{
+words={kind:'most',...said,from:0,text:fill(table.most,{time:said.end})};
 }
-return fill(table.left,{time:duration(time,table.lang)});
+const steady=before.kind===words.kind&&before.from<=time&&time<=before.to
+&&high<=before.to*SLACK&&(before.to<=words.to*1.4||words.kind==='about');
+return{...(steady?before:words),title};
 }
 function waiting(task,table){
 const{ahead}=task.queue??{};
 return known(ahead)&&ahead>0?fill(table.ahead,{ahead}):table.pending;
 }
-function describe(task,table=strings){
+function details(task,table){
+const{completed,total,elapsed}=Object(task.result);
+const number=new Intl.NumberFormat(table.lang);
+const attempt=task.attempt??task.result?.attempt;
+return [
+attempt>1&&fill(table.attempt,{attempt:number.format(attempt)}),
+known(completed)&&known(total)&&total>0&&total!==100&&fill(table.counted,
+{completed:number.format(completed),total:number.format(total)}),
+known(elapsed)&&elapsed>=1&&fill(table.elapsed,{time:span(elapsed,table.lang,'short')}),
+].filter(Boolean).join(' · ');
+}
+function describe(task,table=strings,before={}){
 const{status,result}=task;
-const is=(state,text,percent=null,message='')=>
-({state,percent,figure:'',text,message});
-if(status==='SUCCESS')return is('success',table.success,100);
+const is=(state,text,percent=null,message='',detail='')=>
+({state,percent,figure:'',text,message,detail,title:'',begun:before.begun});
+if(status==='SUCCESS'){
+const took=task.ended-before.begun;
+return is('success',known(took)?fill(table.took,{time:span(took,table.lang)}):table.success,100);
+}
 if(task.lost)return is('failure',table.lost);
 if(status==='FAILURE'){
-return is('failure',table.failure,null,typeof result==='string'?result:'');
+const message=task.private?fill(table.quote,task):result;
+return is('failure',table.failure,null,typeof message==='string'?message:'');
 }
 if(status==='REVOKED')return is('revoked',table.revoked);
-if(status==='RETRY')return is('retry',table.retry);
+if(status==='RETRY'){
+return is('retry',table.retry,null,'',details({attempt:task.attempt},table));
+}
 if(status==='PENDING'||status==='RECEIVED')return is('pending',waiting(task,table));
-const seen=is('progress',table.working,null,result?.message??'');
+const seen=is('progress',table.working,null,result?.message??'',details(task,table));
+seen.begun=result?.begun??before.begun;
 if(!known(result?.progress_percent))return seen;
 const percent=Math.min(result.progress_percent,100);
 const figure=new Intl.NumberFormat(table.lang,{style:'percent'})
 .format(Math.floor(percent)/ 100);
 seen.percent=percent;
 seen.figure=result.estimated?fill(table.estimated,{percent:figure}):figure;
-if(percent===0)seen.text=table.begun;
-else seen.text=percent===100?table.finishing:timeLeft(result,table);
+seen.words=timeLeft(result,table,before.words);
+if(percent===100)seen.text=table.finishing;
+else if(percent===0&&!known(result.time_remaining))seen.text=table.begun;
+else [seen.text,seen.title]=[seen.words.text,seen.words.title??''];
 return seen;
 }
 const MESSAGE=1000;
@@ -309,7 +384,12 @@ track.ariaValueMin=0;
 track.ariaValueMax=100;
 add(track,'fill');
 add(base,'text');
-add(root,'message');
+const foot=add(base,'foot');
+add(foot,'message');
+add(foot,'detail');
+const beside=create('slot');
+beside.name='beside';
+base.append(beside);
 add(root,'live').role='status';
 return parts;
 }
@@ -327,17 +407,24 @@ set src(url){this.setAttribute('src',url);}
 get strings(){return this.#strings;}
 set strings(table){
 this.#strings=table??{};
+delete this.#seen?.words;
 if(this.task)this.show(this.task);
 this.#name();
 }
 fetch(url,init){return fetch(url,init);}
 show(task){
 this.task=task;
-this.#show(describe(task,this.#table()));
+this.#show(describe(task,this.#table(),this.#seen));
+}
+doubt(){
+if(!this.#seen)return;
+const text=this.#table().unconfirmed;
+this.#show({...this.#seen,state:this.state,text,title:''});
+this.toggleAttribute('unconfirmed',true);
 }
 fail(error){
 const{error:trying,gone}=this.#table();
-this.#show({figure:'',...this.#seen,state:'error',text:error.final?gone:trying});
+this.#show({figure:'',...this.#seen,state:'error',text:error.final?gone:trying,title:''});
 }
 connectedCallback(){
 this.#build();
@@ -346,7 +433,7 @@ const table=this.strings;
 delete this.strings;
 this.strings=table;
 }
-if(!/^(success|failure|revoked)$/.test(this.state))this.#start();
+if(!/^(success|failure|revoked)$/.test(this.state)||this.task?.lost)this.#start();
 }
 disconnectedCallback(){this.#watch?.abort();}
 attributeChangedCallback(name,before,now){
@@ -393,27 +480,33 @@ onPending:follow(),
 onProgress:follow('progress'),
 onSuccess:follow('success'),
 onFailure:follow('failure'),
+onUnconfirmed:()=>this.doubt(),
 onError:(error)=>{
 this.fail(error);
 emit('error',error);
 },
 });
 }
-#show({state,percent,figure,text,message:said}){
+#show(seen){
 this.#build();
+const{state,percent,figure,text,message:said,detail='',title=''}=seen;
 const message=typeof said==='string'?said:'';
 const{track,fill,live,...parts}=this.#parts;
 const ended=/^(failure|revoked|error)$/.test(state);
 const reached=percent??(ended?this.#seen?.percent??null:null);
 const moved=this.state!==state;
-this.#seen={percent:reached,figure};
+this.#seen={...seen,percent:reached};
 this.setAttribute('state',state);
+this.removeAttribute('unconfirmed');
 this.toggleAttribute('unknown',reached===null&&!ended);
 fill.style.inlineSize=reached===null?'':`${reached}%`;
 parts.figure.textContent=figure;
 parts.text.textContent=text;
+parts.text.title=title;
+parts.detail.textContent=detail;
 parts.message.textContent=message.length>MESSAGE?`${message.slice(0, MESSAGE)}…`:message;
 track.ariaValueNow=reached===null?null:Math.floor(reached);
+parts.message.title=ended?'':message;
 track.ariaValueText=figure?`${figure}, ${text}`:text;
 if(moved)live.textContent=message&&ended?`${text}: ${message}`:text;
 }
