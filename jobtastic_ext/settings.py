@@ -45,6 +45,9 @@ DEFAULT_POLICY = "jobtastic.yaml"
 #: Schemes of Celery's URLs that a `RedisStore` understands.
 REDIS_SCHEMES = ("redis", "rediss", "redis+socket", "socket", "sentinel")
 
+#: Celery's databases that an `SQLStore` understands, and Django's.
+DATABASES = re.compile(r"db\+(postgresql|mysql|mariadb)(\+\w+)?://|django-db$")
+
 #: Brokers that exist on one machine only, so that a file is shared as far as they are.
 LOCAL_BROKERS = ("filesystem", "sqla+sqlite", "sqlalchemy+sqlite")
 
@@ -189,7 +192,8 @@ def shown(url: str) -> str:
 
 
 def default_store(backend: str | None, broker: str | None) -> str:
-    """Choose where claims live: in one of Celery's own Redis, in memory, or in a local file."""
+    """Choose where claims live: in one of Celery's own Redis, in memory, in a local file, or where
+    the results are."""
     for url in (backend, broker):
         if url and scheme(url) == "sentinel":
             return url
@@ -199,10 +203,15 @@ def default_store(backend: str | None, broker: str | None) -> str:
         return "memory://"  # what lives in one process keeps its claims there
     if broker and scheme(broker) in LOCAL_BROKERS:
         return f"sqlite:///{Path.cwd() / 'jobtastic.sqlite3'}"
+    if backend and DATABASES.match(backend):
+        return "django-db://default" if backend == "django-db" else backend
     raise ConfigurationError(
-        "jobtastic_store is not set, and neither the result backend nor the broker is Redis; "
+        "jobtastic_store is not set, and neither the result backend nor the broker is Redis, "
+        "nor are the results in PostgreSQL or MySQL; "
         "set jobtastic_store to a URL that producers and workers share, such as "
-        "redis://localhost/2, or sqlite:////var/lib/reports/jobtastic.sqlite3 on one machine"
+        "redis://localhost/2, db+postgresql://localhost/reports, memcached://localhost, "
+        "django://default (of Django's CACHES), or "
+        "sqlite:////var/lib/reports/jobtastic.sqlite3 on one machine"
     )
 
 
@@ -220,6 +229,8 @@ def _store(conf: Conf) -> tuple[str, dict[str, Any]]:
         raise ConfigurationError(
             "jobtastic_store is no URL; expected one such as redis://localhost/2"
         )
+    if DATABASES.match(chosen):
+        return chosen, _connect_args(conf) if chosen == backend else {}
     if chosen == backend:
         return _with_options(chosen, conf, *BACKEND_OPTIONS)
     if chosen == broker:
@@ -250,6 +261,13 @@ def _with_options(
         options.update(ssl)
         chosen = re.sub(r"^redis://", "rediss://", chosen)
     return chosen, options
+
+
+def _connect_args(conf: Conf) -> dict[str, Any]:
+    """Return what Celery's own database backend gives its driver beside the URL."""
+    engine = conf.get("database_engine_options") or {}
+    found = engine.get("connect_args") if isinstance(engine, Mapping) else None
+    return {"connect_args": found} if found else {}
 
 
 def _url(conf: Conf, name: str) -> str | None:

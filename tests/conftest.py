@@ -11,6 +11,7 @@ import pytest
 from jobtastic_ext.errors import ConfigurationError
 from jobtastic_ext.testing.server import EmbeddedServer, server_binary
 from tests import left_behind
+from tests.databases import mariadb, postgres
 from tests.rabbitmq import rabbitmq
 from tests.schedule import (
     pytest_collection_modifyitems,
@@ -20,6 +21,8 @@ from tests.schedule import (
 from tests.untried import missing, pytest_sessionfinish
 
 __all__ = (
+    "mariadb",
+    "postgres",
     "pytest_collection_modifyitems",
     "pytest_sessionfinish",
     "pytest_xdist_auto_num_workers",

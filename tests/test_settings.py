@@ -51,6 +51,10 @@ def test_the_policy_may_be_named_by_the_environment(monkeypatch: pytest.MonkeyPa
         ("sentinel://a:1;sentinel://b:2", "amqp://", "sentinel://a:1;sentinel://b:2"),
         ("file:///results", "filesystem://", "sqlite:///{cwd}/jobtastic.sqlite3"),
         (None, "memory://", "memory://"),
+        ("db+postgresql://u:p@h/d", "amqp://", "db+postgresql://u:p@h/d"),
+        ("db+mysql+pymysql://h/d", "amqp://", "db+mysql+pymysql://h/d"),
+        ("db+postgresql://h/d", "redis://b/0", "redis://b/0"),
+        ("django-db", "amqp://", "django-db://default"),
     ],
 )
 def test_where_claims_live(backend: str | None, broker: str, store: str) -> None:
@@ -110,6 +114,15 @@ def test_ssl_settings_of_the_backend_are_the_stores() -> None:
     settings = read_settings(conf(redis_backend_use_ssl={"ssl_cert_reqs": "none"}))
     assert settings.store == "rediss://localhost/1"
     assert settings.store_options == {"ssl_cert_reqs": "none"}
+
+
+def test_what_the_driver_of_the_results_is_given_the_stores_is_too() -> None:
+    args = {"connect_args": {"sslmode": "require"}}
+    database = {"broker_url": "amqp://", "result_backend": "db+postgresql://h/d"}
+    settings = read_settings(conf(**database, database_engine_options={**args, "echo": True}))
+    assert settings.store_options == args
+    other = read_settings(conf(database_engine_options=args, jobtastic_store="db+mysql://h/d"))
+    assert other.store_options == {}
 
 
 def test_all_complaints_at_once() -> None:

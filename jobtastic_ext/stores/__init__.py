@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any, cast
@@ -14,6 +15,12 @@ __all__ = ("Store", "open_store")
 
 #: What a URL may begin with -> the module that serves it.
 SCHEMES = {
+    "db+mariadb": "sql",
+    "db+mysql": "sql",
+    "db+postgresql": "sql",
+    "django": "django",
+    "django-db": "django",
+    "memcached": "memcached",
     "memory": "memory",
     "redis": "redis",
     "redis+cluster": "redis",
@@ -36,7 +43,10 @@ def open_store(
     ``redis+socket:///path?virtual_host=db``, also ``socket://`` and ``unix://``;
     ``sentinel://h1:p1;sentinel://h2:p2/db`` with ``master_name`` in the query or in `options`;
     ``redis+cluster://h1:p1,h2:p2``, also ``rediss+cluster://``;
+    ``db+postgresql://user:password@host/database`` and ``db+mysql://``, as Celery writes them;
     ``sqlite:///relative`` and ``sqlite:////absolute``, shared by one machine;
+    ``memcached://h1:p1,h2:p2``;
+    ``django://alias``, what Django's CACHES names, and ``django-db://alias``, of its DATABASES;
     ``memory://name``, in one process, where the same URL gives the same claims.
 
     `results` says where results are; a store on the same server answers with what it sees there.
@@ -44,9 +54,11 @@ def open_store(
     cannot be served.  A server that is down shows only when the store is used.
     """
     scheme = url.partition("://")[0] if "://" in url else ""
+    scheme = re.sub(r"^(db\+\w+)\+\w+$", r"\1", scheme)  # whatever the driver
     if scheme not in SCHEMES:
         # What does not look like a scheme may be a password.
-        named = f"unknown scheme {scheme!r}" if scheme.replace("+", "").isalnum() else "no URL"
+        looks_so = re.fullmatch(r"[A-Za-z0-9+-]+", scheme)
+        named = f"unknown scheme {scheme!r}" if looks_so else "no URL"
         raise ConfigurationError(
             f"jobtastic_store: {named}; there are {', '.join(f'{s}://' for s in sorted(SCHEMES))}"
         )
@@ -57,6 +69,10 @@ def open_store(
             f"jobtastic_store: {scheme}:// needs a Python package that is not installed: "
             f"{error.name}; install it"
         ) from error
+    if SCHEMES[scheme] == "django":
+        refuse(options, url)
+        place, options = module.named(url)
+        return open_store(place, timeout=timeout, results=results, **options)
     if SCHEMES[scheme] == "redis":
         return cast("Store", module.RedisStore(url, timeout=timeout, results=results, **options))
     opened = cast("Callable[..., Store]", OPENERS[SCHEMES[scheme]])
@@ -88,4 +104,18 @@ def refuse(options: dict[str, Any], url: str) -> None:
         )
 
 
-OPENERS = {"memory": open_memory, "sqlite": open_sqlite}
+def open_sql(module: Any, url: str, timeout: float, options: dict[str, Any]) -> Store:
+    return cast("Store", module.SQLStore(url, timeout=timeout, **options))
+
+
+def open_memcached(module: Any, url: str, timeout: float, options: dict[str, Any]) -> Store:
+    refuse(options, url)
+    return cast("Store", module.MemcachedStore(url, timeout=timeout))
+
+
+OPENERS = {
+    "memcached": open_memcached,
+    "memory": open_memory,
+    "sql": open_sql,
+    "sqlite": open_sqlite,
+}

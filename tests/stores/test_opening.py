@@ -14,9 +14,13 @@ from jobtastic_ext.stores import open_store
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("", "no URL; there are memory://, redis://"),
-        ("redis", "no URL; there are memory://, redis://"),
-        ("mysql://h/db", "unknown scheme 'mysql'; there are memory://, redis://"),
+        ("", "no URL; there are db+mariadb://, db+mysql://"),
+        ("redis", "no URL; there are db+mariadb://, db+mysql://"),
+        ("mysql://h/db", "unknown scheme 'mysql'; there are db+mariadb://, db+mysql://"),
+        ("db+oracle://h/db", "unknown scheme 'db+oracle'; there are db+mariadb://"),
+        ("db+postgresql+nothing://h/db", "no such database"),
+        ("memcached://", "names no server"),
+        ("memcached://host:port", "'host:port' names no server"),
         ("sqlite://", "needs the path of a file"),
         ("sqlite:///", "needs the path of a file"),
         ("sqlite://relative", "needs the path of a file"),

@@ -1,0 +1,245 @@
+"""Claims in PostgreSQL, MySQL or MariaDB, by the server's clock.
+
+SQLAlchemy reads the URL and knows the drivers; these are asked directly.  Each statement is a
+transaction of its own, so nothing is locked while a message is under way.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import socket
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from functools import cached_property
+from importlib.resources import files
+from importlib.util import find_spec
+from math import ceil
+from typing import Any, NamedTuple
+
+from sqlalchemy.engine import Dialect, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+from ..errors import ConfigurationError, StoreError, StoreUnavailable
+from .cas import CompareAndSetStore, Entry, Session
+
+__all__ = ("SQLStore", "schema")
+
+#: One change in so many also removes a bite of expired rows, more than there can be new ones.
+PURGE_EVERY = 10
+PURGE_BATCH = 30
+
+#: What a server that is up says to somebody whom it does not serve.
+REFUSAL = re.compile(
+    "authentication failed|no pg_hba.conf entry|does not exist|permission denied|denied for user|"
+    "Unknown database|no password supplied",
+    re.IGNORECASE,
+)
+
+#: Codes of both servers for a table that is not there.
+NO_TABLE = ("42P01", 1146)
+
+#: What PostgreSQL says if another process makes it at the same moment.
+MADE_MEANWHILE = ("23505", "42P07")
+
+READ = """SELECT clock.now, e.name, e.value, e.version, e.expires
+FROM (SELECT {now} AS now) AS clock LEFT JOIN jobtastic_claims AS e ON e.name IN ({names})"""
+UPDATE = """UPDATE jobtastic_claims SET value = %s, version = %s, expires = %s
+WHERE name = %s AND version = %s"""
+INSERT = "INSERT INTO jobtastic_claims (value, version, expires, name) VALUES (%s, %s, %s, %s)"
+
+
+class Flavour(NamedTuple):
+    """In what one kind of database is unlike others."""
+
+    schema: str
+    #: Drivers in the order of preference, as SQLAlchemy calls them, and their modules.
+    drivers: Mapping[str, str]
+    #: Milliseconds since 1970.
+    now: str
+    insert: str
+    purge: str
+
+
+FLAVOURS = {
+    "postgresql": Flavour(
+        schema="postgresql.sql",
+        drivers={"psycopg": "psycopg", "psycopg2": "psycopg2"},
+        now="CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS bigint)",
+        insert=f"{INSERT} ON CONFLICT DO NOTHING",
+        # Rows in the hands of others are passed by, and one that was renewed meanwhile is kept.
+        purge="""DELETE FROM jobtastic_claims WHERE expires <= %s AND name IN (
+        SELECT name FROM jobtastic_claims WHERE expires <= %s LIMIT %s FOR UPDATE SKIP LOCKED)""",
+    ),
+    "mysql": Flavour(
+        schema="mysql.sql",
+        drivers={"mysqldb": "MySQLdb", "pymysql": "pymysql"},
+        # No time zone takes part, so none has an hour twice.
+        now="TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(3)) DIV 1000",
+        insert=INSERT,
+        purge="DELETE FROM jobtastic_claims WHERE expires <= %s AND expires <= %s LIMIT %s",
+    ),
+}
+FLAVOURS["mariadb"] = FLAVOURS["mysql"]
+
+
+def schema(url: str) -> str:
+    """Return the SQL that makes what a store at `url` needs."""
+    return files(__package__).joinpath(flavour_of(url).schema).read_text(encoding="utf-8")
+
+
+def flavour_of(url: str) -> Flavour:
+    return FLAVOURS[re.split(r"[+:]", url.removeprefix("db+"))[0]]
+
+
+class SQLStore(CompareAndSetStore):
+    """Claims in the database that `url` names as Celery's result backend does.
+
+    The table is made when it is first missed.  `connect_args` go to the driver.
+    """
+
+    def __init__(
+        self, url: str, *, timeout: float = 0.5, connect_args: Mapping[str, Any] | None = None
+    ) -> None:
+        self._flavour, self._schema = flavour_of(url), schema(url)
+        try:
+            self._url = make_url(url.removeprefix("db+"))
+            if "+" not in self._url.drivername:
+                named = f"{self._url.drivername}+{self._driver()}"
+                self._url = self._url.set(drivername=named)
+            self._dialect: Dialect = self._url.get_dialect()()
+            self._dialect.dbapi = self._dbapi = self._url.get_dialect().import_dbapi()
+        except (ArgumentError, NoSuchModuleError) as error:
+            raise ConfigurationError(f"jobtastic_store: no such database: {error}") from error
+        place = self._url.query.get("host") or self._url.host or "localhost"
+        super().__init__(f"{place}/{self._url.database}", timeout)
+        self._connect_args = dict(connect_args or {})
+
+    def _driver(self) -> str:
+        drivers = self._flavour.drivers
+        found = (name for name, module in drivers.items() if find_spec(module))
+        return next(found, next(iter(drivers)))
+
+    def connect(self) -> Session:
+        arguments, options = self._dialect.create_connect_args(self._url)
+        options = {**options, **self._connect_args}
+        connection = self._dbapi.connect(*arguments, **{**self._bounds(options), **options})
+        return SQLSession(self, connection)
+
+    def _bounds(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """What keeps a driver from waiting for ever, and a server from working on in vain."""
+        seconds = ceil(self._timeout)
+        if self._flavour is FLAVOURS["postgresql"]:
+            return {
+                "connect_timeout": max(seconds, 2),  # the least that libpq knows
+                "options": f"-c statement_timeout={max(1, int(self._timeout * 1000))}",
+                "application_name": "jobtastic_ext",
+            }
+        waits = {f"{what}_timeout": seconds for what in ("connect", "read", "write")}
+        return {**waits, "init_command": f"SET SESSION innodb_lock_wait_timeout = {seconds}"}
+
+    def wrapped(self, error: Exception) -> StoreError:
+        driver = self._dbapi
+        words = " ".join(str(error).split())
+        if isinstance(error, driver.Error) and REFUSAL.search(words):
+            return StoreError(
+                f"the database {self.address} refuses: {words}; check the user's rights (the table "
+                "is made by `celery jobtastic schema --sql`, run by somebody who may)"
+            )
+        lost = (driver.OperationalError, driver.InterfaceError, driver.InternalError, OSError)
+        if isinstance(error, lost):
+            return StoreUnavailable(
+                f"the database {self.address} cannot serve: {words}; "
+                "check that it runs, can be reached and accepts writes"
+            )
+        return StoreError(f"the database {self.address} failed: {type(error).__name__}: {words}")
+
+    @cached_property
+    def is_clash(self) -> type[Exception]:
+        """What is raised for a row that is there already."""
+        found: type[Exception] = self._dbapi.IntegrityError
+        return found
+
+
+class SQLSession(Session):
+    def __init__(self, store: SQLStore, connection: Any) -> None:
+        self._store, self._connection = store, connection
+        self._flavour = store._flavour
+        # Plans that are prepared do not pass through PgBouncer.
+        if hasattr(connection, "prepare_threshold"):
+            connection.prepare_threshold = None
+        store._dialect.set_isolation_level(connection, "AUTOCOMMIT")
+
+    def get(self, names: Sequence[str]) -> tuple[list[Entry], int]:
+        query = READ.format(now=self._flavour.now, names=", ".join(["%s"] * len(names)))
+        try:
+            rows = self._rows(query, names)
+        except Exception as error:
+            if not is_one_of(NO_TABLE, error):
+                raise
+            self._create()
+            rows = self._rows(query, names)
+        now = int(rows[0][0])
+        found = {name: entry(now, *rest) for _, name, *rest in rows}
+        return [found.get(name, Entry()) for name in names], now
+
+    def put(self, name: str, old: Entry, new: Entry, expires: int, now: int) -> bool:
+        values = (new.raw, new.mark, expires, name)
+        if old.version is None:
+            try:
+                changed = self._execute(self._flavour.insert, values)
+            except self._store.is_clash:
+                return False
+        else:
+            changed = self._execute(UPDATE, (*values, old.version))
+        if changed and random.randrange(PURGE_EVERY) == 0:
+            # Others may be at it; there will be another time.
+            with suppress(self._store._dbapi.Error):
+                self._execute(self._flavour.purge, (now, now, PURGE_BATCH))
+        return changed > 0
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def abort(self) -> None:
+        # libpq waits for as long as it takes; other drivers were given a time.
+        with suppress(Exception):
+            fd = os.dup(self._connection.fileno())
+            with closing(socket.socket(fileno=fd)) as end:
+                end.shutdown(socket.SHUT_RDWR)
+
+    def _create(self) -> None:
+        for statement in statements(self._store._schema):
+            try:
+                self._execute(statement, ())
+            except Exception as error:
+                if not is_one_of(MADE_MEANWHILE, error):
+                    raise
+
+    def _execute(self, statement: str, values: Sequence[Any]) -> int:
+        with closing(self._connection.cursor()) as cursor:
+            cursor.execute(statement, values)
+            return int(cursor.rowcount)
+
+    def _rows(self, query: str, values: Sequence[Any]) -> list[Any]:
+        with closing(self._connection.cursor()) as cursor:
+            cursor.execute(query, values)
+            return list(cursor.fetchall())
+
+
+def entry(now: int, value: Any, version: Any, expires: Any) -> Entry:
+    if version is None or expires is None:
+        return Entry()
+    return Entry(bytes(value) if now < expires else None, version, version)
+
+
+def statements(script: str) -> Iterator[str]:
+    lines = [line for line in script.splitlines() if not line.startswith("--")]
+    return (each for each in "\n".join(lines).split(";") if each.strip())
+
+
+def is_one_of(codes: Collection[Any], error: Exception) -> bool:
+    """Whether it is an error with one of the server's codes."""
+    found = {getattr(error, "sqlstate", None), getattr(error, "pgcode", None), *error.args[:1]}
+    return not found.isdisjoint(codes)
