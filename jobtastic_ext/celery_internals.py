@@ -44,6 +44,10 @@ PRIVATE = {
     "celery.result:_cache": "whether an outcome is known already; `result.state` asks the backend",
     "celery.result:_set_cache": "an outcome that was read is handed to the result",
     "celery.result:_maybe_set_cache": "where Celery takes in an outcome",
+    "kombu.transport.virtual.base:_lookup": "which queue a message belongs to",
+    "kombu.transport.virtual.base:_inplace_augment_message": "a message as it lies in its queue",
+    "kombu.transport.virtual.base:_get_message_priority": "by which list of its queue it is told",
+    "kombu.transport.redis:_q_for_pri": "the name of that list",
     "billiard.process:_target": "billiard's `Worker` of this child, to have it replaced",
     "redis.connection:_sock": "a socket to wait on, and whether one is open",
 }

@@ -14,6 +14,7 @@ from celery.app.task import Task
 from kombu.utils import symbol_by_name
 
 from . import signals
+from .broker.lines import Lines
 from .broker.publisher import Broker
 from .broker.queue_position import QueuePositions
 from .broker.routing import Routes
@@ -113,6 +114,7 @@ class Runtime:
         self._plans: dict[str, Plan | None] = {}
         self._told: set[str] = set()
         self.routes = Routes(app)
+        self.lines = Lines(self.broker)
         self.reporter = Reporter(self.plan, self.histories, self._open_writer, self.ticker)
         self.caller = self._new_caller()
         self.deliveries = self._new_deliveries()
@@ -131,6 +133,7 @@ class Runtime:
             results=self.results,
             subscriptions=self.subscriptions,
             broker=self.broker,
+            lines=self.lines,
             broker_shares_store=self._broker_shares_store(),
             owed_to_store=self.owed_to_store,
             owed_to_results=self.owed_to_results,
@@ -145,7 +148,7 @@ class Runtime:
             tell_once=self.tell_once,
             store=self.store,
             results=self.results,
-            broker=self.broker,
+            lines=self.lines,
             publish=publish,
             around_body=lambda entered: around_body(self.hooks, entered),
         )
@@ -169,7 +172,7 @@ class Runtime:
     @cached_property
     def keeper(self) -> Keeper:
         """What keeps the leases of a worker."""
-        return Keeper(self.plan, self.store, self.routes, self.settings.lease)
+        return Keeper(self.plan, self.store, self.lines, self.routes, self.settings.lease)
 
     def stop_keeper(self) -> None:
         """Stop it; the next request that is received makes another one."""

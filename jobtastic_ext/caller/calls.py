@@ -20,6 +20,7 @@ from ..celery_internals import custom_headers
 from ..claims.claimed_run import Run
 from ..claims.decision_log import WHY, log_decision
 from ..claims.header import HEADER, Header
+from ..claims.line import wake
 from ..claims.protocol import Outcome, Settled, ask, is_claimed
 from ..claims.records import Answer, ClaimCall, Forget
 from ..errors import (
@@ -281,6 +282,8 @@ def forget(caller: Caller, task: Task, args: Any, kwargs: Any) -> bool:
         key = plan.key(*plain_arguments(task, args, kwargs, {}))
     except (ArgumentNotEncodable, ArgumentUnknown):
         return False  # such a call is never shared
-    known = caller.store.apply(key, Forget()).word == "ok"
+    answer = caller.store.apply(key, Forget())
+    wake(caller.store, caller.lines, plan, key, answer.waiting)
+    known = answer.word == "ok"
     log_decision(task.name, "-", key, "forgotten", "somebody asked for it")
     return known

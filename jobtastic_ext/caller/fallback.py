@@ -116,6 +116,7 @@ class Undelivered:
         run = Run(
             self.caller.store,
             self.caller.results,
+            self.caller.lines,
             self.plan,
             self.key,
             message,

@@ -13,6 +13,7 @@ from celery.app.task import Task
 from celery.result import AsyncResult
 from kombu.exceptions import OperationalError
 
+from ..broker.lines import Lines
 from ..broker.publisher import NOT_TAKEN, Broker
 from ..broker.routing import Routes
 from ..claims.decision_log import log_decision
@@ -54,6 +55,7 @@ class Caller:
     results: Backend
     subscriptions: Subscriptions
     broker: Broker
+    lines: Lines
     broker_shares_store: bool
     owed_to_store: Aftermath
     owed_to_results: Aftermath

@@ -6,6 +6,7 @@ import logging
 from math import inf
 
 from ..errors import ResultsUnavailable, StoreError
+from .line import Line, wake
 from .protocol import Results
 from .records import FOREVER, Answer, Begin, Ending, Finish, Operation, Release, Requeue, Terms
 from .store import Store
@@ -33,12 +34,13 @@ class Run:
         self,
         store: Store,
         results: Results,
+        line: Line,
         terms: Terms,
         key: str,
         begun: Begin,
         answer: Answer,
     ) -> None:
-        self.store, self.results, self.terms = store, results, terms
+        self.store, self.results, self.line, self.terms = store, results, line, terms
         self.key, self.begun, self.gen = key, begun, answer.gen
         self.unclaimed = answer.word == "free"
         #: The store did not answer when it began: the claim may be another's, or wait for it yet.
@@ -73,10 +75,12 @@ class Run:
                 attempt=begun.attempt,
                 group=begun.group,
                 unclaimed=self.unclaimed,
+                line=terms.exclusive,
             )
         )
         if answer is not None:
             self.pass_on(tuple(one for one in answer.ids if one not in self.orphans))
+            wake(self.store, self.line, terms, self.key, answer.waiting)
 
     def pass_on(self, ids: tuple[str, ...]) -> None:
         """Give those who lost the claim to this run its outcome."""
@@ -97,10 +101,18 @@ class Run:
 
     def release(self, unserved: bool = False) -> None:
         """Nothing came of it: the next identical call runs, and serves those who are `unserved`."""
-        begun = self.begun
-        self._apply(
-            Release(task_id=begun.task_id, run=begun.run, hold=self.terms.hold, unserved=unserved)
+        begun, terms = self.begun, self.terms
+        answer = self._apply(
+            Release(
+                task_id=begun.task_id,
+                run=begun.run,
+                hold=terms.hold,
+                unserved=unserved,
+                line=terms.exclusive,
+            )
         )
+        if answer is not None:
+            wake(self.store, self.line, terms, self.key, answer.waiting)
 
     def _apply(self, operation: Operation) -> Answer | None:
         if self.unclaimed and not isinstance(operation, Finish):
@@ -125,7 +137,7 @@ class Run:
     def _release_queued(self) -> None:
         """Nobody shall join the message of this run: it has run."""
         begun = self.begun
-        release_message(self.store, self.terms, self.key, begun.task_id, begun.bare)
+        release_message(self.store, self.line, self.terms, self.key, begun.task_id, bare=begun.bare)
 
 
 def keep_result(run: Run) -> None:
@@ -140,9 +152,14 @@ def keep_result(run: Run) -> None:
         logger.warning("%s: %s", run.key, error)
 
 
-def release_message(store: Store, terms: Terms, key: str, task_id: str, bare: bool) -> None:
-    """Let go of the queued claim of a message."""
+def release_message(
+    store: Store, line: Line, terms: Terms, key: str, task_id: str, *, run: str = "", bare: bool
+) -> None:
+    """Let go of the queued claim of a message, or of its `run`; wake those that wait for it."""
+    release = Release(task_id=task_id, hold=terms.hold, run=run, bare=bare, line=terms.exclusive)
     try:
-        store.apply(key, Release(task_id=task_id, hold=terms.hold, bare=bare))
+        answer = store.apply(key, release)
     except StoreError as error:
-        logger.debug("%s: not released: %s", key, error)
+        logger.debug("%s: not released, which ends by itself: %s", key, error)
+        return
+    wake(store, line, terms, key, answer.waiting)

@@ -29,6 +29,9 @@ class Header(Struct, frozen=True, kw_only=True):
     place: tuple[str, ...] = ()
     #: How often the message was put back to wait for another run.
     looks: int = 0
+    #: Where it was parked last, and by which store time it would look by itself.
+    line: str = ""
+    due: int = 0
     #: Store time of the call.
     since: int = 0
     #: The call asked for a new run.

@@ -14,6 +14,7 @@ __all__ = (
     "FOREVER",
     "LINGER",
     "MOST_ORPHANS",
+    "MOST_PLACES",
     "Answer",
     "Begin",
     "Claim",
@@ -41,6 +42,9 @@ MOST_MARKS = 32
 
 #: How long a lapsed claim, or a result that somebody still waits for, is remembered.
 LINGER = 3_600_000
+
+#: The most places at which messages of one call are parked; those elsewhere wake by themselves.
+MOST_PLACES = 8
 
 #: How long a claim may be queued before those who join it look whether its task has ended all the
 #: same: in a worker without the plugin or the task, or where the store did not answer.
@@ -101,6 +105,11 @@ class Holder(Struct, frozen=True, omit_defaults=True, kw_only=True):
     bare: bool = False
     #: Ids whose claim was taken away, and whose callers get the outcome of this run.
     orphans: tuple[str, ...] = ()
+    #: Where messages are parked until this ends, as the broker's lines name it, with a space
+    #: between two; empty if none are.  Whoever ends it wakes them.
+    waiting: str = ""
+    #: Queued: nobody's; it is kept for whoever was woken, lest a later call passes the line.
+    line: bool = False
 
 
 class Value(Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -193,6 +202,11 @@ class Begin(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="begin", 
     arrival: int = 0
     #: Set by a store that sees results: this id has no final one as yet.
     unmarked: bool = False
+    #: It has been parked there, so that others may wait behind it.
+    waited: str = ""
+    #: It is parked there.  Changes nothing but who is woken: answers ``follow`` if somebody will
+    #: wake it, else ``lost``.
+    parked: str = ""
 
 
 class Finish(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="finish", tag_field="op"):
@@ -214,6 +228,8 @@ class Finish(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="finish"
     group: str = ""
     #: The run held no claim (no herd avoidance); record its result all the same.
     unclaimed: bool = False
+    #: Runs take turns: what waits is woken one by one, and the claim is kept for it.
+    line: bool = False
 
 
 class Release(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="release", tag_field="op"):
@@ -236,6 +252,8 @@ class Release(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="releas
     give_up: int = 0
     #: It held no claim: only the message is given up.
     unclaimed: bool = False
+    #: As for `Finish`.
+    line: bool = False
 
 
 class Ending(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="ending", tag_field="op"):
@@ -296,3 +314,7 @@ class Answer(Struct, frozen=True):
     #: backend wrote them, empty while there is no final result.  To a run: empty if the end of its
     #: body need not be said.  None: nothing was seen; ask the backend.
     seen: bytes | None = None
+    #: Where messages are parked that have to be woken now.
+    waiting: str = ""
+    #: ``follow``: in how long others stop waiting for that run; 0 if that is not known.
+    rest: int = 0

@@ -21,6 +21,7 @@ from .records import (
     MOMENT,
     MOST_MARKS,
     MOST_ORPHANS,
+    MOST_PLACES,
     Answer,
     Begin,
     Claim,
@@ -87,6 +88,18 @@ def queued_again(holder: Holder, now: int, hold: int, **changes: Any) -> Holder:
     )
 
 
+def both(places: str, others: str) -> str:
+    """Join places at which messages are parked."""
+    if not places or not others:
+        return places or others
+    return " ".join([*dict.fromkeys(f"{places} {others}".split(" "))][:MOST_PLACES])
+
+
+def kept_for_line(now: int, hold: int) -> Holder:
+    """Keep the claim for whoever is woken, so that nobody passes the line."""
+    return queued("", "", now, hold, line=True)
+
+
 def unserved(ids: tuple[str, ...], gen: str, now: int) -> Holder | None:
     """Remember those who are left without an outcome, as a claim whose time is over.
 
@@ -107,6 +120,9 @@ def displaced(holder: Holder | None, task_id: str) -> tuple[str, ...]:
 
 
 def claim_call(op: ClaimCall, claim: Claim, now: int) -> Outcome:
+    waiting = claim.holder.waiting if claim.holder is not None else ""
+    if claim.holder is not None and claim.holder.line:
+        claim = replace(claim, holder=None)  # of a task that took turns before
     claim, orphans = without_gone(op, claim, now)
     value, holder = claim.value, claim.holder
     refreshes = False
@@ -126,9 +142,15 @@ def claim_call(op: ClaimCall, claim: Claim, now: int) -> Outcome:
         held = settle_by_holder(op, claim, holder, now)
         if held is not None:
             return held
-    expires = later(now, op.expires) if op.expires else 0
     fresh = queued(
-        op.task_id, op.gen, now, op.hold, expires=expires, group=op.group, orphans=orphans
+        op.task_id,
+        op.gen,
+        now,
+        op.hold,
+        expires=later(now, op.expires) if op.expires else 0,
+        group=op.group,
+        orphans=orphans,
+        waiting=waiting,
     )
     claim = replace(claim, holder=fresh)
     if refreshes and value is not None:
@@ -267,6 +289,8 @@ def begin(op: Begin, claim: Claim, now: int) -> Outcome:
     elif op.arrival:
         arrivals = marked(claim.arrivals, message, later(now, op.arrival))
         claim = replace(claim, arrivals=arrivals)
+    if op.parked:
+        return wait(op, claim, now)
     if claim.value is not None and claim.value.owner == op.gone:
         claim = replace(claim, value=None)
     if claim.value is not None:
@@ -278,12 +302,15 @@ def begin(op: Begin, claim: Claim, now: int) -> Outcome:
     holder = claim.holder
     gen, upcoming, upcoming_gen, followed = op.gen or op.run, "", "", False
     orphans: tuple[str, ...] = ()
+    waiting = op.waited
     if holder is not None:
         if must_follow(op, holder, now):
             claim = replace(claim, holder=replace(holder, followed=True))
-            return claim, Answer("follow", holder.owner, holder.gen)
+            rest = holder.herd - now if holder.state == "running" and not op.exclusive else 0
+            return claim, Answer("follow", holder.owner, holder.gen, rest=max(rest, 0))
         if holder.owner == op.task_id and op.attempt < holder.attempt and now < holder.until:
             return claim, Answer("dropped", op.task_id, op.gen)
+        waiting = both(holder.waiting, op.waited)
         if not op.exclusive:
             followed, orphans = holder.followed, displaced(holder, op.task_id)
             if not op.refresh and (not op.gen or op.gen != holder.next_gen):
@@ -304,8 +331,20 @@ def begin(op: Begin, claim: Claim, now: int) -> Outcome:
         bare=op.bare,
         unmarked=op.unmarked and not op.exclusive,
         orphans=orphans,
+        waiting=waiting,
     )
     return replace(claim, holder=running), Answer("run", "", gen, ids=orphans)
+
+
+def wait(op: Begin, claim: Claim, now: int) -> Outcome:
+    """Have a message that is parked woken, if there is still something that it waits for."""
+    value, holder = claim.value, claim.holder
+    settled = value is not None and settle_by_value(op, claim, value, now) is not None
+    if settled or holder is None or not must_follow(op, holder, now):
+        return claim, LOST
+    waiting = both(holder.waiting, op.parked)
+    claim = replace(claim, holder=replace(holder, followed=True, waiting=waiting))
+    return claim, Answer("follow", holder.owner, holder.gen)
 
 
 def is_unsent(holder: Holder | None, op: Begin | Release) -> bool:
@@ -355,6 +394,8 @@ def must_follow(op: Begin, holder: Holder, now: int) -> bool:
     if now >= holder.until:
         return False
     if holder.state == "queued":
+        if holder.line:
+            return not op.waited
         if holder.owner == op.task_id:
             # A copy made for others waits for its retry; the first message is yet to be served.
             return holder.bare and not op.bare and op.attempt < holder.attempt
@@ -402,7 +443,10 @@ def finish(op: Finish, claim: Claim, now: int) -> Outcome:
     claim = replace(claim, value=value)
     if held is None:
         return claim, OK
-    return replace(claim, holder=after(held, now, op.hold, ())), replace(OK, ids=held.orphans)
+    rest = after(held, now, op.hold, ())
+    if rest is None and op.line and held.waiting:
+        rest = kept_for_line(now, op.hold)
+    return replace(claim, holder=rest), replace(OK, ids=held.orphans, waiting=held.waiting)
 
 
 def release(op: Release, claim: Claim, now: int) -> Outcome:
@@ -418,9 +462,10 @@ def release(op: Release, claim: Claim, now: int) -> Outcome:
         return given_up(claim, message, later(now, op.give_up)), OK
     if holder is None or (op.give_up and not is_unsent(holder, op)):
         return claim, LOST
-    if holder.next == op.task_id and not op.run:
+    waiting = holder.waiting
+    if op.task_id and holder.next == op.task_id and not op.run:
         rest: Holder | None = replace(holder, next="", next_gen="")
-        gen = holder.next_gen
+        gen, waiting = holder.next_gen, ""
     elif holder.owner == op.task_id and holder.state == "queued" and not op.run:
         if holder.taken and not op.bare:
             return claim, LOST  # another caller has sent it again, and waits for that
@@ -428,12 +473,14 @@ def release(op: Release, claim: Claim, now: int) -> Outcome:
     elif is_run(holder, op.task_id, op.run):
         orphans = displaced(holder, holder.next) if op.unserved else holder.orphans
         rest, gen = after(holder, now, op.hold, orphans), holder.gen
+        if rest is None and op.line and waiting:
+            rest = kept_for_line(now, op.hold)
     else:
         return claim, LOST
     claim = replace(claim, holder=rest)
     if op.give_up:
         claim = given_up(claim, f"{gen}:{op.task_id}", later(now, op.give_up))
-    return claim, OK
+    return claim, replace(OK, waiting=waiting)
 
 
 def lapse(op: Lapse, claim: Claim, now: int) -> Outcome:
@@ -460,11 +507,12 @@ def renew(op: Renew, claim: Claim, now: int) -> Outcome:
 
 def forget(op: Forget, claim: Claim, now: int) -> Outcome:
     known = claim.holder is not None or claim.value is not None
-    rest = None
+    rest, waiting = None, ""
     if claim.holder is not None:
         # Should it be dead, those who wait for it are served by the next run.
         rest = unserved(displaced(claim.holder, ""), claim.holder.gen, now)
-    return replace(claim, holder=rest, value=None), OK if known else LOST
+        waiting = claim.holder.waiting
+    return replace(claim, holder=rest, value=None), replace(OK if known else LOST, waiting=waiting)
 
 
 STEPS: dict[type, Callable[[Any, Claim, int], Outcome]] = {

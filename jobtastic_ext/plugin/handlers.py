@@ -24,6 +24,12 @@ def on_received(sender: Any, request: Any, **_: Any) -> None:
         runtime.keeper.receive(request, sender)
 
 
+def on_ready(sender: Any, **_: Any) -> None:
+    runtime = runtime_of(sender.app)
+    if runtime is not None and any(plan.shares for plan in runtime.plans().values()):
+        runtime.keeper.start()
+
+
 def on_prerun(sender: Any, **_: Any) -> None:
     runtime = runtime_of(sender.app)
     if runtime is not None:
@@ -75,6 +81,7 @@ def on_process_init(**_: Any) -> None:
 
 #: Strong references: Celery's signals keep weak ones, and a handler must not vanish.
 TABLE: tuple[tuple[Signal, Handler], ...] = (
+    (signals.worker_ready, on_ready),
     (signals.task_received, on_received),
     (signals.task_prerun, on_prerun),
     (signals.task_success, on_success),

@@ -82,7 +82,7 @@ class RedisStore(RedisServer, Store):
     def apply(self, key: str, operation: Operation) -> Answer:
         sight = self._sight if type(operation) in SEEING else ()
         reply = self._run(SCRIPTS[type(operation)], key, encode(operation), *sight)
-        if len(reply) > 5 and reply[5]:
+        if len(reply) > 7 and reply[7]:
             self._foreign.noticed(key)
         return answered(reply)
 
@@ -104,7 +104,8 @@ class RedisStore(RedisServer, Store):
 
 def answered(reply: list[Any]) -> Answer:
     """The answer that a script's reply stands for."""
-    word, task_id, gen, at, ids = reply[:5]
+    word, task_id, gen, at, ids, waiting, rest = reply[:7]
     others = tuple([one.decode() for one in ids])
-    seen = reply[6] if len(reply) > 6 else None
-    return Answer(word.decode(), task_id.decode(), gen.decode(), at, others, seen)
+    seen = reply[8] if len(reply) > 8 else None
+    waits = waiting.decode()
+    return Answer(word.decode(), task_id.decode(), gen.decode(), at, others, seen, waits, rest)

@@ -13,15 +13,18 @@ from typing import Any
 from celery import Celery, states
 from celery.app.task import Context, Task
 from celery.exceptions import Ignore, Reject, Retry
+from kombu.exceptions import OperationalError
 from kombu.serialization import registry
 from msgspec.structs import asdict, replace
 
-from ..broker.publisher import Broker
+from ..broker.line import NoLine
+from ..broker.lines import SLOW_LOOK, Lines
 from ..broker.routing import Routes
 from ..celery_internals import CONTENT, carried_headers, custom_headers, ignores_result
 from ..claims.claimed_run import Run, release_message
 from ..claims.decision_log import log_decision
 from ..claims.header import HEADER, Header, foreign_key, read_header
+from ..claims.line import wake
 from ..claims.protocol import Settled, start
 from ..claims.records import Answer, Begin, Claim
 from ..claims.store import Store
@@ -35,8 +38,9 @@ __all__ = ("key_of",)
 
 logger = logging.getLogger("jobtastic_ext")
 
-#: Seconds before a message that follows is looked at again: first, longest, and the growth.
-FIRST_LOOK, LAST_LOOK, GROWTH = 0.1, 2.0, 1.5
+#: Where a broker keeps no lines, seconds before a message that follows is looked at again: first,
+#: longest, and the growth.
+FIRST_LOOK, LAST_LOOK, GROWTH = 0.1, 5.0, 1.5
 
 #: Milliseconds for which the arrival of a message is remembered: longer than a caller's deadline.
 ARRIVAL = 600_000
@@ -54,7 +58,7 @@ class Deliveries:
     tell_once: Callable[..., None]
     store: Store
     results: Backend
-    broker: Broker
+    lines: Lines
     #: Celery's own `apply_async`.
     publish: Callable[..., Any]
     #: What surrounds the body of a task while it runs.
@@ -165,7 +169,7 @@ class Message:
                 self.state.body = "left out"
                 self.log("dropped", "its sender gave up")
                 raise Ignore
-        release_message(self.deliveries.store, self.plan, header.key, self.request.id, header.bare)
+        self.release(header.key)
         self.header = Header(
             id=header.id, since=header.since, refresh=header.refresh, place=header.place
         )
@@ -187,6 +191,7 @@ class Message:
             bare=self.header.bare,
             redelivered=bool((self.request.delivery_info or {}).get("redelivered")),
             arrival=ARRIVAL if self.header.guarded else 0,
+            waited=self.header.line,
         )
 
     def shown(self, body: Callable[..., Any]) -> Callable[..., Any]:
@@ -207,17 +212,10 @@ class Message:
 
     def carry_out(self, settled: Settled, message: Begin, body: Callable[..., Any]) -> Any:
         answer, outcome = settled.answer, settled.outcome
+        if answer.word not in ("run", "follow"):
+            self.let_pass(answer)
         if answer.word in ("run", "free"):
-            run = Run(
-                self.deliveries.store,
-                self.deliveries.results,
-                self.plan,
-                self.key,
-                message,
-                answer,
-            )
-            run.place = self.place
-            self.state.claim = run
+            run = self.new_run(message, answer)
             return self.run_body(run, body)
         if self.plan.policy.shadow:
             self.log(f"would be {answer.word}", f"task {answer.id}")
@@ -229,8 +227,7 @@ class Message:
             raise Ignore
         if answer.word == "finished":
             self.log("dropped", "it has run already")
-            bare = self.header.bare
-            release_message(self.deliveries.store, self.plan, self.key, self.request.id, bare)
+            self.release(self.key)
             raise Ignore
         if answer.word == "follow":
             return self.follow(answer, message, body)
@@ -254,20 +251,30 @@ class Message:
 
     def run_unshared(self, message: Begin, body: Callable[..., Any]) -> Any:
         """Run whatever the store says, and see that nobody joins this message afterwards."""
-        run = Run(
-            self.deliveries.store,
-            self.deliveries.results,
-            self.plan,
-            self.key,
-            message,
-            Answer("unsure", gen=self.header.gen),
-        )
-        run.place = self.place
-        self.state.claim = run
+        run = self.new_run(message, Answer("unsure", gen=self.header.gen))
         return self.run_body(run, body)
 
+    def new_run(self, message: Begin, answer: Answer) -> Run:
+        our = self.deliveries
+        run = Run(our.store, our.results, our.lines, self.plan, self.key, message, answer)
+        run.place = self.place
+        self.state.claim = run
+        return run
+
+    def release(self, key: str) -> None:
+        our, task_id, bare = self.deliveries, self.request.id, self.header.bare
+        release_message(our.store, our.lines, self.plan, key, task_id, bare=bare)
+
+    def let_pass(self, answer: Answer) -> None:
+        """Wake the next of the line; or all, if this one came by itself, lest nobody does."""
+        if self.plan.exclusive or 0 < self.header.due <= answer.at:
+            self.wake(self.header.line)
+
+    def wake(self, places: str) -> None:
+        wake(self.deliveries.store, self.deliveries.lines, self.plan, self.key, places)
+
     def follow(self, answer: Answer, message: Begin, body: Callable[..., Any]) -> Any:
-        """Put the message back for a while, so that no slot is held and no state changes."""
+        """Put the message where it waits, so that no slot is held and no state changes."""
         other, own = answer.id, answer.id == self.request.id
         displaced = self.header.gen == answer.gen  # it had the claim, and another one ran first
         refused = self.plan.policy.on_duplicate == "raise" and not self.header.refresh
@@ -276,39 +283,73 @@ class Message:
             self.log("refused", f"task {other} is running")
             raise DuplicateCall(self.task.name, other)
         looks = self.header.looks
-        countdown = min(FIRST_LOOK * GROWTH ** min(looks, 20), LAST_LOOK)
+        header = replace(
+            self.header,
+            id=self.request.id,
+            key=self.key,
+            place=self.place,
+            looks=looks + 1,
+            since=self.header.since or answer.at - 1,  # the run had not ended then
+            copy=own,
+        )
         try:
-            header = replace(
-                self.header,
-                id=self.request.id,
-                key=self.key,
-                place=self.place,
-                looks=looks + 1,
-                since=self.header.since or answer.at - 1,  # the run had not ended then
-                copy=own,
-            )
-            self.put_back(countdown, header)
+            place = self.park(header, answer)
+            if not place:
+                self.publish(replace(header, line="", due=0), countdown=self.pause(looks))
         except Exception as error:  # noqa: BLE001 - better twice than never
             self.log("runs", f"it could not be put back: {error!r}", logging.WARNING)
             return self.run_unshared(message, body)
         self.state.body = "left out"
         self.log("waits", f"task {other} is running", logging.INFO if not looks else logging.DEBUG)
+        if place:
+            self.look_again(replace(message, parked=place), place)
         raise Ignore
 
-    def put_back(self, countdown: float, header: Header) -> None:
+    def pause(self, looks: int) -> float:
+        pause = min(FIRST_LOOK * GROWTH ** min(looks, 20), LAST_LOOK)
+        # Quorum queues delay by whole seconds.
+        return max(pause, 1.0) if self.deliveries.lines.kind == "amqp" else pause
+
+    def park(self, header: Header, answer: Answer) -> str:
+        """Leave the message in the broker until it is woken; return where, or nothing.
+
+        It comes back by itself after a while, and when others wait for that run no longer.
+        """
+        lines = self.deliveries.lines
+        if not lines.can_park:
+            return ""
+        seconds = min(SLOW_LOOK, answer.rest / 1000 or SLOW_LOOK)
+        place = lines.place(self.request.delivery_info)
+        header = replace(header, line=place, due=answer.at + round(seconds * 1000))
+
+        def send(producer: Any) -> None:
+            self.publish(header, producer=producer, retry=False)
+
+        try:
+            lines.park(self.key, send, seconds, front=self.header.line != "")
+        except (NoLine, OperationalError) as error:
+            self.log("is not parked", repr(error), logging.WARNING)
+            return ""
+        return place
+
+    def look_again(self, message: Begin, place: str) -> None:
+        """What it waits for may have ended before it was parked, and woken nobody."""
+        with contextlib.suppress(StoreError):  # else it comes back by itself
+            if self.deliveries.store.apply(self.key, message).word != "follow":
+                self.wake(place)
+
+    def publish(self, header: Header, **options: Any) -> None:
         """Publish this very message again: same id, callbacks, chord and retries."""
         request = self.request
-        if self.deliveries.broker.kind == "amqp":
-            countdown = max(countdown, 1.0)  # quorum queues delay by whole seconds
         signature = self.task.signature_from_request(
             request,
             request.args,
             request.kwargs,
-            countdown=countdown,
             expires=None,  # it came in time
             retries=request.retries,
             headers={**carried_headers(request), HEADER: asdict(header)},
             **content_of(request),
+            **options,
         )
         self.deliveries.publish(self.task, signature.args, signature.kwargs, **signature.options)
 

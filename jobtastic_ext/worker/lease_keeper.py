@@ -12,12 +12,16 @@ from weakref import WeakValueDictionary
 from celery.app.task import Task
 from celery.worker import state
 from celery.worker.request import Request
+from kombu.exceptions import OperationalError
 from msgspec import Struct
 
+from ..broker.lines import Lines
 from ..broker.routing import Routes
 from ..celery_internals import CONTENT
+from ..claims.claimed_run import release_message
 from ..claims.header import HEADER, read_header
-from ..claims.records import Release, Renew
+from ..claims.line import wake
+from ..claims.records import Renew
 from ..claims.store import Store
 from ..errors import ArgumentUnknown, StoreError
 from ..policy.model import Plan
@@ -34,6 +38,9 @@ T = TypeVar("T")
 #: Seconds between two looks at what is running here; less for a lease shorter than 2 s.
 LOOK = 0.5
 
+#: Seconds between two looks at the lines of messages that wait in the broker.
+LINES_LOOK = 2.0
+
 
 class Lease(Struct):
     """A claim that is kept: its key, the token of its run once known, and when it was renewed."""
@@ -46,6 +53,8 @@ class Lease(Struct):
     renewed: float = 0.0
     #: The message is the copy that a takeover sent.
     bare: bool = False
+    #: Where it was parked last.
+    line: str = ""
 
 
 class Keeper:
@@ -55,10 +64,11 @@ class Keeper:
         self,
         plan: Callable[[Task], Plan | None],
         store: Store,
+        lines: Lines,
         routes: Routes,
         lease: float,
     ) -> None:
-        self._plan, self._store, self._routes = plan, store, routes
+        self._plan, self._store, self._lines, self._routes = plan, store, lines, routes
         #: Seconds.
         self._lease_time = lease
         self._received: WeakValueDictionary[str, Request] = WeakValueDictionary()
@@ -66,9 +76,10 @@ class Keeper:
         self._limits = RateLimits()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
+        self._looked = 0.0
 
     def receive(self, request: Request, consumer: Any = None) -> None:
-        """Remember a request; the first one starts the thread (after the pool has forked)."""
+        """Remember a request."""
         plan = self._plan(request.task)
         if plan is None:
             return
@@ -76,6 +87,10 @@ class Keeper:
         self._limits.pass_by(request.task, consumer, waited=header.looks > 0)
         self._received[request.id] = request
         request.request_dict[CONTENT] = request.content_type
+        self.start()
+
+    def start(self) -> None:
+        """Start the thread, once the pool has forked."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._keep, name="jobtastic-keeper", daemon=True)
             self._thread.start()
@@ -99,12 +114,15 @@ class Keeper:
             self._release(request.id, lease, "")
             if terminated:
                 self._release(request.id, lease, lease.run or worker_token())
+            # The next of the line, in its place.
+            wake(self._store, self._lines, lease.plan, lease.key, lease.line)
 
     def _keep(self) -> None:
         pause = min(LOOK, self._lease_time / 4)
         while not self._stopped.wait(pause):
             try:
                 self._look()
+                self._look_at_lines()
             except Exception:
                 logger.exception("the keeper of claims goes on after an error")
 
@@ -135,6 +153,15 @@ class Keeper:
             if lease is not None:
                 self._release(task_id, lease, "")
 
+    def _look_at_lines(self) -> None:
+        """Have those looked at who wait for what has ended without a word."""
+        if self._lines.looks and time.monotonic() - self._looked >= LINES_LOOK:
+            self._looked = time.monotonic()
+            try:
+                self._lines.look()
+            except OperationalError as error:
+                logger.debug("the lines of what waits are looked at later: %s", error)
+
     def _renew(self, task_id: str, lease: Lease) -> None:
         renew = Renew(task_id=task_id, run=lease.run or worker_token(), lease=lease.plan.lease)
         try:
@@ -148,11 +175,10 @@ class Keeper:
             lease.run, lease.renewed = answer.id, time.monotonic()
 
     def _release(self, task_id: str, lease: Lease, run: str) -> None:
-        release = Release(task_id=task_id, hold=lease.plan.hold, run=run, bare=lease.bare)
-        try:
-            self._store.apply(lease.key if run else lease.claimed, release)
-        except StoreError as error:
-            logger.debug("%s: not released, its lease ends by itself: %s", lease.key, error)
+        key = lease.key if run else lease.claimed
+        release_message(
+            self._store, self._lines, lease.plan, key, task_id, run=run, bare=lease.bare
+        )
 
     def _lease(self, request: Request) -> Lease | None:
         return self._lease_of(request.task, request.request_dict.get(HEADER), request)
@@ -164,7 +190,8 @@ class Keeper:
         try:
             known = read_header(header, plan.key_head, request.id)
             key, _ = key_of(plan, self._routes, task, known, request)
-            return Lease(key=key, claimed=known.key or key, plan=plan, bare=known.bare)
+            claimed = known.key or key
+            return Lease(key=key, claimed=claimed, plan=plan, bare=known.bare, line=known.line)
         except (ArgumentUnknown, TypeError):
             return None  # it runs without a claim
 

@@ -12,6 +12,7 @@ from celery.exceptions import Reject
 from ..celery_internals import seconds_until, traced
 from ..claims.claimed_run import Run, keep_result, release_message
 from ..claims.header import HEADER, read_header
+from ..claims.line import wake
 from ..hooks import RunHooks, RunState, state_of
 from .delivery import Deliveries
 
@@ -58,8 +59,9 @@ class Postrun(RunHooks):
             return
         header = read_header(getattr(request, HEADER, None), plan.key_head, request.id)
         if header.key:
-            store = self._deliveries.store
-            release_message(store, plan, header.key, request.id, header.bare)
+            store, lines = self._deliveries.store, self._deliveries.lines
+            release_message(store, lines, plan, header.key, request.id, bare=header.bare)
+            wake(store, lines, plan, header.key, header.line)  # the next of the line, in its place
 
 
 def claim_from(carried: RunState) -> Run | None:

@@ -67,7 +67,7 @@ class Message(Struct, frozen=True, order=True):
 class Effect(Struct, frozen=True):
     """What an actor wants of the world."""
 
-    kind: str  # store, read, write, publish, body
+    kind: str  # store, read, write, publish, park, wake, body
     what: Any = None
 
 
@@ -195,6 +195,22 @@ class ModelBroker:
         return send(None)
 
 
+class ModelLines:
+    """The broker's lines: what is parked, and woken, is the world's affair."""
+
+    can_park, looks = True, False
+
+    def place(self, delivery_info: Any) -> str:
+        return "line"
+
+    def park(self, key: str, send: Callable[[Any], Any], seconds: float, front: bool) -> None:
+        send("front" if front else "back")
+
+    def wake(self, key: str, places: str, one: bool) -> int:
+        count: int = now().do(Effect("wake", one), lambda: OperationalError("down"))
+        return count
+
+
 class ModelAftermath:
     """Tries once more, at once; a process that ends before has told nobody."""
 
@@ -207,10 +223,12 @@ def publish(task: Any, args: Any, kwargs: Any, **options: Any) -> Any:
     header = dict((options.get("headers") or {}).get(HEADER) or {})
     if "looks" in header:
         header["looks"] = min(header["looks"], 1)  # it only tells how long to wait
+        header["due"] = 0  # the world sets it, where a message comes back by itself
     message = Message(
         options["task_id"], tuple(sorted(header.items())), options.get("retries") or 0
     )
-    now().do(Effect("publish", message), lambda: OperationalError("down"))
+    kind = {"front": "park first", "back": "park"}.get(options.get("producer"), "publish")
+    now().do(Effect(kind, message), lambda: OperationalError("down"))
     return SimpleNamespace(id=message.id)
 
 
@@ -259,6 +277,7 @@ class ModelRuntime:
     key_prefix = "jobtastic"
 
     broker = ModelBroker()
+    lines = ModelLines()
     broker_shares_store = False
     keeper = None
     publish = staticmethod(publish)
@@ -382,7 +401,9 @@ def renew(behaviour: Behaviour, message: Message) -> None:
 
 
 def keeper_in(runtime: Any) -> lease_keeper.Keeper:
-    return lease_keeper.Keeper(runtime.plan, runtime.store, runtime.routes, LEASE / 1000)
+    return lease_keeper.Keeper(
+        runtime.plan, runtime.store, runtime.lines, runtime.routes, LEASE / 1000
+    )
 
 
 def keeper_of(runtime: Any, task: Any, message: Message) -> lease_keeper.Keeper:

@@ -13,11 +13,11 @@ from msgspec.structs import replace
 
 from jobtastic_ext.claims.records import MOMENT
 
-from .actors import LEASE
+from .actors import HERD, LEASE
 from .world import READY, Budget, Caller, Model, Scenario, Violation, World, final, nice, promised
 
 #: Faults that nobody notices at once: what they leave behind ends with its time.
-SILENT = ("crash", "store", "late", "expire", "copy", "purge", "foreign", "unknown")
+SILENT = ("crash", "store", "late", "expire", "copy", "purge", "foreign", "unknown", "wake")
 
 
 class Report(Struct):
@@ -168,7 +168,11 @@ class Explorer:
                 return next(model.step_slot(world, index, slot))
         if world.late:
             return next(model.late(world))
-        return self.go_through_queue(model, world)
+        if world.queue or not world.parked:
+            return self.go_through_queue(model, world)
+        if world.clean:
+            raise Violation(f"{len(world.parked)} wait, and nobody wakes them")
+        return "one who waits looks", model.look(model.wait(world, world.now + HERD))
 
     def go_through_queue(self, model: Model, world: World) -> tuple[str, World] | None:
         """Deliver the first message that does not only wait; else let time pass."""

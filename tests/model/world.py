@@ -75,6 +75,10 @@ class Budget(Struct, frozen=True):
     foreign: int = 0
     #: A message ends as a failure that tells nobody: a worker does not know the task.
     unknown: int = 0
+    #: A wake-up is lost, comes late, or twice.
+    wake: int = 0
+    #: A message that waits comes back by itself.
+    look: int = 0
 
 
 #: What is a fault, and not only the passing of time.
@@ -90,6 +94,7 @@ FAULTS = (
     "purge",
     "foreign",
     "unknown",
+    "wake",
 )
 
 
@@ -145,9 +150,11 @@ class World(Struct, frozen=True):
     now: int = START
     results: tuple[tuple[str, tuple[str, Any]], ...] = ()
     queue: tuple[Message, ...] = ()
+    #: Those who wait in the broker for a run to end, first come first.
+    parked: tuple[Message, ...] = ()
     runs: tuple[Run, ...] = ()
     #: Operations that will be carried out although nobody waits for their answer.
-    late: tuple[tuple[Operation, str], ...] = ()
+    late: tuple[tuple[Operation | bool, str], ...] = ()
     #: Runs so far that had a claim: their tokens tell them apart.
     begun: int = 0
     #: Bodies that have ended: their values tell them apart.
@@ -219,10 +226,15 @@ class Model:
         yield from self.deliveries(world)
         yield from self.passing(world)
         yield from self.late(world)
+        if world.budget.look and world.parked:
+            yield "one who waits looks", self.look(spend(world, "look"))
         if world.budget.forget:
             paid = spend(world, "forget")
-            number, _ = self.claims.step(claims_forget, world.claim, world.now)
-            yield "somebody calls forget()", excuse(replace(paid, claim=number), "twice", "stale")
+            number, answer = self.claims.step(claims_forget, world.claim, world.now)
+            paid = replace(paid, claim=number)
+            if answer.waiting:
+                paid, _ = self.wake(paid, self.scenario.exclusive)
+            yield "somebody calls forget()", excuse(paid, "twice", "stale")
 
     def _is_later_twin(self, world: World, index: int) -> bool:
         """Callers alike that have not begun are interchangeable: only the first may begin."""
@@ -428,9 +440,14 @@ class Model:
                 results[task_id] = (state, value)
             line = f"stores {state} of {nice(task_id)}"
             yield line, replace(world, results=tuple(sorted(results.items()))), None
-        elif effect.kind == "publish":
-            sent = replace(world, queue=tuple(sorted((*world.queue, effect.what))))
-            line = f"publishes {nice(effect.what)}"
+        elif effect.kind == "wake":
+            yield from self.perform_wake(world, name, effect.what)
+        elif effect.kind in ("publish", "park", "park first"):
+            if effect.kind == "publish":
+                sent = replace(world, queue=tuple(sorted((*world.queue, effect.what))))
+            else:
+                sent = replace(world, parked=self.parked(world, effect))
+            line = f"{effect.kind}: {nice(effect.what)}"
             yield line, sent, None
             if world.budget.publish:
                 if slot is not None:
@@ -446,6 +463,40 @@ class Model:
             )
             changed = replace(world, runs=ended, bodies=world.bodies + 1)
             yield f"body ends: {value}", changed, value
+
+    def parked(self, world: World, effect: Effect) -> tuple[Message, ...]:
+        if not self.scenario.exclusive:
+            return tuple(sorted((*world.parked, effect.what)))  # all are woken at once
+        first = effect.kind == "park first"
+        return (effect.what, *world.parked) if first else (*world.parked, effect.what)
+
+    def perform_wake(self, world: World, name: str, one: bool) -> Iterator[tuple[str, World, Any]]:
+        line = "wakes the first" if one else "wakes all"
+        woken, count = self.wake(world, one)
+        yield f"{line}: {count}", woken, count
+        if world.budget.wake:
+            paid = spend(world, "wake")
+            yield f"{line}: error, not done", paid, Raised()
+            yield f"{line}: error, done", self.wake(paid, one)[0], Raised()
+            yield (
+                f"{line}: error, done later",
+                replace(paid, late=(*paid.late, (one, name))),
+                Raised(),
+            )
+            yield f"{line}, twice", self.wake(self.wake(paid, one)[0], one)[0], count
+
+    def wake(self, world: World, one: bool) -> tuple[World, int]:
+        """Put those who wait back in the queue."""
+        count = min(len(world.parked), 1) if one else len(world.parked)
+        queue = tuple(sorted((*world.queue, *world.parked[:count])))
+        return replace(world, queue=queue, parked=world.parked[count:]), count
+
+    def look(self, world: World) -> World:
+        """The first of those who wait comes back by itself."""
+        first, *rest = world.parked
+        header = tuple(sorted({**dict(first.header), "due": 1}.items()))
+        queue = tuple(sorted((*world.queue, replace(first, header=header))))
+        return replace(world, queue=queue, parked=tuple(rest))
 
     def celerys_own(self, world: World, name: str, task_id: str, state: str) -> World:
         """Excuse what comes of the way in which Celery stores states."""
@@ -495,6 +546,9 @@ class Model:
     def late(self, world: World) -> Moves:
         for place, (operation, name) in enumerate(world.late):
             rest = world.late[:place] + world.late[place + 1 :]
+            if isinstance(operation, bool):
+                yield "woken late", self.wake(replace(world, late=rest), operation)[0]
+                continue
             done, answer = self.apply(replace(world, late=rest), name, operation, None)
             yield f"carried out late: {nice(operation)}: {answer.word}", done
 

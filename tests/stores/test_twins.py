@@ -49,12 +49,15 @@ UNIT = 10_000
 START = 1_700_000_000_000 // UNIT * UNIT
 
 task_ids = st.sampled_from(["a", "b", "c", "d"])
+#: With nobody: who lets go of the claim that is kept for a line.
+owners = st.sampled_from(["", "a", "b", "c", "d"])
 gens = st.sampled_from(["", "ga", "gb", "gc", "a.1", "g2"])
 runs = st.sampled_from(["a.1", "a.2", "b.1", "b.2", "c.1"])
 runs_or_workers = st.sampled_from(["", "a.1", "a.2", "b.1", "c.1", "a.", "b."])
 groups = st.sampled_from(["", "", "chord", 'gröup/"\n'])
 gone = st.sampled_from(["", "", "a", "b"])
 attempts = st.integers(0, 2)
+places = st.sampled_from(["", "", "", "x", "y", *(f"p{n}" for n in range(9))])
 rarely = st.sampled_from([False, False, False, True])
 lengths = st.sampled_from([1, 2, 3, 5, 10, 1_000]).map(lambda n: n * UNIT)
 sinces = st.sampled_from([0, 0, START, START + 3 * UNIT, START + 20 * UNIT])
@@ -94,6 +97,8 @@ operations: st.SearchStrategy[Operation] = st.one_of(
         unclaimed=rarely,
         arrival=st.sampled_from([0, 0, 3 * UNIT]),
         unmarked=rarely,
+        waited=places,
+        parked=places,
     ),
     st.builds(Ending, task_id=task_ids, run=runs),
     st.builds(
@@ -109,10 +114,11 @@ operations: st.SearchStrategy[Operation] = st.one_of(
         attempt=attempts,
         group=groups,
         unclaimed=rarely,
+        line=st.booleans(),
     ),
     st.builds(
         Release,
-        task_id=task_ids,
+        task_id=owners,
         hold=lengths,
         run=runs_or_workers,
         gen=gens,
@@ -120,6 +126,7 @@ operations: st.SearchStrategy[Operation] = st.one_of(
         unserved=rarely,
         give_up=lengths_or_none,
         unclaimed=rarely,
+        line=st.booleans(),
     ),
     st.builds(Lapse, task_id=task_ids, at=times),
     st.builds(Requeue, task_id=task_ids, run=runs, hold=lengths, attempt=attempts),

@@ -2,7 +2,7 @@
 -- KEYS[1]  the call key.
 -- ARGV[1]  `Begin`: task_id, run, lease, herd, gen, attempt, group, exclusive, gone, refresh, since,
 --          after, bare, redelivered, give_up, unclaimed,
---          arrival, unmarked.  ARGV[3] and further as in `look.lua`.
+--          arrival, unmarked, waited, parked.  ARGV[3] and further as in `look.lua`.
 
 local message = op.gen .. ':' .. op.task_id
 if op.give_up ~= 0 then
@@ -14,7 +14,7 @@ elseif claim.tombstones[message] and not op.bare then
 elseif op.arrival ~= 0 then
   claim = arrived(claim, message, op.arrival)
 end
-if claim.value and claim.value.owner == op.gone then
+if op.parked == '' and claim.value and claim.value.owner == op.gone then
   claim = Claim(claim.holder, nil, claim)
 end
 local value, holder = claim.value, claim.holder
@@ -27,28 +27,30 @@ local function with_value(fields)
 end
 
 -- By the run that ended last, if this message is to have its outcome.
-if value and not (value.owner == op.task_id and op.attempt > value.attempt) then
-  local same = op.gen ~= '' and op.gen == value.gen
-  if value.owner == op.task_id and (same or op.redelivered) and not value.failed then
-    if value.bare and not op.bare then
-      return answer(with_value{ bare = false }, 'reuse', value.owner, value.gen)
+local function settle_by_value()
+  if value and not (value.owner == op.task_id and op.attempt > value.attempt) then
+    local same = op.gen ~= '' and op.gen == value.gen
+    if value.owner == op.task_id and (same or op.redelivered) and not value.failed then
+      if value.bare and not op.bare then
+        return with_value{ bare = false }, 'reuse'
+      end
+      local kept = with_value{ kept = math.max(value.kept, later(LINGER)) }
+      return kept, 'finished'
     end
-    local kept = with_value{ kept = math.max(value.kept, later(LINGER)) }
-    return answer(kept, 'finished', value.owner, value.gen)
-  end
-  if not op.exclusive and (same or not op.refresh) then
-    local lately = op.lease ~= 0 and op.since ~= 0 and value.ended > op.since
-    if now < value.fresh or ((same or lately) and now < value.kept) then
-      return answer(claim, 'reuse', value.owner, value.gen)
+    if not op.exclusive and (same or not op.refresh) then
+      local lately = op.lease ~= 0 and op.since ~= 0 and value.ended > op.since
+      if now < value.fresh or ((same or lately) and now < value.kept) then
+        return claim, 'reuse'
+      end
     end
   end
 end
-if op.lease == 0 then return answer(claim, 'free', op.task_id, op.gen) end
 
 -- Whether this message waits for the run that holds the claim.
 local function must_follow()
   if now >= holder['until'] then return false end
   if holder.state == 'queued' then
+    if holder.line then return op.waited == '' end
     if holder.owner == op.task_id then
       -- A copy made for others waits for its retry; the first message is yet to be served.
       return holder.bare and not op.bare and op.attempt < holder.attempt
@@ -66,16 +68,29 @@ local function must_follow()
   return op.exclusive or now < holder.herd
 end
 
+local settled, word = settle_by_value()
+if op.parked ~= '' then
+  -- Have a message that is parked woken, if there is still something that it waits for.
+  if settled or not holder or not must_follow() then return answer(claim, 'lost') end
+  local waiting = both(holder.waiting, op.parked)
+  local changed = Claim(with(holder, { followed = true, waiting = waiting }), claim.value, claim)
+  return answer(changed, 'follow', holder.owner, holder.gen)
+end
+if settled then return answer(settled, word, value.owner, value.gen) end
+if op.lease == 0 then return answer(claim, 'free', op.task_id, op.gen) end
+
 local gen = op.gen ~= '' and op.gen or op.run
-local upcoming, upcoming_gen, followed, orphans = '', '', false, NOBODY
+local upcoming, upcoming_gen, followed, orphans, waiting = '', '', false, NOBODY, op.waited
 if holder then
   if must_follow() then
     local changed = Claim(with(holder, { followed = true }), claim.value, claim)
-    return answer(changed, 'follow', holder.owner, holder.gen)
+    local rest = holder.state == 'running' and not op.exclusive and holder.herd - now or 0
+    return answer(changed, 'follow', holder.owner, holder.gen, NOBODY, '', math.max(rest, 0))
   end
   if holder.owner == op.task_id and op.attempt < holder.attempt and now < holder['until'] then
     return answer(claim, 'dropped', op.task_id, op.gen)
   end
+  waiting = both(holder.waiting, op.waited)
   if not op.exclusive then
     followed = holder.followed
     if not op.refresh and (op.gen == '' or op.gen ~= holder.next_gen) then
@@ -92,8 +107,8 @@ local running = Holder{
   state = 'running', owner = op.task_id, gen = gen, run = op.run,
   ['until'] = later(op.lease), herd = later(op.herd), attempt = op.attempt,
   followed = followed, group = op.group, next = upcoming, next_gen = upcoming_gen,
-  bare = op.bare, unmarked = unmarked, orphans = orphans,
+  bare = op.bare, unmarked = unmarked, orphans = orphans, waiting = waiting,
 }
 local reply = answer(Claim(running, claim.value, claim), 'run', '', gen, orphans)
-if unmarked then reply[6], reply[7] = reply[6] or false, '' end
+if unmarked then reply[8], reply[9] = reply[8] or false, '' end
 return reply

@@ -3,6 +3,8 @@
 -- ARGV[1]  `ClaimCall`: task_id, gen, hold, pinned, refresh, expires, group, gone.
 
 local value, holder = claim.value, claim.holder
+local waiting = holder and holder.waiting or ''
+if holder and holder.line then holder = nil end -- of a task that took turns before
 if value and op.refresh then
   -- For those who wait for it, not for this call.
   local kept = {}
@@ -119,7 +121,7 @@ end
 local fresh = Holder{
   state = 'queued', owner = op.task_id, gen = op.gen, ['until'] = later(op.hold),
   at = now, expires = op.expires > 0 and later(op.expires) or 0, group = op.group,
-  orphans = orphans,
+  orphans = orphans, waiting = waiting,
 }
 local changed = Claim(fresh, value, claim)
 if refreshes then return answer(changed, 'refresh', value.owner, op.gen) end

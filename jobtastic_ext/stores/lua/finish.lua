@@ -1,6 +1,7 @@
 -- A run ended and its outcome is in the result backend: the twin of `jobtastic_ext.claims.rules.finish`.
 -- KEYS[1]  the call key.
--- ARGV[1]  `Finish`: task_id, run, gen, fresh, stale, keep, hold, failed, attempt, group, unclaimed.
+-- ARGV[1]  `Finish`: task_id, run, gen, fresh, stale, keep, hold, failed, attempt, group, unclaimed,
+--          line.
 
 local holder, value = claim.holder, claim.value
 local held = is_run(holder, op.task_id, op.run) and holder or nil
@@ -23,6 +24,7 @@ if not op.failed or fresh ~= 0 or (followed and not old_serves) then
     kept = later(followed and math.max(op.keep, LINGER) or op.keep),
   }
 end
-local rest, orphans = holder, NOBODY
-if held then rest, orphans = after(held, op.hold, NOBODY), held.orphans end
-return answer(Claim(rest, value, claim), 'ok', '', '', orphans)
+if not held then return answer(Claim(holder, value, claim), 'ok') end
+local rest = after(held, op.hold, NOBODY)
+if not rest and op.line and held.waiting ~= '' then rest = kept_for_line(op.hold) end
+return answer(Claim(rest, value, claim), 'ok', '', '', held.orphans, held.waiting)

@@ -5,5 +5,6 @@
 local known = claim.holder or claim.value
 local rest
 -- Should it be dead, those who wait for it are served by the next run.
+local waiting = claim.holder and claim.holder.waiting or ''
 if claim.holder then rest = unserved(displaced(claim.holder, ''), claim.holder.gen) end
-return answer(Claim(rest, nil, claim), known and 'ok' or 'lost')
+return answer(Claim(rest, nil, claim), known and 'ok' or 'lost', '', '', NOBODY, waiting)

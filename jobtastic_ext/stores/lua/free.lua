@@ -24,6 +24,6 @@ if redis.call('EXISTS', KEYS[1]) == 0 then
         string.format('%.0f', ends + 3600000 - now)
       )
     end
-    return { 'claimed', op.task_id, op.gen, now, {} }
+    return { 'claimed', op.task_id, op.gen, now, {}, '', 0 }
   end
 end

@@ -6,8 +6,9 @@
 -- ARGV[1]  the operation as JSON, the shape of its record in `jobtastic_ext.claims.records`.
 -- ARGV[2]  only in tests: the time, in ms, instead of the server's clock.
 --
--- A script answers {word, task id, generation, time, other ids}, and a sixth element, 1, when what
--- was stored under the key was not a claim.  Records are never changed in place, as in `claims.py`;
+-- A script answers {word, task id, generation, time, other ids, where messages wait that are to be
+-- woken, in how long others stop waiting}, and an eighth element, 1, when what was stored under the
+-- key was not a claim.  Records are never changed in place, as in `claims.py`;
 -- so what is still the same table, or holds the same fields, need not be written.
 
 local FOREVER = 90000000000000
@@ -15,13 +16,14 @@ local LINGER = 3600000
 local MOMENT = 1000
 local MOST_MARKS = 32
 local MOST_ORPHANS = 32
+local MOST_PLACES = 8
 local NOBODY = {}
 
 local HOLDER = { state = 'string', owner = 'string', gen = 'string', ['until'] = 'number' }
 local HOLDER_DEFAULTS = {
   run = '', at = 0, looked = 0, herd = 0, attempt = 0, expires = 0, followed = false,
   group = '', next = '', next_gen = '', ending = false, unmarked = false, taken = false, bare = false,
-  orphans = NOBODY,
+  orphans = NOBODY, waiting = '', line = false,
 }
 local VALUE = { owner = 'string', gen = 'string' }
 local VALUE_DEFAULTS = {
@@ -31,6 +33,7 @@ local OPERATION_DEFAULTS = {
   gen = '', group = '', gone = '', run = '', attempt = 0, give_up = 0, arrival = 0, pinned = false,
   refresh = false, expires = 0, exclusive = false, failed = false, unclaimed = false,
   since = 0, after = '', bare = false, redelivered = false, unserved = false, unmarked = false,
+  waited = '', parked = '', line = false,
 }
 
 local HOLDER_META = { __index = HOLDER_DEFAULTS }
@@ -121,6 +124,24 @@ end
 local function arrived(claim, message, length)
   local arrivals = marked(claim.arrivals, message, length)
   return Claim(claim.holder, claim.value, { tombstones = claim.tombstones, arrivals = arrivals })
+end
+
+-- Join places at which messages are parked.
+local function both(places, others)
+  if places == '' or others == '' then return places .. others end
+  local seen, joined = {}, {}
+  for place in string.gmatch(places .. ' ' .. others, '[^ ]+') do
+    if not seen[place] and #joined < MOST_PLACES then joined[#joined + 1] = place end
+    seen[place] = true
+  end
+  return table.concat(joined, ' ')
+end
+
+-- Keep the claim for whoever is woken, so that nobody passes the line.
+local function kept_for_line(hold)
+  return Holder{
+    state = 'queued', owner = '', gen = '', ['until'] = later(hold), at = now, line = true,
+  }
 end
 
 -- Remember those who are left without an outcome, as a claim whose time is over.
@@ -318,7 +339,7 @@ local stored, foreign = load()
 local claim = stored
 
 -- Store `changed`, unless nothing did change, and answer.
-local function answer(changed, word, id, gen, ids)
+local function answer(changed, word, id, gen, ids, waiting, rest)
   if not (same(changed.holder, stored.holder) and same(changed.value, stored.value)
       and same(changed.tombstones, stored.tombstones)
       and same(changed.arrivals, stored.arrivals)) then
@@ -331,5 +352,5 @@ local function answer(changed, word, id, gen, ids)
       redis.call('SET', key, encode(changed), 'PX', string.format('%.0f', ends - now))
     end
   end
-  return { word, id or '', gen or '', now, ids or NOBODY, foreign }
+  return { word, id or '', gen or '', now, ids or NOBODY, waiting or '', rest or 0, foreign }
 end

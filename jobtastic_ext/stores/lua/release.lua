@@ -1,6 +1,6 @@
 -- The owner lets go: the twin of `jobtastic_ext.claims.rules.release`.
 -- KEYS[1]  the call key.
--- ARGV[1]  `Release`: task_id, hold, run, gen, bare, unserved, give_up, unclaimed.
+-- ARGV[1]  `Release`: task_id, hold, run, gen, bare, unserved, give_up, unclaimed, line.
 
 local holder, value = claim.holder, claim.value
 if op.unclaimed then
@@ -13,7 +13,9 @@ if op.unclaimed then
 end
 if not holder or (op.give_up ~= 0 and not is_unsent(holder)) then return answer(claim, 'lost') end
 local rest, gen
-if holder.next == op.task_id and op.run == '' then
+local waiting = holder.waiting
+if op.task_id ~= '' and holder.next == op.task_id and op.run == '' then
+  waiting = ''
   rest, gen = with(holder, { next = '', next_gen = '' }), holder.next_gen
 elseif holder.owner == op.task_id and holder.state == 'queued' and op.run == '' then
   if holder.taken and not op.bare then return answer(claim, 'lost') end
@@ -21,6 +23,7 @@ elseif holder.owner == op.task_id and holder.state == 'queued' and op.run == '' 
 elseif is_run(holder, op.task_id, op.run) then
   local orphans = op.unserved and displaced(holder, holder.next) or holder.orphans
   rest, gen = after(holder, op.hold, orphans), holder.gen
+  if not rest and op.line and waiting ~= '' then rest = kept_for_line(op.hold) end
 else
   return answer(claim, 'lost')
 end
@@ -28,4 +31,4 @@ local released = Claim(rest, value, claim)
 if op.give_up ~= 0 then
   released = given_up(released, gen .. ':' .. op.task_id, op.give_up)
 end
-return answer(released, 'ok')
+return answer(released, 'ok', '', '', NOBODY, waiting)

@@ -10,8 +10,8 @@ if ARGV[3] and not op.pinned then
   answer = function(changed, word, id, gen, ids)
     local reply = settled(changed, word, id, gen, ids)
     if LOOK[word] then
-      reply[6] = reply[6] or false
-      reply[7] = stored_result(id)
+      reply[8] = reply[8] or false
+      reply[9] = stored_result(id)
     end
     return reply
   end
