@@ -4,6 +4,8 @@
 #              end, or fails under CI=true.  PYTEST_ARGS="tests/web -k tokens" names some;
 #              PARALLEL= runs them in one process
 # make lint    ruff, mypy, import-linter
+# make docs    the site, in docs/_build; a warning is a failure
+# make dist    wheel and sdist, in dist
 # make client  join the modules of the browser client into the file that pages load (needs node)
 # make bench   what it costs, beside a bare apply_async; how far estimates are off, beside peers'
 # make model   explores more interleavings of the claim protocol: FAULTS=2 faults at once
@@ -24,7 +26,7 @@ SEED ?= 1
 FAULTS ?= 2
 SOAK ?= 600
 
-.PHONY: demo demo-web test lint client bench model chaos soak clean
+.PHONY: demo demo-web test lint docs dist client bench model chaos soak clean
 
 demo: $(READY)
 	$(BIN)/python -m jobtastic_ext.demo
@@ -40,6 +42,18 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(VENV)/docs-ready
+	$(BIN)/python -m sphinx -q -W --keep-going docs docs/_build
+	@echo "docs/_build/index.html"
+
+$(VENV)/docs-ready: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	@touch $@
+
+dist: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check build
+	$(BIN)/python -m build --outdir dist .
 
 CLIENT = jobtastic_ext/static/jobtastic_ext/jobtastic.js
 client:
@@ -70,5 +84,5 @@ $(READY): setup.py pyproject.toml
 
 clean:
 	rm -rf $(VENV) .tox .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
-	rm -rf build dist *.egg-info
+	rm -rf build dist docs/_build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

