@@ -114,7 +114,7 @@ class Runtime:
         self._plans: dict[str, Plan | None] = {}
         self._told: set[str] = set()
         self.routes = Routes(app)
-        self.lines = Lines(self.broker)
+        self.lines = Lines(self.broker, app.conf.get("task_default_queue_type") or "classic")
         self.reporter = Reporter(self.plan, self.histories, self._open_writer, self.ticker)
         self.caller = self._new_caller()
         self.deliveries = self._new_deliveries()

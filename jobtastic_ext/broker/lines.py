@@ -13,6 +13,7 @@ from typing import Any
 
 from .line import Line, NoLine, Parking
 from .publisher import Broker
+from .rabbit_line import RabbitLine
 
 __all__ = ("SLOW_LOOK", "Lines")
 
@@ -29,7 +30,9 @@ BITE = 500
 class Lines:
     """The lines of one app's broker.  What the broker raises is an `OperationalError`."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, queue_type: str) -> None:
+        #: Of RabbitMQ: ``classic`` or ``quorum``.
+        self._queue_type = queue_type
         self._broker = broker
 
     @property
@@ -43,6 +46,8 @@ class Lines:
             from .redis_line import RedisLine  # the driver, only where Redis is used
 
             return RedisLine()
+        if self.kind == "amqp":
+            return RabbitLine(self._queue_type)
         return None
 
     @property

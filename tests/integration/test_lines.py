@@ -11,8 +11,9 @@ import pytest
 import redis
 from kombu.utils.json import loads
 
+from jobtastic_ext.broker.rabbit_line import RabbitLine
 from jobtastic_ext.runtime import runtime_of
-from tests.integration.conftest import Project, wait_until
+from tests.integration.conftest import POLICY, Project, wait_until
 
 PREFIX = "lines:"
 
@@ -51,6 +52,13 @@ def follow(project: Project, unique: str, count: int, **options: Any) -> list[An
         first,
         *(work.apply_async((unique,), {"delay": 1.5}, task_id=one, **options) for one in ids),
     ]
+
+
+def forget_claims(project: Project) -> None:
+    """Let the store lose what it holds."""
+    with redis.Redis.from_url(project.conf["jobtastic_store"]) as client:
+        for key in client.keys(f"{project.conf['jobtastic_key_prefix']}*"):
+            client.delete(key)
 
 
 def test_followers_lie_in_the_broker_and_are_woken(
@@ -137,10 +145,75 @@ def test_what_the_store_loses_the_broker_still_has(
     results = follow(project, unique, 4)
     broker = redis.Redis.from_url(project.conf["broker_url"])
     wait_until(lambda: broker.keys(f"jobtastic.line:{project.conf['jobtastic_key_prefix']}*"))
-    runtime = runtime_of(project.app)
-    assert runtime is not None
-    client = redis.Redis.from_url(project.conf["jobtastic_store"])
-    for key in client.keys(f"{project.conf['jobtastic_key_prefix']}*"):
-        client.delete(key)
+    forget_claims(project)
+    assert [result.get(timeout=40) for result in results]
+    assert project.runs("work", unique) == 2
+
+
+class Rabbit:
+    """A project on RabbitMQ, and how many wait there."""
+
+    def __init__(self, project: Project, queue_type: str) -> None:
+        self.project, self.line = project, RabbitLine(queue_type)
+        self.place = self.line.place("", project.conf["task_default_queue"])
+        self.connection = project.app.connection_for_write()
+
+    def waiting(self, name: str, *args: Any) -> list[int]:
+        runtime = runtime_of(self.project.app)
+        assert runtime is not None
+        plan = runtime.plan(self.project.task(name))
+        assert plan is not None
+        key = plan.key(args, {})
+        return self.line._queues(self.connection.default_channel, key, self.place)[2]
+
+
+@pytest.fixture(scope="module", params=["classic", "quorum"])
+def rabbit(request: pytest.FixtureRequest, start_project: Any, rabbitmq: Any) -> Any:
+    policy = {
+        **POLICY,
+        "tasks": {
+            **POLICY["tasks"],
+            "reports.work": {"significant_kwargs": ["x"], "herd_avoidance_timeout": 4},
+        },
+    }
+    project: Project = start_project(
+        broker_url=rabbitmq.url,
+        jobtastic_policy=policy,
+        task_default_queue_type=request.param,
+        worker_detect_quorum_queues=request.param == "quorum",
+    )
+    project.worker(concurrency=2)
+    side = Rabbit(project, request.param)
+    yield side
+    side.connection.release()
+
+
+def test_rabbitmq_keeps_followers(rabbit: Rabbit, unique: str) -> None:
+    project = rabbit.project
+    results = follow(project, unique, 5, priority=3)
+    wait_until(lambda: rabbit.waiting("work", unique) == [1, 4])
+    assert len({json.dumps(result.get(timeout=60)) for result in results}) == 1
+    assert project.runs("work", unique) == 1
+    assert rabbit.waiting("work", unique) == [0, 0]
+
+
+def test_rabbitmq_keeps_a_line_in_order(rabbit: Rabbit, unique: str) -> None:
+    project, turns = rabbit.project, rabbit.project.task("turns")
+    results = [turns.delay(unique, 1.0)]
+    wait_until(lambda: project.runs("turns", unique))
+    for place in range(1, 4):
+        results.append(turns.delay(unique, 0.1))
+        wait_until(lambda place=place: sum(rabbit.waiting("turns", unique)) == place)
+    for result in results:
+        result.get(timeout=60)
+    ids = [each["id"] for each in project.notes.read("turns") if each["x"] == unique]
+    assert ids == [result.id for result in results]
+
+
+def test_rabbitmq_puts_the_first_back_by_itself(rabbit: Rabbit, unique: str) -> None:
+    project = rabbit.project
+    results = follow(project, unique, 3)
+    wait_until(lambda: sum(rabbit.waiting("work", unique)) == 3)
+    forget_claims(project)
     assert [result.get(timeout=40) for result in results]
     assert project.runs("work", unique) == 2
