@@ -20,6 +20,9 @@ myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4
 exclude_patterns = ["_build", "ext"]
 
+#: Of a block that its lexer does not know whole, such as Tailwind's CSS; it is shown all the same.
+suppress_warnings = ["misc.highlighting_failure"]
+
 html_theme = "furo"
 html_title = f"{project} {release}"
 html_extra_path: list[str] = []
