@@ -4,6 +4,9 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+#: Where the project lives: whoever publishes it somewhere else changes it here.
+HOME = "https://github.com/jobtastic-ext/jobtastic_ext"
+
 readme = Path(__file__).with_name("README.md")
 
 TEST = [
@@ -63,6 +66,13 @@ setup(
     long_description=readme.read_text("utf-8") if readme.exists() else "",
     long_description_content_type="text/markdown",
     author="jobtastic_ext contributors",
+    url=HOME,
+    project_urls={
+        "Documentation": f"{HOME}#readme",
+        "Changelog": f"{HOME}/blob/main/CHANGELOG.md",
+        "Issues": f"{HOME}/issues",
+        "Source": HOME,
+    },
     license="MIT",
     license_files=["LICENSE"],
     classifiers=[
@@ -73,10 +83,13 @@ setup(
         "Operating System :: MacOS",
         "Operating System :: POSIX",
         "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
         "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
         "Programming Language :: Python :: 3.13",
+        "Programming Language :: Python :: Implementation :: CPython",
+        "Topic :: Software Development :: Libraries :: Python Modules",
         "Topic :: System :: Distributed Computing",
         "Typing :: Typed",
     ],
@@ -111,6 +124,7 @@ setup(
     # Not in the package, whose import brings all of Celery: pytest loads it in every project.
     py_modules=["pytest_jobtastic"],
     entry_points={
+        "console_scripts": ["jobtastic-check = jobtastic_ext.cli.standalone:main"],
         "celery.commands": ["jobtastic = jobtastic_ext.cli:jobtastic"],
         "pytest11": ["jobtastic = pytest_jobtastic"],
     },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import grimp
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "jobtastic_ext"
@@ -78,6 +80,8 @@ def test_metadata(metadata: Message) -> None:
         "memcached",
         "test",
     }
+    urls = dict(each.split(", ") for each in metadata.get_all("Project-URL", []))
+    assert {*urls} >= {"Changelog", "Documentation", "Issues", "Source"}
     needed = [each for each in metadata.get_all("Requires-Dist", []) if "extra ==" not in each]
     assert sorted(each.split(">")[0] for each in needed) == [
         "celery[redis]<6,",
@@ -108,3 +112,26 @@ def test_nothing_inside_imports_the_face() -> None:
     graph = grimp.build_graph("jobtastic_ext", cache_dir=None)
     users = graph.find_modules_that_directly_import("jobtastic_ext")
     assert {user for user in users if not user.startswith("jobtastic_ext.demo")} == set()
+
+
+def test_public_ci_calls_targets_of_the_makefile() -> None:
+    targets = re.search(r"\.PHONY: (.*)", (ROOT / "Makefile").read_text())
+    assert targets is not None
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+    quick, test = workflow["jobs"]["quick"], workflow["jobs"]["test"]
+    called = [*quick["strategy"]["matrix"]["target"]]
+    called += [x["run"].split()[1] for x in test["steps"] if x.get("run", "").startswith("make")]
+    assert called == ["lint", "docs", "dist", "test"]
+    assert {*called} <= {*targets[1].split()}
+    versions = {
+        f"Programming Language :: Python :: {x}" for x in test["strategy"]["matrix"]["python"]
+    }
+    assert versions <= {line.strip(' ",') for line in (ROOT / "setup.py").read_text().splitlines()}
+
+
+def test_an_issue_asks_for_check_and_explain() -> None:
+    form = yaml.safe_load((ROOT / ".github/ISSUE_TEMPLATE/bug.yml").read_text())
+    asked = {each.get("id"): each for each in form["body"]}
+    for name in ("check", "explain"):
+        assert name in asked[name]["attributes"]["label"]
+        assert asked[name]["validations"]["required"]

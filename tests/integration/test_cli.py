@@ -12,10 +12,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from celery import Celery
+from celery import Celery, _state
 from click.testing import CliRunner
 
 from jobtastic_ext.cli import jobtastic as jobtastic_command
+from jobtastic_ext.cli.standalone import main as standalone
 from tests.integration.conftest import Project
 from tests.workers import ROOT
 
@@ -193,3 +194,27 @@ def test_a_worker_says_what_holds(start_project: Any, tmp_path: Path) -> None:
     place = project.conf["jobtastic_store"]
     assert line.endswith(f"{path} holds for 3 tasks; claims live in {place}")
     assert "did you mean `jobtastic_store`?" in worker.output()
+
+
+def test_a_hook_checks_files_and_with_an_app_its_tasks(
+    shop: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(shop("tasks:\n  shop.bill: {significant_kwargs: [costumer]}\n"))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    # What the project registers is for this test alone.
+    monkeypatch.setattr(_state, "_on_app_finalizers", set(_state._on_app_finalizers))
+    monkeypatch.setattr(_state._tls, "current_app", _state._tls.current_app)
+    alone = CliRunner().invoke(standalone, ["jobtastic.yaml"])
+    assert (alone.exit_code, alone.output) == (0, ""), "of a file alone the names may be right"
+    with_app = CliRunner().invoke(standalone, ["-A", "shop", "jobtastic.yaml"])
+    for name in ("shop", "shop_tasks"):
+        monkeypatch.delitem(sys.modules, name)
+    assert with_app.exit_code == 1
+    assert "did you mean `customer`?" in with_app.stderr
+    Path("jobtastic.yaml").write_text("tasks:\n  shop.bill: {cash_duration: 1h}\n")
+    wrong = CliRunner().invoke(standalone, ["jobtastic.yaml"])
+    assert wrong.exit_code == 1
+    assert "jobtastic.yaml:2:15: unknown field `cash_duration`; did you mean" in wrong.stderr
+    nowhere = CliRunner().invoke(standalone, ["-A", "no_such_module"])
+    assert nowhere.exit_code == 1
+    assert "no_such_module cannot be imported" in nowhere.stderr
