@@ -37,7 +37,9 @@ files = StaticFiles(
 )
 
 app = FastAPI()
-app.mount("/task", status_app(celery_app))
+# What else goes wrong is for the log: a page shows the task's id, to be quoted.
+status = status_app(celery_app, messages="public", public_exceptions=[ZeroDivisionError])
+app.mount("/task", status)
 app.mount("/static", files)
 
 

@@ -268,6 +268,34 @@ def test_a_double_click_and_a_second_tab_share_one_run(
     assert example.log.read_text().count(f"[{task_id}] received") == 1
 
 
+@pytest.mark.parametrize("example", ["django_project"], indirect=True)
+def test_who_has_not_asked_does_not_see(tab: Page, browser: Browser, example: Example) -> None:
+    """The same numbers are one task, to all who asked for it; a link alone opens nothing."""
+    fill(tab, example, 12)
+    numbers = [tab.get_by_label(name).input_value() for name in ("Numerators", "Denominators")]
+    task_id = divide(tab)
+    expect(tab.get_by_role("table")).to_be_visible(timeout=20_000)
+    other = browser.new_context()
+    try:
+        reply = other.request.get(f"{example.url}task/{task_id}/status/")
+        assert reply.status == 403
+        page = other.new_page()
+        page.goto(example.url)
+        for name, value in zip(("Numerators", "Denominators"), numbers, strict=True):
+            page.get_by_label(name).fill(value)
+        assert divide(page) == task_id
+        expect(page.get_by_role("table")).to_be_visible(timeout=20_000)
+    finally:
+        other.close()
+    assert example.runs(task_id) == 1
+
+
+def test_the_recipe_of_the_docs_is_what_the_example_runs() -> None:
+    recipe = (EXAMPLES / "django_project" / "division" / "whose.py").read_text()
+    code = recipe.split("\n", 2)[2]  # without its docstring
+    assert f"```python\n{code}```" in (EXAMPLES.parent / "docs" / "web.md").read_text()
+
+
 def test_a_task_that_fails_says_why(tab: Page, example: Example) -> None:
     fill(tab, example, 12, fails=True)
     divide(tab)

@@ -202,6 +202,21 @@ def test_rows_become_a_datatable(page: Page, stub: Stub, open_page: Callable[...
     assert cells(page) == ["1", "2"]
 
 
+def test_a_table_that_cannot_be_made_keeps_nothing_else_back(
+    page: Page, stub: Stub, open_page: Callable[..., None], console: list[str]
+) -> None:
+    stub.status(ID, [task("SUCCESS", ROWS)])
+    open_page(
+        f"""$('#here').jobtastic({{task_id: '{ID}', table: {{
+          rows: function () {{ throw new Error('no such rows'); }}
+        }}}})"""
+    )
+    assert calls(page, 1) == [["success", "SUCCESS", "here"]]
+    expect(page.locator('#here [part="text"]')).to_have_text("Done")
+    assert len(console) == 1
+    assert "no such rows" in console.pop()
+
+
 def test_no_rows(page: Page, stub: Stub, open_page: Callable[..., None]) -> None:
     stub.status(ID, [task("SUCCESS", [])])
     open_page(

@@ -6,6 +6,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
 from .tasks import lots_of_division
+from .whose import remember
 
 logger = logging.getLogger(__name__)
 
@@ -43,4 +44,5 @@ def index(request):
     if result.failed():  # the broker is down; what it says is for the log, not for the page
         logger.warning("not started: %r", result.result)
         return page(request, {**form, "failure": DOWN}, 503)
+    remember(request, result)
     return redirect(f"/?task={result.id}")

@@ -79,7 +79,13 @@
     function told(name) {
       return function (task) {
         if (bar) { bar.show(task); }
-        if (task.status === 'SUCCESS' && options.table) { fill(el, task.result, options.table); }
+        if (task.status === 'SUCCESS' && options.table) {
+          try {
+            fill(el, task.result, options.table);
+          } catch (error) {
+            (window.reportError || console.error)(error); // the page's own; its call backs go on
+          }
+        }
         if (name) { callback(options, name)(task, el); }
       };
     }
