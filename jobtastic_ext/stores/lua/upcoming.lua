@@ -15,8 +15,9 @@ for _, key in ipairs(KEYS) do
   for n = 1, math.min(length, left) do
     local message = redis.call('LINDEX', key, -n)
     -- Celery's own header; the body, in base64, and the names of other headers hold no such text.
-    local _, _, id = string.find(message, '"id": "([^"]*)"')
-    ids[#ids + 1] = id or ''
+    -- Found as plain text: as a pattern it took ten times as long.
+    local _, before = string.find(message, '"id": "', 1, true)
+    ids[#ids + 1] = before and string.match(message, '^[^"]*', before + 1) or ''
     bytes = bytes - #message
     if bytes < 0 then return {ids, 1} end
   end
