@@ -6,7 +6,10 @@ import { describe, strings } from './words.js';
 
 const MESSAGE = 1000; // characters shown of a message
 
-let sheet; // an object, because a page's Content-Security-Policy may forbid <style>
+const EVENTS = { progress: 'progress', success: 'success', failure: 'failure', revoked: 'failure' };
+
+// An object, because a page's Content-Security-Policy may forbid <style>.
+let sheet;
 
 function build(root) {
   if (!sheet) {
@@ -79,6 +82,13 @@ export class JobtasticProgress extends (globalThis.HTMLElement ?? class {}) {
     this.#show(describe(task, this.#table(), this.#seen));
   }
 
+  /** Shows a task and sends the event that belongs to it. */
+  tell(task) {
+    this.show(task);
+    const event = EVENTS[this.state];
+    if (event) this.#emit(event, task);
+  }
+
   /** Shows that what was told last has not been confirmed for a while. */
   doubt() {
     if (!this.#seen) return;
@@ -118,6 +128,8 @@ export class JobtasticProgress extends (globalThis.HTMLElement ?? class {}) {
     else if (name !== 'strings') this.#start();
   }
 
+  #emit(event, detail) { this.dispatchEvent(new CustomEvent(event, { detail })); }
+
   #table() { return { ...strings, ...this.#strings }; }
 
   #build() {
@@ -140,23 +152,19 @@ export class JobtasticProgress extends (globalThis.HTMLElement ?? class {}) {
     this.#seen = undefined;
     this.show({ status: 'PENDING' });
     const watch = this.#watch = new AbortController();
-    const emit = (event, detail) => this.dispatchEvent(new CustomEvent(event, { detail }));
-    const follow = (event) => (task) => {
-      this.show(task);
-      if (event) emit(event, task);
-    };
+    const tell = (task) => this.tell(task);
     watchTask(src, {
       signal: watch.signal,
       events: this.getAttribute('events') ?? undefined,
       fetch: (...request) => this.fetch(...request),
-      onPending: follow(),
-      onProgress: follow('progress'),
-      onSuccess: follow('success'),
-      onFailure: follow('failure'),
+      onPending: tell,
+      onProgress: tell,
+      onSuccess: tell,
+      onFailure: tell,
       onUnconfirmed: () => this.doubt(),
       onError: (error) => {
         this.fail(error);
-        emit('error', error);
+        this.#emit('error', error);
       },
     });
   }

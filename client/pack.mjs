@@ -1,6 +1,6 @@
 // Joins the modules of this folder into the one file that pages load, so that it costs one request,
-// and works where static files are renamed by their content. Names and line ends stay; comments and
-// indentation go. Usage: node pack.mjs > ../jobtastic_ext/static/jobtastic_ext/jobtastic.js
+// and works where static files are renamed by their content. Names stay, and a line for each step;
+// comments and indentation go. Usage: node pack.mjs > ../jobtastic_ext/static/jobtastic_ext/jobtastic.js
 import { readFileSync } from 'node:fs';
 
 const HEAD = '// jobtastic_ext, MIT. Made by `make client` from client.';
@@ -9,7 +9,8 @@ const seen = new Set();
 // Spaces around punctuation go, but not inside a text, a template or an expression.
 const KEPT = /('[^'\n]*'|"[^"\n]*"|`[^`]*`|\/(?:\\.|\[[^\]\n]*\]|[^/\\\s])+\/[gm]*)/;
 const tighten = (source) => source.split(KEPT).map((piece, index) =>
-  index % 2 ? piece : piece.replace(/ ?([-=!<>+*?:,{}()&|]+) ?/g, '$1')).join('');
+  index % 2 ? piece : piece.replace(/ ?([-=!<>+*?:,{}()&|]+) ?/g, '$1')
+    .replace(/,\n(?=[}\])])/g, '').replace(/([,({])\n/g, '$1').replace(/\n([})\]])/g, '$1')).join('');
 
 function pack(name, entry) {
   if (seen.has(name)) return '';

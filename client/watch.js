@@ -26,7 +26,21 @@ function failed(message, response) {
   return Object.assign(new Error(message), { status: response?.status ?? 0, wait: seconds(after) });
 }
 
+/** Many tasks as one, which goes on as long as any of them. */
+function together(tasks) {
+  const left = tasks.filter(({ status }) => !FINAL.test(status));
+  const lost = !left.length && tasks.some((task) => task.lost);
+  const soon = left.map((task) => task.retry_after ?? 2);
+  return {
+    status: left.length ? 'PROGRESS' : lost ? 'FAILURE' : 'SUCCESS',
+    lost,
+    result: tasks,
+    retry_after: Math.min(...soon),
+  };
+}
+
 function taskOf(data) {
+  if (data?.tasks) return together(data.tasks);
   if (!data?.task?.status) throw failed('No task in the answer');
   return data.task;
 }
@@ -181,7 +195,8 @@ async function watch(url, options, resolve) {
 
   try {
     while (!over()) {
-      if (away) { await nap(); continue; } // until the page comes back from the browser's cache
+      // Until the page comes back from the browser's cache.
+      if (away) { await nap(); continue; }
       let problem, soon;
       try {
         await ask();

@@ -51,14 +51,8 @@ function unitOf(seconds, lang, style = 'long') {
   return { length, step, format };
 }
 
-/** "2 minutes". */
-export function duration(seconds, lang) {
-  const { length, step, format } = unitOf(seconds, lang);
-  return format.format(Math.max(Math.round(seconds / length / step), 1) * step);
-}
-
 /** "12 sec": what has been, to the second where it is short. */
-export function span(seconds, lang, style) {
+function span(seconds, lang, style) {
   const { length, step, format } = unitOf(seconds, lang, style);
   const fine = Math.min(step, 1);
   return format.format(Math.max(Math.round(seconds / length / fine), 1) * fine);
@@ -102,7 +96,7 @@ function timeLeft(result, table, before = {}) {
   // The same words, as long as they are true and not much vaguer than need be.
   const steady = before.kind === words.kind && before.from <= time && time <= before.to
     && high <= before.to * SLACK && (before.to <= words.to * 1.4 || words.kind === 'about');
-  return { ...(steady ? before : words), title };
+  return { ...steady ? before : words, title };
 }
 
 function waiting(task, table) {

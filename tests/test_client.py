@@ -58,7 +58,7 @@ def test_what_is_shipped_loads_without_a_page(node: str, tmp_path: Path) -> None
     module = shutil.copy(MODULE, tmp_path / "jobtastic.mjs")
     code = f"import('{Path(module).as_uri()}').then((all) => console.log(Object.keys(all).join()))"
     done = run(node, "--eval", code)
-    assert done.stdout.strip() == "JobtasticProgress,strings,watchTask", done.stderr
+    assert done.stdout.strip() == "JobtasticList,JobtasticProgress,strings,watchTask", done.stderr
 
 
 def test_it_is_small() -> None:

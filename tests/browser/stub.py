@@ -128,7 +128,8 @@ class Stub:
         elif isinstance(step, int):
             send(request, step, b"trouble", "text/plain")
         else:
-            send(request, 200, json.dumps({"task": step}).encode(), "application/json")
+            many = {"tasks": step["tasks"]} if "tasks" in step else {"task": step}
+            send(request, 200, json.dumps(many).encode(), "application/json")
 
     def _send_events(self, request: BaseHTTPRequestHandler, task_id: str) -> None:
         if task_id not in self._events:

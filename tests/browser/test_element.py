@@ -180,6 +180,39 @@ def test_a_page_that_was_told_lost_hears_better_of_it(page: Page, stub: Stub) ->
     assert [name for name, *_ in seen(page)] == ["progress", "failure", "progress", "success"]
 
 
+def test_a_list_is_many_bars_on_one_request(page: Page, stub: Stub, console: list[str]) -> None:
+    def told(*tasks: dict[str, Any]) -> Step:
+        return {"tasks": [one | {"id": f"t{n}"} for n, one in enumerate(tasks)]}
+
+    soon = {"retry_after": 0.3}
+    stub.status(
+        "list",
+        [
+            told(task("PENDING", **soon), progress(10, 120) | soon, progress(50) | soon),
+            told(progress(5) | soon, progress(20, 120) | soon, task("SUCCESS", 1)),
+            *[503] * 4,
+            told(progress(6) | soon, task("FAILURE", "no"), task("SUCCESS", 1)),
+            told(task("SUCCESS", 7), task("FAILURE", "no"), task("SUCCESS", 1)),
+        ],
+    )
+    bars = '<jobtastic-progress task="t1" label="Second"></jobtastic-progress>'
+    page.goto(
+        stub.page(f'<jobtastic-list src="/list/status/">{bars}</jobtastic-list>', head=RECORD)
+    )
+    expect(page.locator("jobtastic-progress")).to_have_count(3)
+    expect(page.get_by_role("progressbar", name="Second")).to_have_attribute("aria-valuenow", "20")
+    # In an outage, those that have ended stay as they are.
+    states = "[...document.querySelectorAll('jobtastic-progress')].map((bar) => bar.state)"
+    page.wait_for_function(f"String({states}) === 'error,error,success'", timeout=30_000)
+    page.wait_for_function(f"String({states}) === 'failure,success,success'", timeout=30_000)
+    assert len(stub.asked("/list/status/")) == 8
+    page.wait_for_timeout(1000)
+    assert len(stub.asked("/list/status/")) == 8
+    assert seen(page)[-1] == ["failure", "FAILURE", "no"]  # of the one that was there
+    assert [name for name, *_ in seen(page)].count("failure") == 1
+    forget_failed_loads(console)
+
+
 def test_no_permission_is_final(page: Page, stub: Stub, console: list[str]) -> None:
     opened(page, stub, [403])
     expect(text(page)).to_have_text("The state of your task cannot be read", timeout=30_000)

@@ -132,6 +132,7 @@ export class JobtasticProgress extends HTMLElement {
   readonly state: State;
   readonly percent: number | null;
   show(task: Pick<Task, 'status'> & Partial<Task>): void;
+  tell(task: Pick<Task, 'status'> & Partial<Task>): void;
   doubt(): void;
   fail(error: Pick<WatchError, 'final'>): void;
   fetch(url: string, init: RequestInit): Promise<Response>;
@@ -147,8 +148,14 @@ export class JobtasticProgress extends HTMLElement {
   ): void;
 }
 
+/** `<jobtastic-list src="/task/status/?id=…&id=…">`: a bar for each task, on one request. */
+export class JobtasticList extends HTMLElement {
+  fetch(url: string, init: RequestInit): Promise<Response>;
+}
+
 declare global {
   interface HTMLElementTagNameMap {
+    'jobtastic-list': JobtasticList;
     'jobtastic-progress': JobtasticProgress;
   }
 }
