@@ -32,12 +32,12 @@ from .progress.histories import Histories
 from .progress.reporter import Reporter
 from .progress.ticker import Ticker
 from .resilience.circuit_breaker import CircuitBreaker
-from .resilience.outbox import Aftermath
+from .resilience.outbox import Outbox
+from .resilience.per_process import per_process
 from .results.backend import Backend
-from .results.kinds import unshareable
-from .results.redis_state_writer import open_writer
+from .results.kinds import backend_class, is_plain_redis, unshareable
 from .results.result_objects import enrich
-from .results.state_writer import MEANING, NAME, Writer
+from .results.state_writer import MEANING, NAME, BackendWriter, Writer
 from .results.subscriptions import Subscriptions
 from .settings import Settings, misspelt, read_settings, shown, switched_off
 from .stores import open_store
@@ -105,10 +105,10 @@ class Runtime:
             **settings.store_options,
         )
         self.store = GuardedStore(store, "the store of claims", self._store_failed)
-        self.owed_to_store = Aftermath()
-        self.owed_to_results = Aftermath()
+        self.owed_to_store = per_process(Outbox)
+        self.owed_to_results = per_process(Outbox)
         self.histories = Histories(self.store, self.settings.key_prefix)
-        self.ticker = Ticker()
+        self.ticker = per_process(Ticker)
         #: Of a worker whose policy asks for it.
         self.memory: MemoryWatch | None = None
         self._plans: dict[str, Plan | None] = {}
@@ -203,7 +203,13 @@ class Runtime:
         return server_of(first) == server_of(self.settings.store)
 
     def _open_writer(self) -> Writer:
-        return open_writer(self.app, self.settings, self.progress)
+        """Return what writes progress to the app's result backend."""
+        through_celery = BackendWriter(self.progress)
+        if self.settings.results is None or not is_plain_redis(backend_class(self.app)):
+            return through_celery
+        from .results.redis_state_writer import RedisWriter  # the driver, only where Redis is used
+
+        return RedisWriter(self.settings, through_celery)
 
     @cached_property
     def queues(self) -> RedisQueues | None:
@@ -357,7 +363,7 @@ def close_runtime(app: Celery) -> None:
         return
     delattr(app, ATTRIBUTE)
     runtime.stop_keeper()
-    runtime.ticker.close()
+    runtime.ticker().close()
     positions: QueuePositions | None = runtime.__dict__.get("positions")
     if positions is not None:
         positions.breaker.close()
@@ -370,7 +376,7 @@ def close_runtime(app: Celery) -> None:
     runtime.subscriptions.restore()
     runtime.results.close()
     runtime.progress.close()
-    runtime.owed_to_store.close()
-    runtime.owed_to_results.close()
+    runtime.owed_to_store().close()
+    runtime.owed_to_results().close()
     runtime.broker.close()
     runtime.store.close()

@@ -25,7 +25,12 @@ from hypothesis import strategies as st
 
 from jobtastic_ext.errors import ArgumentNotEncodable
 from jobtastic_ext.keys import encoding
-from jobtastic_ext.keys.encoding import ABSENT, MAX_DEPTH, encode
+from jobtastic_ext.keys.encoding import ABSENT, MAX_DEPTH, canonical, pack
+
+
+def encode(value: object, name: str = "value") -> bytes:
+    """Return the bytes that stand for one value in a call's key."""
+    return pack(canonical(value, name))
 
 
 class Number(IntEnum):

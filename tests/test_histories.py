@@ -145,4 +145,4 @@ def test_a_process_remembers_a_bounded_number(monkeypatch: pytest.MonkeyPatch) -
     known = Histories(MemoryStore(), "p")
     for n in range(100):
         known.load((f"t{n}",))
-    assert len(known._known) <= 10
+    assert len(known._known().histories) <= 10

@@ -18,6 +18,8 @@ from typing import Any
 from kombu.connection import Connection
 from kombu.exceptions import OperationalError
 
+from ..resilience.per_process import start_daemon
+
 __all__ = ("ConnectTimeout", "ConnectionPool", "Line", "PoolExhausted")
 
 #: Seconds after which an idle connection is not trusted: a firewall may have dropped it.
@@ -217,7 +219,7 @@ class ConnectionPool:
             if closed:
                 self.drop(line)
 
-        threading.Thread(target=run, name="jobtastic-connect", daemon=True).start()
+        start_daemon(run, "connect")
 
     def _call_next(self) -> None:
         if self._waiting:

@@ -26,6 +26,7 @@ from kombu.exceptions import EncodeError, OperationalError
 
 from ..resilience.circuit_breaker import CircuitBreaker
 from ..resilience.deadline import within
+from ..resilience.per_process import per_process
 from ..resilience.redaction import beneath, kind
 from .connection_pool import ConnectionPool, ConnectTimeout, Line, PoolExhausted
 
@@ -68,7 +69,7 @@ class Broker:
 
     def __init__(self, app: Celery, timeout: float, longest: float) -> None:
         self._app, self.timeout, self._longest = app, timeout, longest
-        self._pool_of = os.getpid(), self._new_pool()
+        self._pool = per_process(self._new_pool)
         #: Celery's own pool as this process knows it; see `leave_to_the_parent`.
         self._celerys: tuple[int, Any] = os.getpid(), None
         #: Of forked parents: to be collected might say something on a socket that is theirs.
@@ -91,7 +92,7 @@ class Broker:
         """
         began, confirms, handled = time.monotonic(), certain and self.kind == "amqp", handling()
         while True:
-            pool, line = self._pool, self._take(confirms, until, began)
+            pool, line = self._pool(), self._take(confirms, until, began)
             try:
                 result = self._send(line, send, until)
             except EncodeError:
@@ -130,16 +131,7 @@ class Broker:
     def close(self) -> None:
         """Close what is open."""
         self.circuit.close()
-        self._pool.close()
-
-    @property
-    def _pool(self) -> ConnectionPool:
-        pid, pool = self._pool_of
-        if pid != os.getpid():
-            self._inherited.append(pool)
-            pool = self._new_pool()
-            self._pool_of = os.getpid(), pool
-        return pool
+        self._pool().close()
 
     def _new_pool(self) -> ConnectionPool:
         return ConnectionPool(self._open, self._app.conf.broker_pool_limit or 0, is_reset)
@@ -149,7 +141,7 @@ class Broker:
         if self.circuit.is_open:
             raise OperationalError(f"{NOT_TAKEN}; it is asked again shortly")
         try:
-            return self._pool.take(confirms, until, lambda: self.circuit.is_open)
+            return self._pool().take(confirms, until, lambda: self.circuit.is_open)
         except PoolExhausted as error:
             raise not_taken(error) from error
         except ConnectTimeout as error:
@@ -211,13 +203,13 @@ class Broker:
 
     def _failed(self, error: BaseException, line: Line | None = None) -> OperationalError:
         if line is None or not is_refusal(error, line.connection):
-            self._pool.drop_idle()
+            self._pool().drop_idle()
             self.circuit.failed(error)
-            self._pool.wake()
+            self._pool().wake()
         return not_taken(error)
 
     def _probe(self) -> None:
-        pool = self._pool
+        pool = self._pool()
         pool.add(within(2 * self._longest, self._open, Line.close))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from typing import Any
 
 from kombu.utils import json
@@ -11,7 +12,7 @@ from .line import NoLine
 
 __all__ = ("RedisLine",)
 
-SCRIPT = Script.load("line").source.decode()
+SCRIPT = Script.load(files(__package__), "line").source.decode()
 
 #: The name of where all of a key's messages are parked: there is one line for each key.
 PLACE = "line"

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Sequence
+from importlib.resources import files
 from typing import Any
 
 from msgspec import Struct
 
 from ..redis_client.connection import packed
 from ..redis_client.server import RedisServer, Script, ScriptMissing
+from ..resilience.per_process import per_process
 
 __all__ = ("RedisQueues",)
 
-UPCOMING = Script.load("upcoming")
+UPCOMING = Script.load(files(__package__), "upcoming")
 
 #: Seconds for which a look holds, for however many tasks and pages.
 FRESH = 0.5
@@ -45,7 +46,7 @@ class RedisQueues(RedisServer):
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)
         self._looks: dict[tuple[str, ...], Look] = {}
-        self._looking = os.getpid(), threading.Lock()
+        self._looking = per_process(threading.Lock)
 
     def ahead(self, lists: Sequence[str], task_id: str, most: int) -> int | None:
         """Return how many messages are taken before that of a task, its id as JSON has it.
@@ -60,10 +61,7 @@ class RedisQueues(RedisServer):
         return look.places.get(task_id) if look is not None else None
 
     def _renewed(self, queue: tuple[str, ...], most: int) -> Look | None:
-        pid, lock = self._looking
-        if pid != os.getpid():
-            lock = threading.Lock()
-            self._looking = os.getpid(), lock
+        lock = self._looking()
         if not lock.acquire(blocking=False):
             return None  # another thread looks
         try:

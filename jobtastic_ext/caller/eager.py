@@ -20,6 +20,7 @@ from ..claims.claimed_run import Run, keep_result
 from ..claims.records import Renew
 from ..errors import ResultsUnavailable, StoreError
 from ..resilience.deadline import within
+from ..resilience.per_process import start_daemon
 from ..results.kinds import ONE_VALUE
 from .sending import Caller, Sending
 
@@ -93,7 +94,7 @@ def store(
             return write()
         except ResultsUnavailable:
             what = f"the outcome of task {task_id}"
-            caller.owed_to_results.later(what, write, RESULT_WORTH, weight(value))
+            caller.owed_to_results().later(what, write, RESULT_WORTH, weight(value))
             return False
 
     with suppress(TimeoutError):
@@ -193,7 +194,7 @@ def renewed(run: Run) -> Iterator[None]:
             with suppress(StoreError):  # tried again before the lease is over
                 run.store.apply(run.key, renew)
 
-    threading.Thread(target=keep, name="jobtastic-renew", daemon=True).start()
+    start_daemon(keep, "renew")
     try:
         yield
     finally:

@@ -155,7 +155,7 @@ class Undelivered:
             for operation in operations:
                 store.apply(key, operation)
 
-        self.caller.owed_to_store.later(
+        self.caller.owed_to_store().later(
             f"that task {self.claim.task_id} was given up", write, LINGER / 1000
         )
 

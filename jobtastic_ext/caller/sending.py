@@ -19,7 +19,7 @@ from ..broker.routing import Routes
 from ..claims.decision_log import log_decision
 from ..claims.store import Store
 from ..policy.model import Plan
-from ..resilience.outbox import Aftermath
+from ..resilience.outbox import Outbox
 from ..results.backend import Backend
 from ..results.subscriptions import Subscriptions
 from ..settings import Settings
@@ -57,8 +57,9 @@ class Caller:
     broker: Broker
     lines: Lines
     broker_shares_store: bool
-    owed_to_store: Aftermath
-    owed_to_results: Aftermath
+    #: Of each process.
+    owed_to_store: Callable[[], Outbox]
+    owed_to_results: Callable[[], Outbox]
 
 
 class Sending:

@@ -301,10 +301,18 @@ class Forget(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="forget"
 Operation = ClaimCall | Begin | Ending | Finish | Release | Lapse | Requeue | Renew | Forget
 
 
+#: What a store answers to a `ClaimCall`, to a `Begin`, and to the others.
+ToCall = Literal[
+    "claimed", "takeover", "joined", "ending", "unmarked", "overdue", "cached", "stale", "refresh"
+]
+ToBegin = Literal["run", "free", "follow", "reuse", "finished", "dropped", "unsure"]
+Word = ToCall | ToBegin | Literal["ok", "lost"]
+
+
 class Answer(Struct, frozen=True):
     """What the store answers: a word, and the task id and generation that it is about."""
 
-    word: str
+    word: Word
     id: str = ""
     gen: str = ""
     #: The store's time.

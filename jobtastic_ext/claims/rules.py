@@ -15,13 +15,12 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from .holders import after, both, displaced, kept_for_line, queued, queued_again, unserved
 from .lifetime import later, prune
 from .records import (
     LINGER,
     MOMENT,
     MOST_MARKS,
-    MOST_ORPHANS,
-    MOST_PLACES,
     Answer,
     Begin,
     Claim,
@@ -68,57 +67,6 @@ def is_run(holder: Holder | None, task_id: str, run: str) -> bool:
     return holder.run == run or (run.endswith(".") and holder.run.startswith(run))
 
 
-def after(holder: Holder, now: int, hold: int, orphans: tuple[str, ...]) -> Holder | None:
-    """Who holds the claim when `holder` lets go: the refresh that waits, or who is unserved."""
-    if holder.next:
-        return queued(holder.next, holder.next_gen, now, hold, orphans=orphans)
-    return unserved(orphans, holder.gen, now)
-
-
-def queued(owner: str, gen: str, now: int, hold: int, **further: Any) -> Holder:
-    """The holder that a message in a queue is, believed to be on its way for `hold`."""
-    return Holder(state="queued", owner=owner, gen=gen, until=later(now, hold), at=now, **further)
-
-
-def queued_again(holder: Holder, now: int, hold: int, **changes: Any) -> Holder:
-    """The same after its run has ended without an outcome, or its message was lost."""
-    until = later(now, hold)
-    return replace(
-        holder, state="queued", run="", until=until, at=now, herd=0, ending=False, **changes
-    )
-
-
-def both(places: str, others: str) -> str:
-    """Join places at which messages are parked."""
-    if not places or not others:
-        return places or others
-    return " ".join([*dict.fromkeys(f"{places} {others}".split(" "))][:MOST_PLACES])
-
-
-def kept_for_line(now: int, hold: int) -> Holder:
-    """Keep the claim for whoever is woken, so that nobody passes the line."""
-    return queued("", "", now, hold, line=True)
-
-
-def unserved(ids: tuple[str, ...], gen: str, now: int) -> Holder | None:
-    """Remember those who are left without an outcome, as a claim whose time is over.
-
-    Whoever runs next serves them.  Their ids are not sent again: some may be running yet.
-    """
-    if not ids:
-        return None
-    return Holder(state="queued", owner=ids[0], gen=gen, until=now, expires=now, orphans=ids[1:])
-
-
-def displaced(holder: Holder | None, task_id: str) -> tuple[str, ...]:
-    """Everybody who loses the claim to `task_id`."""
-    if holder is None:
-        return ()
-    ids = (*holder.orphans, holder.owner, holder.next)
-    kept = tuple(dict.fromkeys(one for one in ids if one not in ("", task_id)))
-    return kept[-MOST_ORPHANS:]
-
-
 def claim_call(op: ClaimCall, claim: Claim, now: int) -> Outcome:
     waiting = claim.holder.waiting if claim.holder is not None else ""
     if claim.holder is not None and claim.holder.line:
@@ -135,9 +83,10 @@ def claim_call(op: ClaimCall, claim: Claim, now: int) -> Outcome:
             refreshes = True
         elif shares_group(op, value, now):
             return claim, Answer("joined", value.owner, value.gen)
+    if not op.hold and refreshes and value is not None:
+        return claim, Answer("refresh", value.owner, op.gen)
     if not op.hold:
-        word = "refresh" if refreshes and value is not None else "free"
-        return claim, Answer(word, value.owner if value else op.task_id, op.gen)
+        return claim, Answer("free", value.owner if value else op.task_id, op.gen)
     if holder is not None and not refreshes:
         held = settle_by_holder(op, claim, holder, now)
         if held is not None:
@@ -300,9 +249,6 @@ def begin(op: Begin, claim: Claim, now: int) -> Outcome:
     if not op.lease:
         return claim, Answer("free", op.task_id, op.gen)
     holder = claim.holder
-    gen, upcoming, upcoming_gen, followed = op.gen or op.run, "", "", False
-    orphans: tuple[str, ...] = ()
-    waiting = op.waited
     if holder is not None:
         if must_follow(op, holder, now):
             claim = replace(claim, holder=replace(holder, followed=True))
@@ -310,30 +256,32 @@ def begin(op: Begin, claim: Claim, now: int) -> Outcome:
             return claim, Answer("follow", holder.owner, holder.gen, rest=max(rest, 0))
         if holder.owner == op.task_id and op.attempt < holder.attempt and now < holder.until:
             return claim, Answer("dropped", op.task_id, op.gen)
-        waiting = both(holder.waiting, op.waited)
-        if not op.exclusive:
-            followed, orphans = holder.followed, displaced(holder, op.task_id)
-            if not op.refresh and (not op.gen or op.gen != holder.next_gen):
-                gen, upcoming, upcoming_gen = holder.gen, holder.next, holder.next_gen
-            orphans = tuple(one for one in orphans if one != upcoming)
     running = Holder(
         state="running",
         owner=op.task_id,
-        gen=gen,
         run=op.run,
         until=later(now, op.lease),
         herd=later(now, op.herd),
         attempt=op.attempt,
-        followed=followed,
         group=op.group,
-        next=upcoming,
-        next_gen=upcoming_gen,
         bare=op.bare,
         unmarked=op.unmarked and not op.exclusive,
-        orphans=orphans,
-        waiting=waiting,
+        waiting=both(holder.waiting if holder is not None else "", op.waited),
+        **inherited(op, holder),
     )
-    return replace(claim, holder=running), Answer("run", "", gen, ids=orphans)
+    return replace(claim, holder=running), Answer("run", "", running.gen, ids=running.orphans)
+
+
+def inherited(op: Begin, holder: Holder | None) -> dict[str, Any]:
+    """What a run has of who held the claim: generation, the refresh that waits, whom it serves."""
+    if holder is None or op.exclusive:
+        return {"gen": op.gen or op.run}
+    orphans, gen = displaced(holder, op.task_id), op.gen or op.run
+    found = {"gen": gen, "followed": holder.followed, "orphans": orphans}
+    if not op.refresh and (not op.gen or op.gen != holder.next_gen):
+        rest = tuple(one for one in orphans if one != holder.next)
+        found.update(gen=holder.gen, next=holder.next, next_gen=holder.next_gen, orphans=rest)
+    return found
 
 
 def wait(op: Begin, claim: Claim, now: int) -> Outcome:
@@ -418,10 +366,9 @@ def ending(op: Ending, claim: Claim, now: int) -> Outcome:
 
 def finish(op: Finish, claim: Claim, now: int) -> Outcome:
     holder = claim.holder
-    mine = is_run(holder, op.task_id, op.run)
-    if not mine and not op.unclaimed:
+    held = holder if is_run(holder, op.task_id, op.run) else None
+    if held is None and not op.unclaimed:
         return claim, LOST
-    held = holder if mine else None
     outdated = held is not None and held.next != ""  # a refresh was asked for meanwhile
     fresh, stale = (0, 0) if outdated else (op.fresh, op.stale)
     followed = held is not None and held.followed

@@ -17,6 +17,7 @@ They are kept in stores: whoever changes them makes every cache in production co
 from __future__ import annotations
 
 import dataclasses
+import ipaddress as ip
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
@@ -24,14 +25,6 @@ from decimal import Decimal
 from enum import Enum, Flag
 from fractions import Fraction
 from functools import cached_property
-from ipaddress import (
-    IPv4Address,
-    IPv4Interface,
-    IPv4Network,
-    IPv6Address,
-    IPv6Interface,
-    IPv6Network,
-)
 from math import isnan
 from pathlib import PurePath, PureWindowsPath
 from typing import Any
@@ -42,7 +35,7 @@ from msgspec.msgpack import Ext
 
 from ..errors import ArgumentNotEncodable
 
-__all__ = ("ABSENT", "MAX_DEPTH", "VARY", "canonical", "encode", "pack", "type_name")
+__all__ = ("ABSENT", "MAX_DEPTH", "VARY", "canonical", "pack", "type_name")
 
 #: Values nested deeper than this are refused; so are values that contain themselves.
 MAX_DEPTH = 100
@@ -88,15 +81,6 @@ _Handler = Callable[[Any, int], Any]
 
 #: Packs a canonical form, dicts in the order of their keys.
 pack: Callable[[Any], bytes] = msgspec.msgpack.Encoder(order="deterministic").encode
-
-
-def encode(value: object, name: str = "value") -> bytes:
-    """Return the canonical encoding of one value.
-
-    ``name`` is what an error calls the value.  Raises `ArgumentNotEncodable`, and nothing else,
-    for a value that has no such encoding.
-    """
-    return pack(canonical(value, name))
 
 
 def canonical(value: object, name: str = "value") -> Any:
@@ -374,15 +358,15 @@ def _path(value: PurePath, depth: int) -> Any:
 # Addresses are packed from their bytes: Python 3.13 changed the text of IPv4-mapped ones.
 
 
-def _address(value: IPv4Address | IPv6Address, depth: int) -> Any:
+def _address(value: ip.IPv4Address | ip.IPv6Address, depth: int) -> Any:
     return [_ADDRESS, value.packed, _str(getattr(value, "scope_id", None) or "", depth)]
 
 
-def _network(value: IPv4Network | IPv6Network, depth: int) -> Any:
+def _network(value: ip.IPv4Network | ip.IPv6Network, depth: int) -> Any:
     return [_NETWORK, _address(value.network_address, depth), value.prefixlen]
 
 
-def _interface(value: IPv4Interface | IPv6Interface, depth: int) -> Any:
+def _interface(value: ip.IPv4Interface | ip.IPv6Interface, depth: int) -> Any:
     return [_INTERFACE, _address(value, depth), value.network.prefixlen]
 
 
@@ -487,7 +471,7 @@ _FAMILIES: tuple[tuple[Any, _Handler], ...] = (
     (complex, _complex),
     (Fraction, _fraction),
     (PurePath, _path),
-    ((IPv4Interface, IPv6Interface), _interface),
-    ((IPv4Address, IPv6Address), _address),
-    ((IPv4Network, IPv6Network), _network),
+    ((ip.IPv4Interface, ip.IPv6Interface), _interface),
+    ((ip.IPv4Address, ip.IPv6Address), _address),
+    ((ip.IPv4Network, ip.IPv6Network), _network),
 )

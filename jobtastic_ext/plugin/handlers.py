@@ -60,7 +60,7 @@ def on_failure(sender: Any, task_id: str, exception: BaseException, **_: Any) ->
         return  # it was raised by the task, in its own process: `on_postrun` follows
     runtime = runtime_of(sender.app)
     if runtime is not None:
-        runtime.keeper.lose(sender, task_id)
+        runtime.keeper.lose(task_id)
 
 
 def on_revoked(sender: Any, request: Any, terminated: bool = False, **_: Any) -> None:

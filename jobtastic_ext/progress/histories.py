@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +15,7 @@ from ..errors import ArgumentNotEncodable, ArgumentUnknown, StoreError
 from ..estimates.estimator import History
 from ..keys.call_key import call_key, history_key
 from ..policy.model import Plan
+from ..resilience.per_process import per_process
 
 __all__ = ("Histories", "Learned")
 
@@ -62,6 +62,16 @@ class Learned(Struct, frozen=True):
 NOTHING = Learned()
 
 
+class Known:
+    """What one process has read, and learnt."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        #: Key -> what is known, and since when.
+        self.histories: dict[str, tuple[Learned, float]] = {}
+        self.learnt: dict[str, float] = {}
+
+
 class Histories:
     """The histories of an app's policy tasks.
 
@@ -71,14 +81,7 @@ class Histories:
 
     def __init__(self, store: Store, key_prefix: str) -> None:
         self._store, self._prefix = store, key_prefix
-        self._reset()
-
-    def _reset(self) -> None:
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        #: Key -> what is known, and since when.
-        self._known: dict[str, tuple[Learned, float]] = {}
-        self._learnt: dict[str, float] = {}
+        self._known = per_process(Known)
 
     def names(
         self, plan: Plan, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -105,9 +108,8 @@ class Histories:
 
     def load_many(self, names: Iterable[str]) -> dict[str, Learned]:
         """Return the histories under `names`, in that order, by one question to the store."""
-        self._check()
-        now = time.monotonic()
-        known = {name: self._known.get(name, (NOTHING, -TRUSTED)) for name in names}
+        now, memory = time.monotonic(), self._known().histories
+        known = {name: memory.get(name, (NOTHING, -TRUSTED)) for name in names}
         missing = [name for name, (_, since) in known.items() if now - since >= TRUSTED]
         if missing:
             try:
@@ -125,13 +127,12 @@ class Histories:
         self, names: Sequence[str], samples: Sequence[tuple[float, float]], seconds: float
     ) -> None:
         """Add a run that succeeded: its samples (none, if it told nothing) and its duration."""
-        self._check()
-        now = time.monotonic()
+        now, learnt = time.monotonic(), self._known().learnt
         for name in names:
             if seconds < BRIEF:
-                if now - self._learnt.get(name, -BRIEF_EVERY) < BRIEF_EVERY:
+                if now - learnt.get(name, -BRIEF_EVERY) < BRIEF_EVERY:
                     continue
-                self._learnt[name] = now
+                learnt[name] = now
             try:
                 self._learn(name, samples, seconds, GROUP_KEPT if name != names[-1] else KEPT)
             except StoreError as error:
@@ -150,12 +151,9 @@ class Histories:
         logger.info("%s: a run of %.3f s is not learnt: too many at once", name, seconds)
 
     def _remember(self, name: str, learned: Learned, now: float) -> None:
-        with self._lock:
-            if len(self._known) >= REMEMBERED:
-                self._known.clear()
-                self._learnt.clear()
-            self._known[name] = learned, now
-
-    def _check(self) -> None:
-        if self._pid != os.getpid():
-            self._reset()  # another thread may have held the lock at the fork
+        known = self._known()
+        with known.lock:
+            if len(known.histories) >= REMEMBERED:
+                known.histories.clear()
+                known.learnt.clear()
+            known.histories[name] = learned, now

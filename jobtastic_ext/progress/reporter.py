@@ -54,7 +54,7 @@ class Reporter(RunHooks):
         plan: Callable[[Task], Plan | None],
         histories: Histories,
         writer: Callable[[], Writer],
-        ticker: Ticker,
+        ticker: Callable[[], Ticker],
     ) -> None:
         self._plan, self._histories = plan, histories
         self._open_writer, self._ticker = writer, ticker
@@ -80,7 +80,7 @@ class Reporter(RunHooks):
             run.extras["attempt"] = request.retries + 1
         state_of(request).progress = run
         if self.writer.atomic:
-            run.watch = self._ticker.add
+            run.watch = self._ticker().add
         return run
 
     def on_prerun(self, task: Task) -> None:
@@ -131,7 +131,8 @@ class Reporter(RunHooks):
         run.history, run.reports = learned.history, learned.reports
         if entered.key:
             run.extras["key"] = entered.key
-        run.watch = self._ticker.add  # the end of the body is seen, so nothing is written after it
+        # The end of the body is seen, so nothing is written after it.
+        run.watch = self._ticker().add
         run.begin()
 
     def on_success(self, task: Task) -> None:
@@ -149,6 +150,6 @@ class Reporter(RunHooks):
         if run.task is not task:
             return
         run.close()
-        self._ticker.discard(run)
+        self._ticker().discard(run)
         if state and run.send is not None and state in states.READY_STATES:
             run.send.settle(retval, state)

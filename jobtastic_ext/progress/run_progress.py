@@ -64,39 +64,31 @@ class Progress:
     happens under it, in that thread and in the ticker's.
     """
 
-    __slots__ = (
-        "_leaf",
-        "_lock",
-        "_percent",
-        "_phase",
-        "_samples",
-        "_shown",
-        "_taken",
-        "_urgent",
-        "_warned",
-        "_written",
-        "begun",
-        "clock",
-        "closed",
-        "complete",
-        "counted",
-        "due",
-        "ended",
-        "extras",
-        "frames",
-        "history",
-        "irregular",
-        "latest",
-        "learns",
-        "message",
-        "name",
-        "outer",
-        "reports",
-        "send",
-        "stack",
-        "task",
-        "watch",
-    )
+    #: The run that this one interrupts.
+    outer: Progress | None = None
+    #: Seconds that the run took, once it is over.
+    ended: float | None = None
+    #: The last count that `update_frequency` let pass.
+    counted: float = inf
+    latest: tuple[Any, Any, str | None] | None = None
+    complete = False
+    message: str | None = None
+    history = History()
+    #: Past runs told how far they were, so that nothing need be guessed.
+    reports = False
+    #: Names of the histories that learn from this run.
+    learns: tuple[str, ...] = ()
+    #: Counts fell: only the duration is worth learning.
+    irregular = False
+    #: Told of the run once it shows something, so that somebody calls `tick`.
+    watch: Callable[[Progress], object] | None = None
+    _leaf: Counts | None = None
+    _taken: tuple[Any, Any, str | None] | None = None
+    _percent = 0.0
+    _phase = 0.0
+    _shown: object = None
+    _written = -inf
+    _warned = False
 
     def __init__(
         self,
@@ -108,48 +100,23 @@ class Progress:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         #: Whose run it is; None for one that shows nothing.
-        self.task = task
+        self.task, self.send = task, send
         #: How messages call the run.
         self.name = name
         self.clock = clock
-        #: The run that this one interrupts, and the stack of tasks of this thread.
-        self.outer: Progress | None = None
+        #: The stack of tasks of this thread.
         self.stack: list[Any] = []
         self.begun = clock()
-        #: Seconds that the run took, once it is over.
-        self.ended: float | None = None
         self.closed = send is None
         #: Not before then is a count looked at, unless it is the last.
         self.due = inf if self.closed else -inf
-        #: The last count that `update_frequency` let pass.
-        self.counted: float = inf
-        self.latest: tuple[Any, Any, str | None] | None = None
-        self.complete = False
         self.frames: list[Frame] = []
-        self.message: str | None = None
-        self.history = History()
-        #: Past runs told how far they were, so that nothing need be guessed.
-        self.reports = False
-        #: Names of the histories that learn from this run.
-        self.learns: tuple[str, ...] = ()
-        #: Counts fell: only the duration is worth learning.
-        self.irregular = False
-        #: Told of the run once it shows something, so that somebody calls `tick`.
-        self.watch: Callable[[Progress], object] | None = None
         #: What every state says besides.
         self.extras: dict[str, Any] = {}
-        self.send = send
         #: What must reach the task in the midst of a report, such as Celery's soft time limit.
         self._urgent = urgent
         self._lock = threading.RLock()  # a signal handler may report in the midst of a report
-        self._leaf: Counts | None = None
-        self._taken: tuple[Any, Any, str | None] | None = None
-        self._percent = 0.0
-        self._phase = 0.0
         self._samples: list[tuple[float, float]] = [(0.0, 0.0)]
-        self._shown: object = None
-        self._written = -inf
-        self._warned = False
 
     # What the task says
 
@@ -380,7 +347,7 @@ class Progress:
             self._taken = latest
             done, whole = self.read(count, latest[0]), self.read(total_of, latest[1])
             if done is not UNREAD and whole is not UNREAD:
-                self._take(done, whole, now)
+                self._take(done, whole)
             if latest[2] is not None:
                 self.message = latest[2]
         found = self.fraction()
@@ -388,7 +355,7 @@ class Progress:
         if found is not None:
             self._sample(max(now - self.begun, 0.0), found)
 
-    def _take(self, done: float, whole: float | None, now: float) -> None:
+    def _take(self, done: float, whole: float | None) -> None:
         before, self._leaf = self._leaf, (done, whole)
         if before is None or self.frames:
             return

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import threading
 
+from ..resilience.per_process import start_daemon
 from .run_progress import INTERVAL, Progress
 
 __all__ = ("Ticker",)
@@ -14,10 +14,6 @@ class Ticker:
     """Calls `tick` of each run about four times a second; sleeps while there is none."""
 
     def __init__(self) -> None:
-        self._reset()
-
-    def _reset(self) -> None:
-        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._runs: dict[int, Progress] = {}
         self._wanted = threading.Event()
@@ -26,18 +22,10 @@ class Ticker:
 
     def add(self, run: Progress) -> None:
         """Let `run` tick until it is closed or taken out."""
-        if self._pid != os.getpid():
-            self._reset()  # the thread did not survive the fork
         with self._lock:
             self._runs[id(run)] = run
             if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._work,
-                    args=(self._stopped,),
-                    name="jobtastic-progress",
-                    daemon=True,
-                )
-                self._thread.start()
+                self._thread = start_daemon(self._work, "progress")
         if not self._wanted.is_set():
             self._wanted.set()
 
@@ -50,8 +38,8 @@ class Ticker:
         self._stopped.set()
         self._wanted.set()
 
-    def _work(self, stopped: threading.Event) -> None:
-        while not stopped.wait(INTERVAL):
+    def _work(self) -> None:
+        while not self._stopped.wait(INTERVAL):
             with self._lock:
                 runs = list(self._runs.values())
                 if not runs:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
+from importlib.abc import Traversable
 from typing import Any, NamedTuple
 
 from redis import exceptions as driver
 
+from ..resilience.per_process import per_process
 from .connection import Budget, packed, wrapped
 from .urls import plan
 
@@ -24,8 +24,7 @@ class Script(NamedTuple):
     digest: bytes
 
     @classmethod
-    def load(cls, *names: str) -> Script:
-        folder = files("jobtastic_ext.stores").joinpath("lua")
+    def load(cls, folder: Traversable, *names: str) -> Script:
         source = b"\n".join(folder.joinpath(f"{name}.lua").read_bytes() for name in names)
         return cls(source, hashlib.sha1(source).hexdigest().encode())
 
@@ -48,7 +47,7 @@ class RedisServer:
         self._budget = Budget(timeout)
         self._plan = plan(url, options, self._budget)
         self.address = self._plan.address
-        self._servers = os.getpid(), self._plan.connect()
+        self._servers = per_process(self._plan.connect)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.address}>"
@@ -62,10 +61,8 @@ class RedisServer:
         self._ask(b"", packed(b"PING"))
 
     def close(self) -> None:
-        pid, servers = self._servers
-        self._servers = os.getpid(), self._plan.connect()
-        if pid == os.getpid():
-            servers.close()
+        servers, self._servers = self._servers(), per_process(self._plan.connect)
+        servers.close()
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Return the strings under `keys`; what is no string counts as absent."""
@@ -80,16 +77,13 @@ class RedisServer:
             return self._ask(rest[1], packed(b"EVAL", script.source, *rest))
 
     def _ask_many(self, keys: Sequence[bytes], command: bytes) -> Any:
-        if self._servers[1].is_one:
+        if self._servers().is_one:
             return self._ask(keys[0], packed(command, *keys))
         return [one for key in keys for one in self._ask(key, packed(command, key))]
 
     def _ask(self, key: bytes, command: bytes) -> Any:
-        pid, servers = self._servers
-        if pid != os.getpid():
-            # After a fork: the parent's sockets are not ours to use, its locks may be held.
-            servers = self._plan.connect()
-            self._servers = os.getpid(), servers
+        own = self._servers
+        servers = own()
         self._budget.start()
         try:
             return servers.ask(key, command)
@@ -98,7 +92,7 @@ class RedisServer:
         except driver.RedisError as error:
             raise wrapped(error, self.address, self._budget.timeout) from error
         finally:
-            if servers is not self._servers[1]:
+            if own is not self._servers:
                 servers.close()  # the store was closed meanwhile
 
 

@@ -7,11 +7,11 @@ now and then, whether the server is back.  No call ever waits for that probe.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+from .per_process import per_process, start_daemon
 from .redaction import in_log
 
 __all__ = ("CircuitBreaker",)
@@ -24,6 +24,16 @@ Errors = type[BaseException] | tuple[type[BaseException], ...]
 
 #: Seconds between probes, first and longest.
 FIRST_PROBE, LONGEST_PROBE = 0.1, 1.0
+
+
+class Circuit:
+    """The state of one server, as one process sees it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.closed = threading.Event()
+        self.failures = 0
+        self.is_open = False
 
 
 class CircuitBreaker:
@@ -46,21 +56,12 @@ class CircuitBreaker:
         self.name = name
         self._probe, self._limit, self._consequence = probe, limit, consequence
         self._refusal = refusal
-        self._reset()
-
-    def _reset(self) -> None:
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._closed = threading.Event()
-        self._failures = 0
-        self._open = False
+        self._circuit = per_process(Circuit)
 
     @property
     def is_open(self) -> bool:
         """Whether calls fail at once."""
-        if self._pid != os.getpid():
-            self._reset()  # the thread that probes did not survive the fork
-        return self._open
+        return self._circuit().is_open
 
     def call(self, question: Callable[[], T], counts: Errors) -> T:
         """Return what `question()` returns, and raise what it raises.
@@ -80,33 +81,36 @@ class CircuitBreaker:
 
     def failed(self, error: BaseException) -> None:
         """Count a failure.  One warning for each outage, at the first."""
-        with self._lock:
-            self._failures += 1
-            first, opens = self._failures == 1, self._failures >= self._limit and not self._open
-            self._open = self._open or opens
+        circuit = self._circuit()
+        with circuit.lock:
+            circuit.failures += 1
+            first = circuit.failures == 1
+            opens = circuit.failures >= self._limit and not circuit.is_open
+            circuit.is_open = circuit.is_open or opens
         if first:
             logger.warning(
                 "%s does not answer (%s); %s", self.name, in_log(error), self._consequence
             )
         if opens:
-            threading.Thread(target=self._ask, name="jobtastic-probe", daemon=True).start()
+            start_daemon(self._ask, "probe")
 
     def succeeded(self) -> None:
         """Tell of an answer; cheap while there was no failure."""
-        if not self._failures:
+        circuit = self._circuit()
+        if not circuit.failures:
             return
-        with self._lock:
-            if not self._failures:
+        with circuit.lock:
+            if not circuit.failures:
                 return
-            self._failures, self._open = 0, False
+            circuit.failures, circuit.is_open = 0, False
         logger.info("%s answers again", self.name)
 
     def close(self) -> None:
         """Stop probing."""
-        self._closed.set()
+        self._circuit().closed.set()
 
     def _ask(self) -> None:
-        closed, pause = self._closed, FIRST_PROBE
+        closed, pause = self._circuit().closed, FIRST_PROBE
         while not closed.wait(pause):
             try:
                 self._probe()

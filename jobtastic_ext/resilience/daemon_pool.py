@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
+
+from .per_process import start_daemon
 
 __all__ = ("DaemonPool",)
 
@@ -21,19 +22,17 @@ QUEUE = 100
 
 
 class DaemonPool:
-    """At most `size` threads.  Unlike those of `concurrent.futures`, none keeps the process alive:
-    one that hangs in a driver would hold up its exit for minutes.  A forked child has threads of
-    its own.  A thread calls `at_end` when it ends, `idle` seconds after its last work.
+    """At most `size` threads.
+
+    Unlike those of `concurrent.futures`, none keeps the process alive: one that hangs in a driver
+    would hold up its exit for minutes.  A thread calls `at_end` when it ends, `idle` seconds after
+    its last work.
     """
 
     def __init__(
         self, size: int, *, idle: float = IDLE, at_end: Callable[[], object] | None = None
     ) -> None:
         self._size, self._idle, self._at_end = size, idle, at_end
-        self._reset()
-
-    def _reset(self) -> None:
-        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
         #: What was handed in and is not done yet.
@@ -42,8 +41,6 @@ class DaemonPool:
 
     def submit(self, work: Callable[[], T]) -> Future[T]:
         """Have `work` done by the next free thread.  Raises `TimeoutError` if too much waits."""
-        if self._pid != os.getpid():
-            self._reset()
         future: Future[T] = Future()
         with self._lock:
             if self._open >= QUEUE * self._size:
@@ -53,7 +50,7 @@ class DaemonPool:
             if self._threads >= min(self._open, self._size):
                 return future
             self._threads += 1
-        threading.Thread(target=self._run, name="jobtastic-pool", daemon=True).start()
+        start_daemon(self._run, "pool")
         return future
 
     def _run(self) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import TypeVar
+
+from .per_process import start_daemon
 
 __all__ = ("hurried", "is_hurried", "within")
 
@@ -37,27 +39,21 @@ def within(seconds: float, function: Callable[[], T], late: Callable[[T], object
     Raises what it raises, and TimeoutError after `seconds`.  The thread then goes on; what it
     returns in the end is given to `late`, and what it raises is dropped with it.
     """
-    lock, done = threading.Lock(), threading.Event()
-    outcome: dict[str, Any] = {}
+    future: Future[T] = Future()
 
     def run() -> None:
         try:
-            found: dict[str, Any] = {"value": function()}
+            value = function()
         except BaseException as error:  # noqa: BLE001 - raised again in the caller
-            found = {"error": error}
-        with lock:
-            outcome.update(found)
-            is_late = "given up" in outcome
-        done.set()
-        if is_late and "value" in found:
-            late(found["value"])
+            if future.set_running_or_notify_cancel():
+                future.set_exception(error)
+        else:
+            if future.set_running_or_notify_cancel():
+                future.set_result(value)
+            else:
+                late(value)
 
-    threading.Thread(target=run, name="jobtastic-bounded", daemon=True).start()
-    done.wait(max(seconds, 0))
-    with lock:
-        if not outcome:
-            outcome["given up"] = True
-            raise TimeoutError(f"no answer within {seconds:.3g} s")
-    if "error" in outcome:
-        raise outcome["error"]
-    return outcome["value"]  # type: ignore[no-any-return]
+    start_daemon(run, "bounded")
+    if not wait([future], max(seconds, 0)).done and future.cancel():
+        raise TimeoutError(f"no answer within {seconds:.3g} s")
+    return future.result()

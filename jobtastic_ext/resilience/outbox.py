@@ -7,7 +7,6 @@ the result backend (lest a page wait for ever).  If they are down as well, that 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections import deque
@@ -16,9 +15,10 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from ..errors import ResultsUnavailable, StoreError
+from .per_process import start_daemon
 from .redaction import in_log
 
-__all__ = ("Aftermath",)
+__all__ = ("Outbox",)
 
 logger = logging.getLogger("jobtastic_ext")
 
@@ -40,14 +40,10 @@ class Debt(Struct):
     size: int
 
 
-class Aftermath:
+class Outbox:
     """Writes in the order given, from a thread of its own, which ends when nothing is left."""
 
     def __init__(self) -> None:
-        self._reset()
-
-    def _reset(self) -> None:
-        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._debts: deque[Debt] = deque()
@@ -63,8 +59,6 @@ class Aftermath:
 
         `size` is about how many bytes are kept by that.
         """
-        if self._pid != os.getpid():
-            self._reset()  # what the parent owes, the parent writes
         with self._lock:
             self._debts.append(Debt(what, write, time.monotonic() + seconds, size))
             self._size += size
@@ -73,7 +67,7 @@ class Aftermath:
             if self._writes:
                 return
             self._writes = True
-        threading.Thread(target=self._run, name="jobtastic-aftermath", daemon=True).start()
+        start_daemon(self._run, "outbox")
 
     def close(self) -> None:
         """Stop; what is left is lost."""

@@ -10,7 +10,6 @@ more, and whoever asks waits only so long for that thread.
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
@@ -33,6 +32,7 @@ from ..claims.protocol import Outcome
 from ..errors import ResultsUnavailable
 from ..resilience.circuit_breaker import CircuitBreaker
 from ..resilience.daemon_pool import DaemonPool
+from ..resilience.per_process import per_process
 from ..resilience.redaction import in_log
 from . import kinds
 from .payloads import FORGOTTEN, Payload, fetch
@@ -86,12 +86,10 @@ class Backend:
         pooled: bool = False,
     ) -> None:
         self._app, self._timeout, self._pooled = app, timeout, pooled
-        self._pool = DaemonPool(THREADS, idle=REST, at_end=self._rest)
-        self._pid = os.getpid()
+        self._pool = per_process(lambda: DaemonPool(THREADS, idle=REST, at_end=self._rest))
         #: Objects that no thread uses at the moment; those in the second have nothing open.
-        self._free: list[CeleryBackend] = []
-        self._closed: list[CeleryBackend] = []
-        self._inherited: list[CeleryBackend] = []
+        self._free = per_process(list[CeleryBackend])
+        self._closed = per_process(list[CeleryBackend])
         self.breaker = CircuitBreaker(
             name, self._probe, refusal=ResultsUnavailable, limit=limit, consequence=consequence
         )
@@ -211,7 +209,7 @@ class Backend:
         """Have a question asked by a thread of the pool."""
         self.kind  # noqa: B018 - its module is imported here, which is no wait for a server
         try:
-            return self._pool.submit(lambda: self._use(question))
+            return self._pool().submit(lambda: self._use(question))
         except TimeoutError as error:
             raise Unreachable(f"{self.breaker.name} does not answer: {error}") from error
 
@@ -254,13 +252,10 @@ class Backend:
         """Ask, in a thread of the pool, with a backend object that no other uses meanwhile."""
         if kinds.is_shared(self.kind):
             return question(self.shared)
-        if self._pid != os.getpid():
-            # The connections are the parent's: to drop them here would say goodbye in its name.
-            self._pid, self._inherited, self._free = os.getpid(), self._free, []
         while True:
-            backend = popped(self._free)
+            backend = popped(self._free())
             is_new = backend is None
-            backend = backend or popped(self._closed) or self._make()
+            backend = backend or popped(self._closed()) or self._make()
             try:
                 answer = question(backend)
             except BaseException as error:
@@ -270,16 +265,16 @@ class Backend:
                 if is_new or not kinds.is_outage(error) or isinstance(error, TimeoutError):
                     raise
                 continue  # its connection was of old: the server may have been restarted
-            self._free.append(backend)
+            self._free().append(backend)
             return answer
 
     def _rest(self) -> None:
         """A thread has ended, for want of work: what it would have used holds no connection."""
         close_django()
-        backend = popped(self._free)
+        backend = popped(self._free())
         if backend is not None:
             kinds.close(backend)
-            self._closed.append(backend)
+            self._closed().append(backend)
 
     def _probe(self) -> None:
         if self.in_place:
@@ -291,8 +286,9 @@ class Backend:
         """Stop asking whether the backend is back, and close what is open."""
         self.breaker.close()
         shared = self.__dict__.pop("shared", None)
-        free, self._free = self._free, []
-        for backend in [*free, *([] if shared is None else [shared])]:
+        if shared is not None:
+            kinds.close(shared)
+        while (backend := popped(self._free())) is not None:
             kinds.close(backend)
 
 

@@ -7,40 +7,50 @@ and the write are two steps.
 from __future__ import annotations
 
 import logging
+from importlib.resources import files
 from typing import Any
 
-from celery import Celery, states
+from celery import states
 from celery.app.task import Context, Task
 
 from ..errors import StoreError, StoreUnavailable
+from ..redis_client.server import RedisServer, Script
 from ..resilience.circuit_breaker import CircuitBreaker
 from ..settings import Settings
-from .backend import Backend
-from .kinds import backend_class, is_plain_redis
-from .state_writer import MEANING, NAME, PROGRESS, BackendSender, BackendWriter, Sender, Writer
+from .state_writer import MEANING, NAME, PROGRESS, BackendSender, BackendWriter, Sender
 
-__all__ = ("RedisWriter", "open_writer")
+__all__ = ("RedisWriter",)
 
 logger = logging.getLogger("jobtastic_ext")
 
 #: How often a write begins anew because the state was changed by somebody else.
 ATTEMPTS = 3
 
+REPLACE = Script.load(files(__package__), "replace")
 
-def open_writer(app: Celery, settings: Settings, progress: Backend) -> Writer:
-    """Return the writer for the app's result backend."""
-    through_celery = BackendWriter(progress)
-    if settings.results is None or not is_plain_redis(backend_class(app)):
-        return through_celery
-    return RedisWriter(settings, through_celery)
+
+class RedisResults(RedisServer):
+    """The result backend's Redis; one call takes about `timeout` seconds at most.
+
+    Raises `StoreError`, and `StoreUnavailable` past the timeout.
+    """
+
+    def replace(self, key: bytes, old: bytes, new: bytes, expires: int) -> bytes | None:
+        """Put `new` under `key` for `expires` seconds (0: for ever) if `old` is there now.
+
+        Atomic, and published as Celery does.  `old` is empty for a key that does not exist.
+        Returns None when it is done, else what is there instead.
+        """
+        found: bytes = self._run(REPLACE, key, old, new, b"%d" % expires)
+        if found == b"\0":
+            return b""
+        return found or None
 
 
 class RedisWriter:
     """Replaces the state that is known by the next one, in one atomic command."""
 
     def __init__(self, settings: Settings, other: BackendWriter) -> None:
-        from .redis_results import RedisResults  # the driver, only where Redis is used
-
         assert settings.results is not None
         self.results = RedisResults(
             settings.results, timeout=settings.store_timeout, **settings.results_options

@@ -8,7 +8,6 @@ a publish makes brings that about, and policy tasks are published without.
 from __future__ import annotations
 
 import logging
-import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +17,7 @@ from celery.backends.asynchronous import greenletDrainer
 from celery.result import AsyncResult
 
 from ..errors import JobtasticError
+from ..resilience.per_process import start_daemon
 from .payloads import decode
 from .reader import reads_of
 
@@ -98,7 +98,7 @@ class Looks:
             return
         self._waiting.append(result)
         if len(self._waiting) == 1:
-            threading.Thread(target=self._look, name="jobtastic-then", daemon=True).start()
+            start_daemon(self._look, "then")
 
     def _look(self) -> None:
         results, self._waiting = self._waiting, []

@@ -13,7 +13,15 @@ from celery.backends.base import DisabledBackend
 from ..errors import ResultsUnavailable
 from .backend import Backend
 
-__all__ = ("MEANING", "NAME", "PROGRESS", "BackendSender", "BackendWriter", "Sender", "Writer")
+__all__ = (
+    "MEANING",
+    "NAME",
+    "PROGRESS",
+    "BackendSender",
+    "BackendWriter",
+    "Sender",
+    "Writer",
+)
 
 logger = logging.getLogger("jobtastic_ext")
 

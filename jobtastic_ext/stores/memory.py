@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ from ..claims.lifetime import expiry, prune
 from ..claims.records import Answer, Claim, Operation
 from ..claims.rules import EMPTY, step
 from ..claims.store import Store
+from ..resilience.per_process import per_process
 
 __all__ = ("MemoryStore", "forget_shared", "shared")
 
@@ -32,13 +32,13 @@ class MemoryStore(Store):
 
     def __init__(self, *, clock: Callable[[], int] = wall_clock) -> None:
         self._clock = clock
-        self._memory = _Memory()
+        self._memory = per_process(_Memory)
 
     def __repr__(self) -> str:
         return "<MemoryStore>"
 
     def apply(self, key: str, operation: Operation) -> Answer:
-        memory = self._current()
+        memory = self._memory()
         with memory.lock:
             now = self._clock()
             old = memory.load(key, now)
@@ -48,7 +48,7 @@ class MemoryStore(Store):
         return answer
 
     def read(self, key: str) -> Claim | None:
-        memory = self._current()
+        memory = self._memory()
         with memory.lock:
             claim = memory.load(key, self._clock())
         return None if claim == EMPTY else claim
@@ -57,13 +57,13 @@ class MemoryStore(Store):
         return self.read(key), self._clock()
 
     def load(self, keys: Sequence[str]) -> list[bytes | None]:
-        memory = self._current()
+        memory = self._memory()
         with memory.lock:
             now = self._clock()
             return [memory.value(key, now) for key in keys]
 
     def swap(self, key: str, old: bytes | None, new: bytes, ttl: int) -> bool:
-        memory = self._current()
+        memory = self._memory()
         with memory.lock:
             now = self._clock()
             if memory.value(key, now) != old:
@@ -77,17 +77,11 @@ class MemoryStore(Store):
     def close(self) -> None:
         """Do nothing: the claims last as long as the store."""
 
-    def _current(self) -> _Memory:
-        if self._memory.pid != os.getpid():
-            self._memory = _Memory()
-        return self._memory
-
 
 class _Memory:
-    """What one process remembers.  After a fork another thread may hold the old lock for ever."""
+    """What one process remembers."""
 
     def __init__(self) -> None:
-        self.pid = os.getpid()
         self.lock = threading.Lock()
         self._claims: dict[str, Claim] = {}
         #: Value and the time of its end.

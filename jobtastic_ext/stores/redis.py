@@ -7,7 +7,8 @@ or Valkey; redis-py 4.5 or newer.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
+from importlib.resources import files
 from typing import Any
 
 import msgspec
@@ -35,22 +36,24 @@ __all__ = ("RedisStore",)
 encode = msgspec.json.Encoder().encode
 decode = msgspec.json.Decoder(Claim).decode
 
+load = partial(Script.load, files(__package__) / "lua")
+
 SCRIPTS = {
-    ClaimCall: Script.load("free", "record", "look", "seen", "claim"),
-    Begin: Script.load("record", "look", "begin"),
-    Ending: Script.load("record", "ending"),
-    Finish: Script.load("record", "finish"),
-    Release: Script.load("record", "release"),
-    Lapse: Script.load("record", "lapse"),
-    Requeue: Script.load("record", "requeue"),
-    Renew: Script.load("record", "renew"),
-    Forget: Script.load("record", "forget"),
+    ClaimCall: load("free", "record", "look", "seen", "claim"),
+    Begin: load("record", "look", "begin"),
+    Ending: load("record", "ending"),
+    Finish: load("record", "finish"),
+    Release: load("record", "release"),
+    Lapse: load("record", "lapse"),
+    Requeue: load("record", "requeue"),
+    Renew: load("record", "renew"),
+    Forget: load("record", "forget"),
 }
 #: These look at results.
 SEEING = (ClaimCall, Begin)
 
-READ = Script.load("record", "read")
-SWAP = Script.load("swap")
+READ = load("record", "read")
+SWAP = load("swap")
 
 
 class RedisStore(RedisServer, Store):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import os
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from celery import Celery
 
 from ..errors import JobtasticError
 from ..resilience.daemon_pool import DaemonPool
+from ..resilience.per_process import per_process
 from ..results.reader import reads_of
 from .access import is_async, make_access
 from .hub import Channel, Hub, News
@@ -96,7 +96,7 @@ class StatusApp:
 
     def __init__(self, view: StatusView, max_streams: int) -> None:
         self._view, self._max_streams = view, max_streams
-        self._pools: dict[int, DaemonPool] = {}
+        self._pool = per_process(lambda: DaemonPool(4))
         self._hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -114,13 +114,8 @@ class StatusApp:
         hub = self._hubs.get(loop)
         if hub is None:
             app = self._view.find_app()
-            hub = self._hubs[loop] = Hub(self._view, self._pool, lambda: subscription_of(app))
+            hub = self._hubs[loop] = Hub(self._view, self._pool(), lambda: subscription_of(app))
         return hub
-
-    @property
-    def _pool(self) -> DaemonPool:
-        pid = os.getpid()
-        return self._pools.get(pid) or self._pools.setdefault(pid, DaemonPool(4))
 
     async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
         route = ROUTE.fullmatch(local_path(scope))
@@ -163,7 +158,7 @@ class StatusApp:
 
     async def _read(self, scope: Message, ids: list[str], many: bool) -> Answer:
         etag = header(scope, b"if-none-match")
-        work = self._pool.submit(lambda: self._view.read(ids, etag=etag, many=many))
+        work = self._pool().submit(lambda: self._view.read(ids, etag=etag, many=many))
         return await asyncio.wrap_future(work)
 
     async def _stream(self, scope: Message, receive: Receive, send: Send, task_id: str) -> None:
@@ -293,6 +288,6 @@ def header(scope: Message, name: bytes) -> str | None:
 
 def subscription_of(app: Celery) -> Subscription:
     """Return the one subscription of this process."""
-    by_process: dict[int, Subscription] = vars(app).setdefault(ATTRIBUTE, {})
-    pid = os.getpid()
-    return by_process.get(pid) or by_process.setdefault(pid, Subscription(reads_of(app)))
+    made = per_process(lambda: Subscription(reads_of(app)))
+    own: Callable[[], Subscription] = vars(app).setdefault(ATTRIBUTE, made)
+    return own()

@@ -40,11 +40,10 @@ def blueprint(
     ``url_for("jobtastic.static", filename="jobtastic.js")``.
 
     `authorize(request, task_id)` returns whether this request may see this task: True, or it may
-    not.  `signed` asks
-    for a token of `status_token`: True for one that is signed with the Flask app's secret key, or
-    the secret itself; `user(request)` tells who asks, for tokens made for one user.  `legacy`:
-    pages still have jquery-celery, which an outage would end.  The rest is as for `task_status`.
-    Raises `ConfigurationError` for an option that means nothing.
+    not.  `signed` asks for a token of `status_token`: True for one that is signed with the Flask
+    app's secret key, or the secret itself; `user(request)` tells who asks, for tokens made for one
+    user.  `legacy`: pages still have jquery-celery, which an outage would end.  The rest is as for
+    `task_status`.  Raises `ConfigurationError` for an option that means nothing.
     """
     limits = Limits(
         tracebacks=tracebacks,
@@ -54,7 +53,10 @@ def blueprint(
         public_exceptions=public_exceptions,
     )
     access = make_access(authorize=authorize, signed=signed, user=user)
-    view = StatusView(lambda: app, limits, access, legacy=legacy)
+    return _routes(name, StatusView(lambda: app, limits, access, legacy=legacy))
+
+
+def _routes(name: str, view: StatusView) -> Blueprint:
     routes = Blueprint(name, __name__, static_folder=STATIC, static_url_path="/static")
 
     def answer(ids: Sequence[str], *, many: bool = False) -> Response:

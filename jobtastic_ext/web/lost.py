@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
+from collections.abc import Callable
 
 from celery import Celery
 from msgspec import Struct
 
 from ..errors import StoreError
+from ..resilience.per_process import per_process
 from ..runtime import Runtime
 
 __all__ = ("ASK_AGAIN", "Verdicts", "verdicts_of")
@@ -79,6 +80,5 @@ class Verdicts:
 
 def verdicts_of(app: Celery) -> Verdicts:
     """Return what this process knows of the runs of an app."""
-    by_process: dict[int, Verdicts] = vars(app).setdefault(ATTRIBUTE, {})
-    pid = os.getpid()
-    return by_process.get(pid) or by_process.setdefault(pid, Verdicts())
+    own: Callable[[], Verdicts] = vars(app).setdefault(ATTRIBUTE, per_process(Verdicts))
+    return own()

@@ -15,6 +15,7 @@ from typing import Any
 
 from celery.backends.base import Backend
 
+from ..resilience.per_process import start_daemon
 from ..results.reader import Reads
 
 __all__ = ("Subscription", "publishes")
@@ -86,15 +87,12 @@ class Subscription:
         self._bell, ear = socket.socketpair()
         self._bell.setblocking(False)
         ear.setblocking(False)
-        thread = threading.Thread(
-            target=self._run, args=(ear,), name="jobtastic-subscription", daemon=True
-        )
+        self._thread = None
         try:
-            thread.start()
+            self._thread = start_daemon(self._run, "subscription", ear)
         except RuntimeError as error:  # no more threads; the next look at `hears` tries again
             logger.error("nothing is heard of results: %s", error)
             ear.close()
-        self._thread = thread
 
     def _ring(self) -> None:
         if self._bell is None:

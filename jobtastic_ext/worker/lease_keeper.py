@@ -25,6 +25,7 @@ from ..claims.records import Renew
 from ..claims.store import Store
 from ..errors import ArgumentUnknown, StoreError
 from ..policy.model import Plan
+from ..resilience.per_process import start_daemon
 from .delivery import key_of
 from .identity import worker_token
 from .rate_limits import RateLimits
@@ -92,15 +93,14 @@ class Keeper:
     def start(self) -> None:
         """Start the thread, once the pool has forked."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._keep, name="jobtastic-keeper", daemon=True)
-            self._thread.start()
+            self._thread = start_daemon(self._keep, "keeper")
 
     def stop(self) -> None:
         """Stop renewing."""
         self._stopped.set()
 
-    def lose(self, task: Any, task_id: str) -> None:
-        """The child that ran this task is gone, and cannot let go of its claim itself."""
+    def lose(self, task_id: str) -> None:
+        """The child that ran a task is gone, and cannot let go of its claim itself."""
         request = self._received.get(task_id)
         lease = self._leases.pop(task_id, None) or (request and self._lease(request))
         if lease:

@@ -73,7 +73,7 @@ def test_an_app_without_the_step_shows_nothing_and_says_so(
             app.tasks[task.name].update_progress(n, 3)
         assert list(app.tasks[task.name].track("ab")) == ["a", "b"]
     assert app.AsyncResult(task_id).state == "PENDING"
-    assert caplog.text.count("its app has no JobtasticStep") == 1
+    assert caplog.text.count("its app lacks the step") == 1
 
 
 def test_outside_of_any_task(caplog: pytest.LogCaptureFixture) -> None:

@@ -139,14 +139,14 @@ def test_a_fork_after_the_first_call_shares_no_connection(
     )
     work, opened = project.task("work"), []
     work.delay(f"{unique}-parent")
-    pool = project.app.pool if mode == "raise" else runtime_of(project.app).broker._pool  # type: ignore[union-attr]
+    pool = project.app.pool if mode == "raise" else runtime_of(project.app).broker._pool()  # type: ignore[union-attr]
     child = os.fork()
     if not child:
         code = 1
         try:
             for n in range(20):
                 work.delay(f"{unique}-child-{n}")
-            mine = project.app.pool if mode == "raise" else runtime_of(project.app).broker._pool  # type: ignore[union-attr]
+            mine = project.app.pool if mode == "raise" else runtime_of(project.app).broker._pool()  # type: ignore[union-attr]
             code = 0 if mine is not pool else 2
         finally:
             os._exit(code)

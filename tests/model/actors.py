@@ -211,7 +211,7 @@ class ModelLines:
         return count
 
 
-class ModelAftermath:
+class ModelOutbox:
     """Tries once more, at once; a process that ends before has told nobody."""
 
     def later(self, what: str, write: Callable[[], object], seconds: float, size: int = 0) -> None:
@@ -291,7 +291,7 @@ class ModelRuntime:
         self.store = self.direct_store = ModelStore()
         self.results = ModelResults(SimpleNamespace(backend=ModelBackend()))
         self.subscriptions = SimpleNamespace(unsubscribed=nullcontext)
-        self.owed_to_store = self.owed_to_results = ModelAftermath()
+        self.owed_to_store = self.owed_to_results = ModelOutbox
 
     def tell_once(self, *_: object) -> None:
         """What is only for the log."""
@@ -359,7 +359,7 @@ def lose(behaviour: Behaviour, message: Message) -> None:
     runtime, task = setting(behaviour)
     error = billiard.exceptions.WorkerLostError(LOST)
     runtime.results._app.backend.store_result(message.id, error, states.FAILURE)
-    keeper_of(runtime, task, message).lose(task, message.id)
+    keeper_of(runtime, task, message).lose(message.id)
 
 
 def expire(behaviour: Behaviour, message: Message) -> None:

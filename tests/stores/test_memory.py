@@ -42,7 +42,7 @@ def test_what_has_ended_does_not_fill_the_memory() -> None:
         store.apply(f"k{n}", ClaimCall(task_id="a", gen="g", hold=1))
     now = 10 + LINGER
     store.apply("last", call("a"))
-    assert len(store._memory._claims) == 1
+    assert len(store._memory()._claims) == 1
 
 
 def test_a_forked_child_knows_no_claims() -> None:

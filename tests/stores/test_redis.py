@@ -307,7 +307,7 @@ def test_many_threads_are_not_refused_a_connection(redis_server: EmbeddedServer)
 def test_celerys_spelling_of_tls(given: str, meant: str) -> None:
     with opened(f"rediss://h?ssl_cert_reqs={given}&ssl_ca_certs=%2Fa%2Fb") as store:
         assert store.address == "rediss://h:6379/0"
-        _, servers = store._servers
+        servers = store._servers()
         options = servers._pool.connection_kwargs  # type: ignore[attr-defined]
         assert (options["ssl_cert_reqs"], options["ssl_ca_certs"]) == (meant, "/a/b")
         assert issubclass(

@@ -16,7 +16,7 @@ from celery import Celery
 from jobtastic_ext import JobtasticStep
 from jobtastic_ext.errors import StoreUnavailable
 from jobtastic_ext.resilience import outbox
-from jobtastic_ext.resilience.outbox import Aftermath
+from jobtastic_ext.resilience.outbox import Outbox
 from jobtastic_ext.runtime import close_runtime
 from tests.servers import free_port
 
@@ -84,7 +84,7 @@ def test_the_oldest_are_dropped_and_that_is_said(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox, "MOST", 5)
-    owed, down, written = Aftermath(), threading.Event(), []
+    owed, down, written = Outbox(), threading.Event(), []
 
     def write(what: Any) -> None:
         if not down.is_set():

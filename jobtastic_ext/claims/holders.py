@@ -1,0 +1,61 @@
+"""Who holds a claim next, and whom that leaves waiting."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from .lifetime import later
+from .records import MOST_ORPHANS, MOST_PLACES, Holder
+
+
+def after(holder: Holder, now: int, hold: int, orphans: tuple[str, ...]) -> Holder | None:
+    """Who holds the claim when `holder` lets go: the refresh that waits, or who is unserved."""
+    if holder.next:
+        return queued(holder.next, holder.next_gen, now, hold, orphans=orphans)
+    return unserved(orphans, holder.gen, now)
+
+
+def queued(owner: str, gen: str, now: int, hold: int, **further: Any) -> Holder:
+    """The holder that a message in a queue is, believed to be on its way for `hold`."""
+    return Holder(state="queued", owner=owner, gen=gen, until=later(now, hold), at=now, **further)
+
+
+def queued_again(holder: Holder, now: int, hold: int, **changes: Any) -> Holder:
+    """The same after its run has ended without an outcome, or its message was lost."""
+    until = later(now, hold)
+    return replace(
+        holder, state="queued", run="", until=until, at=now, herd=0, ending=False, **changes
+    )
+
+
+def both(places: str, others: str) -> str:
+    """Join places at which messages are parked."""
+    if not places or not others:
+        return places or others
+    return " ".join([*dict.fromkeys(f"{places} {others}".split(" "))][:MOST_PLACES])
+
+
+def kept_for_line(now: int, hold: int) -> Holder:
+    """Keep the claim for whoever is woken, so that nobody passes the line."""
+    return queued("", "", now, hold, line=True)
+
+
+def unserved(ids: tuple[str, ...], gen: str, now: int) -> Holder | None:
+    """Remember those who are left without an outcome, as a claim whose time is over.
+
+    Whoever runs next serves them.  Their ids are not sent again: some may be running yet.
+    """
+    if not ids:
+        return None
+    return Holder(state="queued", owner=ids[0], gen=gen, until=now, expires=now, orphans=ids[1:])
+
+
+def displaced(holder: Holder | None, task_id: str) -> tuple[str, ...]:
+    """Everybody who loses the claim to `task_id`."""
+    if holder is None:
+        return ()
+    ids = (*holder.orphans, holder.owner, holder.next)
+    kept = tuple(dict.fromkeys(one for one in ids if one not in ("", task_id)))
+    return kept[-MOST_ORPHANS:]
