@@ -201,10 +201,9 @@ def measure(options: argparse.Namespace) -> None:
         }
         if options.broker == "rabbitmq":
             sys.path.insert(0, str(ROOT))
-            from tests.rabbitmq import RabbitMQ
+            from tests.rabbitmq import RabbitMQServer
 
-            rabbit = stack.enter_context(RabbitMQ())
-            conf["broker_url"] = rabbit.url()
+            conf["broker_url"] = stack.enter_context(RabbitMQServer()).url
         process = stack.enter_context(worker_of(conf, 2, "two"))
         side = Side(conf, [broker, other], process)
         figures(side, options)

@@ -28,6 +28,7 @@ from jobtastic_ext.claims.records import (
     Release,
     Renew,
 )
+from jobtastic_ext.worker import delivery
 
 from .actors import forget_steps
 from .scenarios import CASTS, with_faults
@@ -244,8 +245,62 @@ def a_lost_message_is_waited_for_as_long_as_a_run() -> Patches:
     return rule(ClaimCall, claim_call)
 
 
+def nobody_is_told_that_somebody_waits() -> Patches:
+    """A message is parked, and the claim does not know."""
+    return [mock.patch.object(delivery.Message, "look_again", return_value=None)]
+
+
+def the_mark_is_made_before_there_is_anybody_to_wake() -> Patches:
+    """Mark, then park: an end between the two wakes nobody."""
+    park = delivery.Message.park
+
+    def too_late(self: Any, header: Any, answer: Answer) -> str:
+        marked = replace(self.opening(), parked="line")
+        self.deliveries.store.apply(self.key, marked)
+        return park(self, header, answer)
+
+    return [
+        mock.patch.object(delivery.Message, "park", too_late),
+        mock.patch.object(delivery.Message, "look_again", return_value=None),
+    ]
+
+
+def the_end_of_a_run_wakes_nobody() -> Patches:
+    return [mock.patch.object(claimed_run, "wake", return_value=None)]
+
+
+def who_takes_over_forgets_who_waits() -> Patches:
+    return [mock.patch.object(rules, "both", lambda places, others: others)]
+
+
+def nobody_who_waits_looks() -> Patches:
+    return [mock.patch.object(Model, "look", lambda self, world: world)]
+
+
+def the_claim_is_kept_for_a_line_that_has_ended() -> Patches:
+    def wake(store: Any, waits: Any, terms: Any, key: str, places: str) -> None:
+        if places:
+            waits.wake(key, places, terms.exclusive)
+
+    return [mock.patch.object(claimed_run, "wake", wake)]
+
+
+def who_was_woken_waits_for_the_line() -> Patches:
+    real = rules.must_follow
+
+    def must_follow(op: Begin, holder: Holder, now: int) -> bool:
+        return real(replace(op, waited=""), holder, now)
+
+    return [mock.patch.object(rules, "must_follow", must_follow)]
+
+
+def a_message_that_was_given_up_stops_the_line() -> Patches:
+    return [mock.patch.object(delivery.Message, "let_pass", return_value=None)]
+
+
 TWO, THREE = CASTS["two plain calls"], CASTS["three plain calls"]
 PINNED, RETRIED = CASTS["a plain and a pinned call"], CASTS["a task that is retried"]
+TURNS = CASTS["a task that takes turns"]
 
 #: A bug, and the smallest of the explored scenarios in which it shows.
 MUTATIONS: dict[Callable[[], Patches], Scenario] = {
@@ -271,6 +326,14 @@ MUTATIONS: dict[Callable[[], Patches], Scenario] = {
     a_dead_child_keeps_its_claim_for_ever: with_faults(TWO, "crash"),
     nobody_looks_whether_a_message_has_ended: with_faults(TWO, "unknown"),
     a_lost_message_is_waited_for_as_long_as_a_run: with_faults(TWO, "purge"),
+    nobody_is_told_that_somebody_waits: PINNED,
+    the_mark_is_made_before_there_is_anybody_to_wake: PINNED,
+    the_end_of_a_run_wakes_nobody: PINNED,
+    who_takes_over_forgets_who_waits: with_faults(CASTS["a plain and two pinned calls"], "wait"),
+    nobody_who_waits_looks: with_faults(PINNED, "wake"),
+    the_claim_is_kept_for_a_line_that_has_ended: TURNS,
+    who_was_woken_waits_for_the_line: TURNS,
+    a_message_that_was_given_up_stops_the_line: with_faults(TURNS, "publish"),
 }
 
 
