@@ -30,7 +30,7 @@ from kombu.exceptions import OperationalError
 from msgspec import Struct
 
 from jobtastic_ext.broker.routing import Routes
-from jobtastic_ext.caller import calls, eager
+from jobtastic_ext.caller import calls, eager, fallback
 from jobtastic_ext.claims.header import HEADER
 from jobtastic_ext.claims.records import Answer, Claim, Operation
 from jobtastic_ext.claims.store import Store
@@ -475,6 +475,8 @@ def world_of(replay: Replay) -> Iterator[None]:
         mock.patch.object(os, "urandom", replay.urandom),
         worker_token(worker_of(replay.name)),
         mock.patch.object(eager, "within", lambda seconds, function, late: function()),
+        mock.patch.object(eager, "renewed", nullcontext),  # the world renews
+        mock.patch.object(fallback, "run_token", return_value=f"{worker_of(replay.name)}here"),
     ):
         yield
 

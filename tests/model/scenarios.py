@@ -51,6 +51,9 @@ CASTS = {
     "a task that fails at its caller when it cannot be sent": Scenario(
         callers=(PLAIN, PLAIN), budget=Budget(), behaviour=body(on_broker_error="fail")
     ),
+    "a task that runs at its caller when it cannot be sent": Scenario(
+        callers=(PLAIN, PLAIN), budget=Budget(), behaviour=body(on_broker_error="eager")
+    ),
     "the same without a herd": Scenario(
         callers=(PLAIN, PLAIN),
         budget=Budget(),

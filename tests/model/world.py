@@ -35,7 +35,7 @@ from jobtastic_ext.claims.records import (
     Requeue,
 )
 
-from .actors import HERD, Behaviour, Effect, Finished, Message, Raised, next_step, worker_of
+from .actors import HERD, LEASE, Behaviour, Effect, Finished, Message, Raised, next_step, worker_of
 
 START = 1_000_000
 
@@ -134,6 +134,8 @@ class Run(Struct, frozen=True):
     """A body that runs under a claim: what its worker believes."""
 
     token: str
+    id: str
+    #: Of the worker; below zero: a caller, which runs what could not be sent.
     slot: int
     until: int
     herd: int
@@ -254,7 +256,8 @@ class Model:
         step = next_step("call", name, caller.log, self.scenario.behaviour, options)
         assert isinstance(step, Effect)
         if world.budget.crash and world.callers[index].state == "calls":
-            dead = put(spend(world, "crash"), "callers", index, Caller(state="dead"))
+            gone = without_runs(spend(world, "crash"), -1 - index)
+            dead = put(gone, "callers", index, Caller(state="dead"))
             if step.kind == "write":
                 dead = excuse(dead, "lost")  # it let go, and had yet to say that it failed
             yield f"caller {index} crashes", dead
@@ -264,6 +267,7 @@ class Model:
             if isinstance(then, Finished):
                 new = Caller(state="done", id=then.value, past=caller.past)
                 label += f"; is given {nice(then.value)}"
+                changed = without_runs(changed, -1 - index)
             else:
                 new = replace(caller, log=log)
             yield f"caller {index}: {label}", put(changed, "callers", index, new)
@@ -410,12 +414,17 @@ class Model:
                     world = self.renew(world, run)
 
     def renew(self, world: World, run: Run) -> World:
-        slot = world.slots[run.slot]
-        assert slot is not None
-        behaviour, name = self.scenario.behaviour, slot.name
-        step = next_step("renew", name, (), behaviour, slot.message)
-        assert isinstance(step, Effect)
-        changed, answer = self.apply(world, name, step.what, run.slot)
+        if run.slot < 0:
+            name: str = f"c{-1 - run.slot}"
+            operation: Operation = Renew(task_id=run.id, run=run.token, lease=LEASE)
+        else:
+            slot = world.slots[run.slot]
+            assert slot is not None
+            name = slot.name
+            step = next_step("renew", name, (), self.scenario.behaviour, slot.message)
+            assert isinstance(step, Effect)
+            operation = step.what
+        changed, answer = self.apply(world, name, operation, run.slot)
         if answer.word == "lost":
             # It has its lease no more; that it runs on is its own affair.
             return replace(changed, runs=tuple(r for r in changed.runs if r.token != run.token))
@@ -458,8 +467,9 @@ class Model:
                 yield f"{line}: error, sent", spend(sent, "publish"), Raised()
         else:
             value = f"value {world.bodies}"
+            place = place_of(name, slot)
             ended = tuple(
-                replace(run, over=True) if run.slot == slot else run for run in world.runs
+                replace(run, over=True) if run.slot == place else run for run in world.runs
             )
             changed = replace(world, runs=ended, bodies=world.bodies + 1)
             yield f"body ends: {value}", changed, value
@@ -520,7 +530,7 @@ class Model:
         self, world: World, name: str, operation: Operation, slot: int | None
     ) -> Iterator[tuple[str, World, Any]]:
         line = nice(operation)
-        done, answer = self.apply(world, name, operation, slot)
+        done, answer = self.apply(world, name, operation, place_of(name, slot))
         yield f"{line}: {answer.word} {nice(answer.id)}", done, answer
         if world.budget.store:
             failed = unanswered(spend(world, "store"), operation)
@@ -574,6 +584,7 @@ class Model:
             if slot is not None:
                 run = Run(
                     token=operation.run,
+                    id=operation.task_id,
                     slot=slot,
                     until=world.now + operation.lease,
                     herd=world.now + operation.herd,
@@ -614,6 +625,11 @@ class Model:
                 raise Violation(f"{name} frees what {world.taker} has taken over")
         elif isinstance(operation, Lapse) and world.taker != name:
             raise Violation(f"{name} ends the takeover of {world.taker}")
+
+
+def place_of(name: str, slot: int | None) -> int:
+    """Where a run is: in the slot of a worker, or at a caller."""
+    return slot if slot is not None else -1 - int(name[1:])
 
 
 def put(world: World, where: str, index: int, what: Any) -> World:
