@@ -18,6 +18,10 @@ from click.testing import CliRunner
 
 from jobtastic_ext import DuplicateCall
 from jobtastic_ext.cli import jobtastic as command
+from jobtastic_ext.migration.collected import Collected
+from jobtastic_ext.migration.found import Found
+from jobtastic_ext.migration.writing import policy_text
+from jobtastic_ext.policy.fields import FIELDS
 from jobtastic_ext.policy.loader import load_policy
 from jobtastic_ext.runtime import close_runtime
 from tests.untried import missing
@@ -50,6 +54,10 @@ def run_import(app: Celery, *words: str) -> Any:
     done = CliRunner().invoke(command, ["import", *words], obj=SimpleNamespace(app=app))
     assert done.exit_code == 0, done.output
     return done
+
+
+def celery_once() -> Any:
+    return pytest.importorskip("celery_once")
 
 
 @functools.cache
@@ -131,6 +139,35 @@ def test_what_has_no_equal_is_said() -> None:
     assert "its rate limit for all workers together has no equal" in printed
     assert "  # heimdall_example.limited: no policy" in printed
     assert "pip uninstall" not in printed, "it is needed for the rate limit"
+    app = Celery("more", set_as_current=False)
+
+    @app.task(base=celery_once().QueueOnce, once={"unlock_before_run": True}, shared=False)
+    def early(a: int) -> None: ...
+
+    @app.task(base=celery_once().QueueOnce, once={"keys": ["b"], "colour": 7}, shared=False)
+    def odd(a: int) -> None: ...
+
+    printed = run_import(app).stdout
+    assert "unique_until: start" in printed
+    assert "b is no parameter of the task; every call failed" in printed
+    assert "colour: 7 has no equal" in printed
+
+
+def test_a_field_that_this_version_lacks_is_a_remark_and_the_file_still_loads(
+    tmp_path: Path,
+) -> None:
+    found = [
+        Found(task="a.b", library="celery-once", fields={"unique_until": "start"}),
+        Found(task="a.c", library="celery-heimdall", fields={"unique_for": 3600}),
+        Found(task="a.d", library="celery-once", fields={"no_such_field": "x"}),
+    ]
+    text = policy_text(Collected(found=found, unread=[], steps=[]))
+    assert "# no_such_field: x is not in this version" in text
+    for line in ("unique_until: start", "unique_for: 1h"):
+        name = line.partition(":")[0]
+        assert (f"    {line}\n" if name in FIELDS else f"# {line} is not in") in text
+    (tmp_path / "jobtastic.yaml").write_text(text)
+    load_policy(tmp_path / "jobtastic.yaml")
 
 
 def test_an_app_that_uses_none_of_them_is_told_so() -> None:
