@@ -357,7 +357,8 @@ taks: 1
         "p.yaml:7:5: unknown field `cache_durations`; did you mean `cache_duration`?",
         "p.yaml:8:24: found the text `50MB`, expected a number of MB such as `50`, 0 for every "
         "growth, or -1 for off",
-        "p.yaml:10:19: found the text `serialise`, expected `join`, `serialize` or `raise`; did "
+        "p.yaml:10:19: found the text `serialise`, expected `join`, `serialize`, `raise` "
+        "or `buffer_one`; did "
         "you mean `serialize`?",
         f"p.yaml:11:21: found the number `1:30`, expected {A_DURATION}, or -1 for never; YAML "
         "reads it in base 60: write `90s`",
@@ -493,7 +494,8 @@ def test_what_refines_the_watch_on_memory_needs_one(load: Load, field: str) -> N
         ("on_store_error: 1", "3:21: found the number `1`, expected `run` or `raise`"),
         (
             "on_duplicate: no",
-            "3:19: found `no`, which YAML reads as false, expected `join`, `serialize` or `raise`",
+            "3:19: found `no`, which YAML reads as false, expected `join`, "
+            "`serialize`, `raise` or `buffer_one`",
         ),
         ("cache_prefix: ''", "3:19: found empty text, expected a prefix: text that is not empty"),
         (
@@ -955,8 +957,8 @@ def test_mistakes_in_a_mapping_have_a_path() -> None:
             "tasks.reports.divide.memleak_threshold: found the number `over 10**100`, expected a "
             "number of MB such as `50`, 0 for every growth, or -1 for off",
             "tasks.reports.divide.shadow: found nothing, expected `true` or `false`",
-            "tasks.reports.divide.on_duplicate: found `True`, expected `join`, `serialize` or "
-            "`raise`",
+            "tasks.reports.divide.on_duplicate: found `True`, expected `join`, `serialize`, "
+            "`raise` or `buffer_one`",
             "tasks.reports.divide.on_broker_error: found an object of type `object`, expected "
             "`raise`, `eager` or `fail`",
             "tasks.reports.divide.significant_kwargs[1][1]: found the text `jsn`, expected a "

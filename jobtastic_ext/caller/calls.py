@@ -36,7 +36,7 @@ from ..resilience.deadline import hurried
 from ..resilience.redaction import in_log
 from .fallback import Undelivered, send_unshared
 from .options import expires_in, plain_arguments, retry_options
-from .sending import CANVAS, Caller, Publish, Sending
+from .sending import CANVAS, Caller, Publish, Sending, decided
 
 __all__ = (
     "apply_async",
@@ -143,6 +143,7 @@ class Call:
             hold=min(plan.hold, expires or plan.hold),
             pinned=any(self.options.get(name) for name in PINNING),
             refresh=self.refresh,
+            buffer=plan.buffers,
             expires=expires,
             group=self.options.get("group_id") or "",
         )
@@ -153,7 +154,12 @@ class Call:
         try:
             with hurried(self.sending.mode != "raise"):
                 settled = ask(
-                    self.caller.store, self.caller.results, self.key, self.claim, self.is_cached
+                    self.caller.store,
+                    self.caller.results,
+                    self.key,
+                    self.claim,
+                    self.is_cached,
+                    self.plan.blind,
                 )
         except StoreError as error:
             if self.plan.policy.on_store_error == "raise":
@@ -162,9 +168,8 @@ class Call:
         answer = settled.answer
         if self.plan.policy.shadow:
             self.log(answer.id, f"would be {answer.word}", WHY[answer.word])
-            return self.send_claimed(
-                answer if answer.word == "claimed" else self.free(), "it only observes"
-            )
+            own = answer.word in ("claimed", "buffered")
+            return self.send_claimed(answer if own else self.free(), "it only observes")
         if answer.word == "joined":
             return self.join(answer)
         if answer.word in ("cached", "stale", "refresh") and not self.claim.pinned:
@@ -192,7 +197,7 @@ class Call:
             return self.send_claimed(message, f"to follow task {answer.id}")
         self.log(answer.id, "joined", WHY["joined"])
         self.tell(signals.call_joined, answer.id)
-        return self.sending.result(answer.id)
+        return decided(self.sending.result(answer.id), "joined")
 
     def reuse(self, settled: Settled) -> AsyncResult:
         answer = settled.answer
@@ -204,7 +209,9 @@ class Call:
                 self.send_claimed(answer, WHY["refresh"])
             except Exception as error:  # noqa: BLE001 - the caller has its answer all the same
                 self.log(self.claim.task_id, "not refreshed", in_log(error), logging.WARNING)
-        return self.sending.result(answer.id, settled.outcome.meta if settled.outcome else None)
+        meta = settled.outcome.meta if settled.outcome else None
+        word = "cached" if answer.word == "cached" else "stale"
+        return decided(self.sending.result(answer.id, meta), word)
 
     def send_unclaimed(self, error: StoreError) -> AsyncResult | EagerResult:
         """Publish although the store did not answer; the claim may have been made all the same."""
@@ -215,26 +222,27 @@ class Call:
                 self.sending.check()
             result = self.send(answer)
         except OperationalError as broker_error:
-            return self.undelivered.fall_back(answer, broker_error)
+            return decided(self.undelivered.fall_back(answer, broker_error), "fallback")
         except BaseException:
             self.undelivered.owe(answer)
             raise
         self.log(self.claim.task_id, "published", f"unshared: {error}")
-        return result
+        return decided(result, "published")
 
     def send_claimed(self, answer: Answer, why: str) -> AsyncResult | EagerResult:
         """Publish, and leave nobody with an id that was never sent."""
         try:
             result = self.send(answer)
         except OperationalError as error:
-            return self.undelivered.fall_back(answer, error)
+            return decided(self.undelivered.fall_back(answer, error), "fallback")
         except BaseException as error:
             self.undelivered.abandon(answer, error)
             raise
         self.log(result.id, "published", why)
         if self.asked or answer.word == "refresh":
             self.tell(signals.call_refreshed, self.claim.task_id)
-        return result
+        word = "buffered" if answer.word == "buffered" else "published"
+        return decided(result, "refreshed" if self.asked else word)
 
     def send(self, answer: Answer) -> AsyncResult:
         bare = answer.word == "takeover"
@@ -245,7 +253,7 @@ class Call:
             gen=answer.gen,
             place=self.place,
             since=answer.at,
-            refresh=self.refresh,
+            refresh=self.refresh or self.plan.buffers,
             bare=bare,
             guarded=self.sending.mode != "raise" and not is_claimed(answer),
         )
@@ -255,7 +263,7 @@ class Call:
         }
         if bare:
             changes["expires"] = None  # others wait for this id, and theirs may not expire
-        if self.options.get("ignore_result"):
+        if self.options.get("ignore_result") and not self.plan.blind:
             changes["ignore_result"] = False  # others may join, and they want it
         return self.sending.send(**changes)
 

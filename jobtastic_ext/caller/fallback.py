@@ -16,7 +16,7 @@ from ..claims.records import LINGER, Answer, ClaimCall, Operation
 from ..errors import StoreError, StoreUnavailable
 from ..policy.model import Plan
 from .eager import failed_result, run_claimed, run_token, run_unclaimed
-from .sending import Sending
+from .sending import Sending, decided
 
 __all__ = ("Undelivered", "send_unshared")
 
@@ -25,15 +25,15 @@ def send_unshared(sending: Sending) -> AsyncResult | EagerResult:
     """Send a call of which the store knows nothing."""
     task_id = sending.options.get("task_id") or uuid()
     try:
-        return sending.send(task_id=task_id)
+        return decided(sending.send(task_id=task_id), "published")
     except OperationalError as error:
         tell(sending, task_id, "", error)
         if sending.mode == "raise":
             raise
         sending.log(task_id, "-", f"falls back ({sending.mode})", str(error))
         if sending.mode == "fail":
-            return failed_result(sending, task_id, error)
-        return run_unclaimed(sending, task_id)
+            return decided(failed_result(sending, task_id, error), "fallback")
+        return decided(run_unclaimed(sending, task_id), "fallback")
 
 
 def tell(sending: Sending, task_id: str, key: str, error: Exception) -> None:
@@ -94,7 +94,8 @@ class Undelivered:
         )
         try:
             self.check_store()
-            settled = start(self.caller.store, self.caller.results, self.key, message)
+            blind = self.plan.blind
+            settled = start(self.caller.store, self.caller.results, self.key, message, blind=blind)
         except StoreError:
             self.owe(answer)
             return self.run_unclaimed()
@@ -107,7 +108,8 @@ class Undelivered:
                 self.caller.results.pass_on(other, (own,))
                 other = own
             return self.sending.result(other, settled.outcome.meta)
-        if word == "follow" and not self.claim.pinned and not self.claim.refresh:
+        ran = word in ("reuse", "finished")
+        if ran or (word == "follow" and not self.claim.pinned and not self.claim.refresh):
             self.log(other, "joined", WHY["joined"])
             return self.sending.result(other)
         if word != "run":

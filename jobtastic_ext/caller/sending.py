@@ -24,7 +24,7 @@ from ..results.backend import Backend
 from ..results.subscriptions import Subscriptions
 from ..settings import Settings
 
-__all__ = ("CANVAS", "Caller", "Publish", "Sending")
+__all__ = ("CANVAS", "Caller", "Publish", "Sending", "decided")
 
 Publish = Callable[..., AsyncResult]
 
@@ -144,3 +144,9 @@ class Sending:
         """
         if self.mode != "raise" and self.caller.broker_shares_store:
             raise OperationalError(f"{NOT_TAKEN}; the store is on the same server, and is silent")
+
+
+def decided(result: Any, word: str) -> Any:
+    """Return a result that says what became of its call."""
+    result.decision = word
+    return result

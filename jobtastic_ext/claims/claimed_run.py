@@ -53,7 +53,8 @@ class Run:
     def end(self, failed: bool) -> None:
         """The body is over: who calls from now on looks whether the outcome is known."""
         self.over = True
-        if not self.unclaimed and (failed or not self.unmarked) and not self.terms.exclusive:
+        looks = not (self.terms.exclusive or self.terms.blind or self.unclaimed)
+        if looks and (failed or not self.unmarked):
             answer = self._apply(Ending(task_id=self.begun.task_id, run=self.begun.run))
             self.orphans = answer.ids if answer is not None else self.orphans
 
@@ -84,7 +85,7 @@ class Run:
 
     def pass_on(self, ids: tuple[str, ...]) -> None:
         """Give those who lost the claim to this run its outcome."""
-        if not ids:
+        if not ids or self.terms.blind:
             return
         try:
             self.results.pass_on(self.begun.task_id, ids)

@@ -11,6 +11,7 @@ logger = logging.getLogger("jobtastic_ext")
 #: What an answer of the store means, in words.
 WHY = {
     "claimed": "no identical call is under way",
+    "buffered": "it runs once more after the run that is under way",
     "free": "nothing to share",
     "takeover": "the run or the message that held the call counts as lost",
     "joined": "an identical call is under way",

@@ -75,16 +75,20 @@ def ask(
     key: str,
     call: ClaimCall,
     is_cached: Callable[[Outcome], bool] = lambda outcome: False,
+    blind: bool = False,
 ) -> Settled:
     """Settle a call at the caller: what the store answers, with a result that is really there.
 
-    A pinned call is published whatever the answer, so its result is left to the worker.
+    A pinned call is published whatever the answer, so its result is left to the worker.  A `blind`
+    one has no result that anybody could read.
     `is_cached` tells whether the policy keeps such an outcome for later calls.
     """
     for _ in range(ATTEMPTS):
         answer = store.apply(key, call)
         if call.pinned or answer.word not in LOOK:
             return Settled(answer)
+        if blind:
+            return Settled(joined(answer))
         try:
             if answer.seen is None:
                 outcome = results.outcome(answer.id)
@@ -120,19 +124,25 @@ def joined(answer: Answer) -> Answer:
 
 
 def start(
-    store: Store, results: Results, key: str, message: Begin, *, is_copy: bool = False
+    store: Store,
+    results: Results,
+    key: str,
+    message: Begin,
+    *,
+    is_copy: bool = False,
+    blind: bool = False,
 ) -> Settled:
-    """Settle a message at the worker, before its task runs.
+    """Settle a message at the worker, before its task runs; `blind` as for `ask`.
 
     `is_copy` is for a message that was delivered again or sent again for others, or has waited for
     a run of its own id.
     """
-    settled = start_copy(store, results, key, message) if is_copy else None
+    settled = start_copy(store, results, key, message) if is_copy and not blind else None
     if settled is not None:
         return settled
     for _ in range(ATTEMPTS):
         answer = store.apply(key, message)
-        if answer.word not in ("reuse", "finished"):
+        if blind or answer.word not in ("reuse", "finished"):
             return Settled(answer)
         try:
             outcome = results.outcome(answer.id)
@@ -182,7 +192,7 @@ def withdrawal(answer: Answer, call: ClaimCall, give_up: int) -> Lapse | Release
 
 def is_claimed(answer: Answer) -> bool:
     """Whether the call holds the claim, so that others may wait for its id."""
-    return answer.word in ("claimed", "refresh", "takeover")
+    return answer.word in ("claimed", "buffered", "refresh", "takeover")
 
 
 def run_instead(

@@ -56,6 +56,10 @@ class Terms(Struct, frozen=True, kw_only=True):
 
     #: Runs take turns, and share nothing.
     exclusive: bool = False
+    #: A call that comes while one runs is answered by one more run, which begins after it.
+    buffers: bool = False
+    #: Nobody can read how a run ended: calls share runs, and nothing else.
+    blind: bool = False
     lease: int = 0
     herd: int = 0
     #: How long a queued message is believed to be on its way before it is sent again.
@@ -79,7 +83,7 @@ class Holder(Struct, frozen=True, omit_defaults=True, kw_only=True):
     run: str = ""
     #: Queued: after this the next call sends the message again.  Running: end of the lease.
     until: int
-    #: Queued: since when, or when it was sent again.
+    #: Queued: since when, or when it was sent again.  Running: since when.
     at: int = 0
     #: Queued: when a caller last looked whether its task has ended all the same.
     looked: int = 0
@@ -121,7 +125,8 @@ class Value(Struct, frozen=True, omit_defaults=True, kw_only=True):
     failed: bool = False
     bare: bool = False
     attempt: int = 0
-    #: When the run ended.
+    #: When the run began, and ended.
+    began: int = 0
     ended: int = 0
     #: Identical calls reuse the result until then.
     fresh: int = 0
@@ -145,11 +150,12 @@ class Claim(Struct, frozen=True, omit_defaults=True, kw_only=True):
 class ClaimCall(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="claim", tag_field="op"):
     """A caller asks for the right to publish.
 
-    Answers ``claimed``, ``takeover`` (publish under that id), ``joined``, ``ending`` (joined, but
-    its outcome may be known already), ``unmarked`` (joined, but it may have ended with success a
-    moment ago), ``overdue`` (joined, but it has waited for a while and may
-    have ended long ago), ``cached``, ``stale`` (served, somebody else refreshes), ``refresh``
-    (served, and this call publishes the refresh) or ``free`` (publish, no claim).
+    Answers ``claimed``, ``buffered`` (claimed, for after the run that holds it), ``takeover``
+    (publish under that id), ``joined``, ``ending`` (joined, but its outcome may be known already),
+    ``unmarked`` (joined, but it may have ended with success a moment ago), ``overdue`` (joined, but
+    it has waited for a while and may have ended long ago), ``cached``, ``stale`` (served, somebody
+    else refreshes), ``refresh`` (served, and this call publishes the refresh) or ``free`` (publish,
+    no claim).
     """
 
     task_id: str
@@ -159,6 +165,8 @@ class ClaimCall(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="clai
     #: The id is the caller's, so the message is published whatever the answer.
     pinned: bool = False
     refresh: bool = False
+    #: While another call runs, only a run that begins later will do (`on_duplicate: buffer_one`).
+    buffer: bool = False
     #: In how long the message of this call would expire; 0: never.
     expires: int = 0
     group: str = ""
@@ -184,9 +192,9 @@ class Begin(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="begin", 
     #: Never two at once, whatever their age, and nothing shared (``on_duplicate: serialize``).
     exclusive: bool = False
     gone: str = ""
-    #: Only a run that begins from now on will do (`refresh=True`).
+    #: Only a run that began after the call will do (`refresh=True`).
     refresh: bool = False
-    #: Store time of the call; only a run that ended later may serve it.
+    #: Store time of the call; only a run that ended later may serve it, a `refresh` one that began.
     since: int = 0
     #: A retry: the token of the run that sent it.
     after: str = ""

@@ -165,7 +165,7 @@ def may_join(op: ClaimCall, holder: Holder, now: int) -> bool:
     if is_held(holder, now):
         return holder.owner == op.task_id or outlasts(op, holder, now)
     # Others wait no longer for this run, but a refresh waits for its end, and others for that.
-    return now < holder.until and (op.refresh or holder.next != "")
+    return now < holder.until and (op.refresh or op.buffer or holder.next != "")
 
 
 def outlasts(op: ClaimCall, holder: Holder, now: int) -> bool:
@@ -177,9 +177,11 @@ def outlasts(op: ClaimCall, holder: Holder, now: int) -> bool:
 
 def join(op: ClaimCall, claim: Claim, holder: Holder, now: int) -> Outcome:
     foreign = holder.owner != op.task_id
-    if op.refresh and foreign and holder.state == "running" and not holder.next:
+    later_run = op.refresh or op.buffer
+    if later_run and foreign and holder.state == "running" and not holder.next:
         waiting = replace(holder, next=op.task_id, next_gen=op.gen)
-        return replace(claim, holder=waiting), Answer("claimed", op.task_id, op.gen)
+        word = "claimed" if op.refresh else "buffered"
+        return replace(claim, holder=waiting), Answer(word, op.task_id, op.gen)
     answer = Answer("joined", holder.owner, holder.gen)
     if holder.next and foreign:
         answer = Answer("joined", holder.next, holder.next_gen)
@@ -260,6 +262,7 @@ def begin(op: Begin, claim: Claim, now: int) -> Outcome:
         state="running",
         owner=op.task_id,
         run=op.run,
+        at=now,
         until=later(now, op.lease),
         herd=later(now, op.herd),
         attempt=op.attempt,
@@ -329,10 +332,11 @@ def settle_by_value(op: Begin, claim: Claim, value: Value, now: int) -> Outcome 
                 return replace(claim, value=replace(value, bare=False)), reuse
             kept = replace(value, kept=max(value.kept, later(now, LINGER)))
             return replace(claim, value=kept), Answer("finished", value.owner, value.gen)
-    if op.exclusive or (op.refresh and not same):
+    if op.exclusive:
         return None
-    lately = op.lease and op.since and value.ended > op.since
-    if now < value.fresh or ((same or lately) and now < value.kept):
+    lately = op.lease and op.since and (value.began if op.refresh else value.ended) > op.since
+    meant = same or lately
+    if (now < value.fresh and (meant or not op.refresh)) or (meant and now < value.kept):
         return claim, reuse
     return None
 
@@ -382,6 +386,7 @@ def finish(op: Finish, claim: Claim, now: int) -> Outcome:
             failed=op.failed,
             bare=held.bare if held else False,
             attempt=op.attempt,
+            began=held.at if held else 0,
             ended=now,
             fresh=later(now, fresh) if fresh else 0,
             stale=later(now, fresh + stale) if fresh and stale else 0,

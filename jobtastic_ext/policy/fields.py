@@ -357,7 +357,8 @@ FIELDS: dict[str, Field] = {
         Field(
             "on_duplicate",
             one_of(OnDuplicate),
-            "What an identical call does: share the run, run after it, or raise `DuplicateCall`.",
+            "What an identical call does: share the run, run after it, raise `DuplicateCall`, or, "
+            "while one runs, share the one run that follows.",
         ),
         Field(
             "stale_while_revalidate",

@@ -21,7 +21,12 @@ from .problems import INLINE_SOURCE, NOWHERE, Place, Report, did_you_mean, quote
 __all__ = ("PolicySet", "load_policy")
 
 MINIMAL = "`tasks: {reports.divide: {cache_duration: 1h}}`"
-#: What `on_duplicate: serialize` excludes, and how each is switched off.
+#: What these exclude, and why.
+NO_CACHE = {
+    "serialize": "runs every call",
+    "buffer_one": "answers a call by a run that begins after it",
+}
+#: What they exclude, and how each is switched off.
 SHARING = {
     "cache_duration": "-1",
     "failure_cache_duration": "-1",
@@ -264,8 +269,8 @@ def _checked(pattern: str, task: _Section, defaults: _Section, report: Report) -
             f"`cache_prefix` under the glob {quoted(pattern)} would make one call of all its tasks "
             "with the same arguments; write it under each task's own name",
         )
-    if policy.on_duplicate == "serialize" and "on_duplicate" not in unread:
-        _check_serialized(policy, unread, task, defaults, report)
+    if policy.on_duplicate in NO_CACHE and "on_duplicate" not in unread:
+        _check_uncached(policy, unread, task, defaults, report)
     for field, (needed, why) in NEEDS.items():
         if getattr(policy, needed) is not None or getattr(policy, field) == FIELDS[field].default:
             continue
@@ -276,7 +281,7 @@ def _checked(pattern: str, task: _Section, defaults: _Section, report: Report) -
     return policy
 
 
-def _check_serialized(
+def _check_uncached(
     policy: TaskPolicy, unread: set[str], task: _Section, defaults: _Section, report: Report
 ) -> None:
     for field, off in SHARING.items():
@@ -288,8 +293,8 @@ def _check_serialized(
         origin = "" if field in task.places else f", set {defaults.places[field]} in `defaults`,"
         report.add(
             at,
-            f"`on_duplicate: serialize` runs every call, which excludes caching: `{field}`{origin} "
-            f"must be {off}",
+            f"`on_duplicate: {policy.on_duplicate}` {NO_CACHE[policy.on_duplicate]}, which "
+            f"excludes caching: `{field}`{origin} must be {off}",
         )
 
 

@@ -25,7 +25,7 @@ __all__ = (
 
 OnBrokerError = Literal["raise", "eager", "fail"]
 OnStoreError = Literal["run", "raise"]
-OnDuplicate = Literal["join", "serialize", "raise"]
+OnDuplicate = Literal["join", "serialize", "raise", "buffer_one"]
 MemleakAction = Literal["log", "recycle"]
 
 

@@ -27,6 +27,10 @@ __all__ = (
 Unshareable = Callable[[Task], str | None]
 
 
+#: What a policy may ask of results; runs are shared without them.
+NEED_RESULTS = ("cache_duration", "failure_cache_duration")
+
+
 def make_plan(
     task: Task, policies: PolicySet, settings: Settings, unshareable: Unshareable
 ) -> Plan | None:
@@ -57,6 +61,8 @@ def make_plan(
         or bool(herd or fresh or failure_fresh)
         or (policy.on_broker_error != "raise" and not task.ignore_result),
         exclusive=exclusive,
+        buffers=policy.on_duplicate == "buffer_one",
+        blind=bool(unshareable(task)),
         lease=lease,
         herd=herd,
         hold=min(herd, lease),
@@ -85,14 +91,12 @@ def problems_of(task: Task, policies: PolicySet, unshareable: Unshareable) -> It
             if refusal:
                 near = did_you_mean(item.name, signature.names)
                 yield policies.problem(policy.pattern, field, refusal + near, index=index)
-    if policy.on_duplicate == "serialize":
-        return
-    cached = policy.cache_duration is not None or policy.failure_cache_duration is not None
-    if cached or policy.herd_avoidance_timeout:
-        reason = unshareable(task)
-        if reason:
+    kept = [field for field in NEED_RESULTS if getattr(policy, field) is not None]
+    reason = unshareable(task) if kept else None
+    if reason:
+        for field in kept:
             yield policies.problem(
-                policy.pattern, None, f"{task.name} cannot share its results: {reason}"
+                policy.pattern, field, f"{task.name} has no result to keep: {reason}"
             )
 
 

@@ -153,11 +153,14 @@ def is_outage(error: BaseException) -> bool:
 
 
 def unshareable(task: Task) -> str | None:
-    """Say why the results of this task cannot be shared, and what to do; None if they can."""
+    """Say why nobody can be given the results of this task, and what to do; None if they can.
+
+    Its runs are shared all the same.
+    """
     if task.ignore_result:
-        return "its results are ignored; drop ignore_result=True, or take it out of the policy"
+        return "its results are ignored; drop ignore_result=True, or set this to -1"
     if task._backend is not None:
-        return "it has a result backend of its own; use the app's, or take it out of the policy"
+        return "it has a result backend of its own; use the app's, or set this to -1"
     kind = backend_class(task.app)
     if holds_outcomes(kind):
         return None

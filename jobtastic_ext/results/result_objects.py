@@ -45,6 +45,8 @@ def enrich(app: Celery, forgotten: Forgotten) -> None:
 
     class Result(base):  # type: ignore[misc]
         jobtastic_looks = looks
+        #: What became of the call that returned this result; None where no policy decided.
+        decision: str | None = None
 
         def __init__(
             self,

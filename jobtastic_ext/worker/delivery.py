@@ -103,7 +103,8 @@ class Message:
     def run(self, body: Callable[..., Any]) -> Any:
         """Return the value of the run, or that of the run it shares."""
         body = self.shown(body)
-        if ignores_result(self.task, self.request) and not self.plan.exclusive:
+        shared = self.plan.exclusive or self.plan.blind
+        if ignores_result(self.task, self.request) and not shared:
             return body(*self.args, **self.kwargs)  # sent by name, and nobody could share it
         try:
             self.key, self.place = key_of(
@@ -131,7 +132,8 @@ class Message:
     def settle(self, message: Begin) -> Settled:
         store, results = self.deliveries.store, self.deliveries.results
         is_copy = self.header.copy or message.bare or message.redelivered
-        settled = start(store, results, self.key, message, is_copy=is_copy)
+        blind = self.plan.blind
+        settled = start(store, results, self.key, message, is_copy=is_copy, blind=blind)
         parent = self.request.parent_id
         if self.header.key or not parent or settled.answer.word not in ("reuse", "follow"):
             return settled
@@ -140,7 +142,7 @@ class Message:
             return settled
         # A run of this very call has sent it, by name: it wants a run of its own.
         self.header = replace(self.header, refresh=True)
-        return start(store, results, self.key, replace(message, refresh=True))
+        return start(store, results, self.key, replace(message, refresh=True), blind=blind)
 
     def disown(self) -> None:
         """Let go of what the header names, which is not the call that the message holds.
@@ -185,7 +187,7 @@ class Message:
             attempt=self.request.retries or 0,
             group=self.request.group or "",
             exclusive=self.plan.exclusive,
-            refresh=self.header.refresh,
+            refresh=self.header.refresh or self.plan.buffers,
             since=self.header.since,
             after=self.header.after,
             bare=self.header.bare,
@@ -231,11 +233,28 @@ class Message:
             raise Ignore
         if answer.word == "follow":
             return self.follow(answer, message, body)
-        assert outcome is not None
+        if outcome is None:
+            return self.end_unserved(answer)
         self.log("reused", f"the outcome of task {answer.id}")
         if outcome.failed:
             raise outcome.value
         return outcome.value
+
+    def end_unserved(self, answer: Answer) -> None:
+        """Task `answer.id` has done it, and has left no outcome: end without, as a duplicate.
+
+        What comes after it in a canvas goes on.
+        """
+        self.log("dropped", f"task {answer.id} does it, and has no result to share")
+        self.state.body = "left out"
+        if not self.in_canvas:
+            raise Ignore
+
+    @property
+    def in_canvas(self) -> bool:
+        """Whether something is to happen when this message has succeeded."""
+        request = self.request
+        return any((request.chord, request.group, request.chain, request.callbacks))
 
     def run_body(self, run: Run, body: Callable[..., Any]) -> Any:
         try:
@@ -282,6 +301,8 @@ class Message:
             self.state.body = "left out"
             self.log("refused", f"task {other} is running")
             raise DuplicateCall(self.task.name, other)
+        if self.plan.blind and not (own or self.in_canvas or message.refresh):
+            return self.end_unserved(answer)
         looks = self.header.looks
         header = replace(
             self.header,

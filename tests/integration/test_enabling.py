@@ -211,10 +211,11 @@ def test_a_significant_argument_that_the_task_does_not_take(
         ({"task_ignore_result": True}, "its results are ignored"),
     ],
 )
-def test_results_that_cannot_be_shared(
+def test_results_that_cannot_be_kept(
     start_project: Any, unique: str, settings: dict[str, Any], words: str
 ) -> None:
-    project = start_project(jobtastic_policy={"tasks": {"reports.work": {}}}, **settings)
+    policy = {"tasks": {"reports.work": {"cache_duration": "1h"}}}
+    project = start_project(jobtastic_policy=policy, **settings)
     with pytest.raises(PolicyError, match=words):
         project.task("work").delay(unique)
 

@@ -73,6 +73,7 @@ operations: st.SearchStrategy[Operation] = st.one_of(
         hold=lengths | st.sampled_from([0, FOREVER]),
         pinned=rarely,
         refresh=rarely,
+        buffer=rarely,
         expires=lengths | st.just(0),
         group=groups,
         gone=gone,

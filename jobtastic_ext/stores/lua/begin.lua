@@ -37,9 +37,11 @@ local function settle_by_value()
       local kept = with_value{ kept = math.max(value.kept, later(LINGER)) }
       return kept, 'finished'
     end
-    if not op.exclusive and (same or not op.refresh) then
-      local lately = op.lease ~= 0 and op.since ~= 0 and value.ended > op.since
-      if now < value.fresh or ((same or lately) and now < value.kept) then
+    if not op.exclusive then
+      local moment = op.refresh and value.began or value.ended
+      local lately = op.lease ~= 0 and op.since ~= 0 and moment > op.since
+      local meant = same or lately
+      if (now < value.fresh and (meant or not op.refresh)) or (meant and now < value.kept) then
         return claim, 'reuse'
       end
     end
@@ -104,7 +106,7 @@ if not op.exclusive then
   unmarked = op.unmarked or (ARGV[3] ~= nil and stored_result(op.task_id) == '')
 end
 local running = Holder{
-  state = 'running', owner = op.task_id, gen = gen, run = op.run,
+  state = 'running', owner = op.task_id, gen = gen, run = op.run, at = now,
   ['until'] = later(op.lease), herd = later(op.herd), attempt = op.attempt,
   followed = followed, group = op.group, next = upcoming, next_gen = upcoming_gen,
   bare = op.bare, unmarked = unmarked, orphans = orphans, waiting = waiting,

@@ -1,6 +1,6 @@
 -- A caller asks for the right to publish: the twin of `jobtastic_ext.claims.rules.claim_call`.
 -- KEYS[1]  the call key.
--- ARGV[1]  `ClaimCall`: task_id, gen, hold, pinned, refresh, expires, group, gone.
+-- ARGV[1]  `ClaimCall`: task_id, gen, hold, pinned, refresh, buffer, expires, group, gone.
 
 local value, holder = claim.value, claim.holder
 local waiting = holder and holder.waiting or ''
@@ -61,7 +61,7 @@ local function may_join()
     return holder.owner == op.task_id or outlasts()
   end
   -- Others wait no longer for this run, but a refresh waits for its end, and others for that.
-  return now < holder['until'] and (op.refresh or holder.next ~= '')
+  return now < holder['until'] and (op.refresh or op.buffer or holder.next ~= '')
 end
 
 -- Whether its task may have ended without the claim knowing, although nobody has begun it.
@@ -72,9 +72,11 @@ end
 
 local function join()
   local foreign = holder.owner ~= op.task_id
-  if op.refresh and foreign and holder.state == 'running' and holder.next == '' then
+  local later_run = op.refresh or op.buffer
+  if later_run and foreign and holder.state == 'running' and holder.next == '' then
     local waiting = with(holder, { next = op.task_id, next_gen = op.gen })
-    return answer(Claim(waiting, value, claim), 'claimed', op.task_id, op.gen)
+    local claimed = op.refresh and 'claimed' or 'buffered'
+    return answer(Claim(waiting, value, claim), claimed, op.task_id, op.gen)
   end
   local word, id, gen = 'joined', holder.owner, holder.gen
   if holder.next ~= '' and foreign then

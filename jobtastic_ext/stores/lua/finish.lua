@@ -18,6 +18,7 @@ if not op.failed or fresh ~= 0 or (followed and not old_serves) then
     failed = op.failed,
     bare = held and held.bare or false,
     attempt = op.attempt,
+    began = held and held.at or 0,
     ended = now,
     fresh = fresh ~= 0 and later(fresh) or 0,
     stale = fresh ~= 0 and stale ~= 0 and later(fresh + stale) or 0,

@@ -27,13 +27,15 @@ local HOLDER_DEFAULTS = {
 }
 local VALUE = { owner = 'string', gen = 'string' }
 local VALUE_DEFAULTS = {
-  group = '', failed = false, bare = false, attempt = 0, ended = 0, fresh = 0, stale = 0, kept = 0,
+  group = '', failed = false, bare = false, attempt = 0, began = 0, ended = 0,
+  fresh = 0, stale = 0, kept = 0,
 }
 local OPERATION_DEFAULTS = {
   gen = '', group = '', gone = '', run = '', attempt = 0, give_up = 0, arrival = 0, pinned = false,
   refresh = false, expires = 0, exclusive = false, failed = false, unclaimed = false,
   since = 0, after = '', bare = false, redelivered = false, unserved = false, unmarked = false,
   waited = '', parked = '', line = false,
+  buffer = false,
 }
 
 local HOLDER_META = { __index = HOLDER_DEFAULTS }

@@ -1,0 +1,108 @@
+"""Runs are shared where nobody can read results: the job that beat starts again and again.
+
+Guards that a message which is a duplicate ends with `Ignore`, that a canvas goes on all the same,
+and that `rpc://` and a disabled backend are asked for nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from celery import chain
+
+from tests.integration.conftest import Project, wait_until
+
+POLICY = {"tasks": {"reports.work": {"significant_kwargs": ["x"]}}}
+
+WAYS: dict[str, dict[str, Any]] = {
+    "ignored": {"task_ignore_result": True},
+    "disabled": {"result_backend": None},
+    "rpc": {"result_backend": "rpc://"},
+}
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def blind(request: pytest.FixtureRequest, start_project: Any) -> Project:
+    project: Project = start_project(jobtastic_policy=POLICY, **WAYS[request.param])
+    project.worker()
+    return project
+
+
+def runs(project: Project, x: str) -> int:
+    return len([line for line in project.notes.read("work") if line["x"] == x])
+
+
+def test_calls_share_a_run_and_leave_nothing_behind(blind: Project, unique: str) -> None:
+    work = blind.task("work")
+    first = work.delay(unique, delay=2)
+    assert first.decision == "published"
+    wait_until(lambda: runs(blind, unique))
+    again = [work.delay(unique, delay=2) for _ in range(5)]
+    assert {one.id for one in again} == {first.id}
+    assert {one.decision for one in again} == {"joined"}
+    wait_until(lambda: blind.claim("work", unique).holder is None, why="it is over")
+    assert runs(blind, unique) == 1
+    after = work.delay(unique, delay=0)
+    assert after.id != first.id
+    wait_until(lambda: runs(blind, unique) == 2)
+
+
+def test_a_message_that_came_another_way_is_dropped_beside_a_run(
+    blind: Project, unique: str
+) -> None:
+    blind.task("work").delay(unique, delay=2)
+    wait_until(lambda: runs(blind, unique))
+    for _ in range(3):  # as beat sends it
+        blind.app.send_task("reports.work", (unique,), {"delay": 0})
+    other = f"{unique}-other"
+    blind.app.send_task("reports.work", (other,), {"delay": 0})
+    wait_until(lambda: runs(blind, other), why="what came later has run")
+    wait_until(lambda: blind.claim("work", unique).holder is None)
+    assert runs(blind, unique) == 1
+
+
+def test_a_chain_goes_on_after_the_run_that_did_it(blind: Project, unique: str) -> None:
+    work, plain = blind.task("work"), blind.task("plain")
+    work.delay(unique, delay=2)
+    wait_until(lambda: runs(blind, unique))
+    chain(work.si(unique, delay=2), plain.si(unique)).apply_async()
+    wait_until(lambda: [line for line in blind.notes.read("plain") if line["x"] == unique])
+    assert runs(blind, unique) == 1
+    assert blind.claim("work", unique).holder is None, "it did not go on before the run was over"
+
+
+def test_a_killed_worker_is_followed_by_the_next_call(start_project: Any, unique: str) -> None:
+    project: Project = start_project(jobtastic_policy=POLICY, task_ignore_result=True)
+    work = project.task("work")
+    with project.worker() as worker:
+        first = work.delay(unique, delay=60)
+        wait_until(lambda: runs(project, unique))
+        worker.kill()
+    project.worker()
+
+    def is_sent_again() -> bool:
+        work.delay(unique, delay=0)
+        return runs(project, unique) == 2
+
+    wait_until(is_sent_again, why="the lease is over")
+    assert {line["id"] for line in project.notes.read("work") if line["x"] == unique} == {first.id}
+
+
+def test_a_call_while_one_runs_is_answered_by_one_more_run(start_project: Any, unique: str) -> None:
+    """`on_duplicate: buffer_one`: neither dropped nor given the old answer."""
+    policy = {"significant_kwargs": ["x"], "on_duplicate": "buffer_one"}
+    project: Project = start_project(jobtastic_policy={"tasks": {"reports.work": policy}})
+    project.worker()
+    work = project.task("work")
+    first = work.delay(unique, 1, delay=2)
+    wait_until(lambda: runs(project, unique))
+    later = [work.delay(unique, 2, delay=0) for _ in range(20)]
+    sent = project.app.send_task("reports.work", (unique, 3), {"delay": 0})
+    assert first.decision == "published"
+    assert [one.decision for one in later] == ["buffered"] + ["joined"] * 19
+    assert len({one.id for one in later} - {first.id}) == 1
+    assert first.get(timeout=60)["y"] == 1
+    assert {one.get(timeout=60)["y"] for one in later} <= {2, 3}
+    assert sent.get(timeout=60)["y"] in (2, 3)
+    assert runs(project, unique) == 2
