@@ -130,7 +130,7 @@ def settle_by_holder(op: ClaimCall, claim: Claim, holder: Holder, now: int) -> O
     """Answer by the run or the message that holds the claim; None if this call has it now."""
     if may_join(op, holder, now):
         return join(op, claim, holder, now)
-    over = now >= holder.until and (holder.state == "queued" or not op.refresh)
+    over = now >= holder.until and (holder.state == "queued" or not (op.refresh or op.buffer))
     followed = replace(claim, holder=replace(holder, followed=True))
     if over and op.pinned:
         # Published under its own id all the same; the worker takes over.

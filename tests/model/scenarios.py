@@ -60,6 +60,12 @@ CASTS = {
         acks_late=True,  # with no claim nobody else serves what is lost with its worker
         behaviour=body(on_broker_error="fail", herd_avoidance_timeout=0),
     ),
+    "a task that runs once more": Scenario(
+        callers=(PLAIN, PLAIN, PLAIN),
+        budget=Budget(),
+        buffers=True,
+        behaviour=body(on_duplicate="buffer_one"),
+    ),
     "a task that takes turns": Scenario(
         callers=(PLAIN, PLAIN),
         budget=Budget(),

@@ -109,6 +109,8 @@ class Scenario(Struct, frozen=True):
     #: Runs never overlap, and nothing is shared.
     exclusive: bool = False
     cached: bool = False
+    #: A call is answered by a run that begins after it.
+    buffers: bool = False
     #: The store is on the server of the results, and its answers bring them with them.
     sees: bool = False
 
@@ -283,7 +285,8 @@ class Model:
         blind = pinned and holder is not None and (holder.taken or holder.unmarked)
         if holder is not None and (holder.ending or blind):
             ending = results.get(holder.owner)
-        return tuple(
+        under_way = [f"value of {run.token}" for run in world.runs if self.scenario.buffers]
+        return tuple(under_way) + tuple(
             found[1] for found in results.values() if found[0] == "SUCCESS" and found != ending
         )
 
@@ -468,6 +471,9 @@ class Model:
         else:
             value = f"value {world.bodies}"
             place = place_of(name, slot)
+            if self.scenario.buffers:
+                runs = [run.token for run in world.runs if run.slot == place and not run.over]
+                value = f"value of {runs[0]}" if runs else value
             ended = tuple(
                 replace(run, over=True) if run.slot == place else run for run in world.runs
             )

@@ -95,7 +95,7 @@ end
 
 if holder and not refreshes then
   if may_join() then return join() end
-  local over = now >= holder['until'] and (holder.state == 'queued' or not op.refresh)
+  local over = now >= holder['until'] and (holder.state == 'queued' or not (op.refresh or op.buffer))
   local followed = holder.followed and holder or with(holder, { followed = true })
   if over and op.pinned then
     -- Published under its own id all the same; the worker takes over.
