@@ -311,7 +311,16 @@ Operation = ClaimCall | Begin | Ending | Finish | Release | Lapse | Requeue | Re
 
 #: What a store answers to a `ClaimCall`, to a `Begin`, and to the others.
 ToCall = Literal[
-    "claimed", "takeover", "joined", "ending", "unmarked", "overdue", "cached", "stale", "refresh"
+    "claimed",
+    "buffered",
+    "takeover",
+    "joined",
+    "ending",
+    "unmarked",
+    "overdue",
+    "cached",
+    "stale",
+    "refresh",
 ]
 ToBegin = Literal["run", "free", "follow", "reuse", "finished", "dropped", "unsure"]
 Word = ToCall | ToBegin | Literal["ok", "lost"]

@@ -35,6 +35,7 @@ from .records import (
     Renew,
     Requeue,
     Value,
+    Word,
 )
 
 __all__ = ("EMPTY", "step")
@@ -180,7 +181,7 @@ def join(op: ClaimCall, claim: Claim, holder: Holder, now: int) -> Outcome:
     later_run = op.refresh or op.buffer
     if later_run and foreign and holder.state == "running" and not holder.next:
         waiting = replace(holder, next=op.task_id, next_gen=op.gen)
-        word = "claimed" if op.refresh else "buffered"
+        word: Word = "claimed" if op.refresh else "buffered"
         return replace(claim, holder=waiting), Answer(word, op.task_id, op.gen)
     answer = Answer("joined", holder.owner, holder.gen)
     if holder.next and foreign:
