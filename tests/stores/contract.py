@@ -319,12 +319,15 @@ class StoreContract:
 class SharedStoreContract(StoreContract):
     """A store that other processes see, and may write to."""
 
+    #: Of each of eight processes that call at one moment.
+    THREADS = 25
+
     def put(self, store: Store, key: str, raw: bytes) -> None:
         """Write under `key` past the store."""
         raise NotImplementedError
 
     def test_a_herd_of_many_processes(self, url: str, key: str) -> None:
-        processes, threads = 8, 25
+        processes, threads = 8, self.THREADS
         start = str(time.time() + 3)
         command = [sys.executable, "-W", "error", "-m", "tests.stores.herd"]
         herd = [

@@ -2,19 +2,26 @@ from __future__ import annotations
 
 from contextlib import closing
 
-import pymysql
 import pytest
 
 from jobtastic_ext.stores import Store
 from tests.databases import Database
+from tests.stores.compare_and_set import AwayContract
 from tests.stores.contract import SharedStoreContract
 
+pymysql = pytest.importorskip("pymysql")
 
-class TestMySQLStore(SharedStoreContract):
+
+class TestMySQLStore(AwayContract, SharedStoreContract):
+    THREADS = 50
+
     @pytest.fixture
     def url(self, mariadb: Database) -> str:
         self.port = mariadb.port
         return f"db+{mariadb.url}"
+
+    def place(self, port: int) -> str:
+        return f"db+mysql+pymysql://root@127.0.0.1:{port}/test?ssl_disabled=true"
 
     def put(self, store: Store, key: str, raw: bytes) -> None:
         store.ping()

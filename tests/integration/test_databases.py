@@ -1,0 +1,148 @@
+"""Shops without Redis for their claims: RabbitMQ, and a database or memcached.
+
+Celery's own database backend keeps the results; where it is the only thing that is set, claims live
+beside them.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from jobtastic_ext.runtime import runtime_of
+from jobtastic_ext.stores.guarded import GuardedStore
+from tests.databases import Database
+from tests.integration.conftest import POLICY, Project, wait_until
+from tests.integration.test_herd import listen, say
+from tests.memcached import Memcached
+from tests.workers import ROOT
+
+#: The stores' own tests have 400 at once; here each is a call, and the broker is one, too.
+PROCESSES, THREADS = 4, 10
+TIMEOUT = 60
+
+
+@pytest.fixture(scope="module")
+def memcached() -> Iterator[str]:
+    with Memcached() as one, Memcached() as other:
+        yield f"memcached://127.0.0.1:{one.port},127.0.0.1:{other.port}"
+
+
+@pytest.fixture(scope="module", params=["postgresql", "mysql", "memcached"])
+def conf(request: pytest.FixtureRequest, rabbitmq: Any) -> dict[str, Any]:
+    kind = request.param
+    database: Database = request.getfixturevalue("mariadb" if kind == "mysql" else "postgres")
+    store = request.getfixturevalue("memcached") if kind == "memcached" else None
+    return {
+        "broker_url": rabbitmq.url,
+        "result_backend": f"db+{database.url}",
+        "jobtastic_store": store,
+        "task_track_started": True,
+    }
+
+
+@pytest.fixture(scope="module")
+def shop(start_project: Callable[..., Project], conf: dict[str, Any]) -> Project:
+    project = start_project(**conf)
+    project.worker(concurrency=2)
+    return project
+
+
+def test_simultaneous_calls_of_many_processes_run_once(shop: Project, unique: str) -> None:
+    command = [sys.executable, "-W", "ignore", "-m", "tests.integration.herd"]
+    setup = json.dumps({"conf": shop.conf, "threads": THREADS})
+    callers = [
+        subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(PROCESSES)
+    ]
+    try:
+        for caller in callers:
+            say(caller, setup)
+        for caller in callers:
+            assert caller.stdout is not None
+            assert caller.stdout.readline() == "ready\n"
+        order = json.dumps({"task": "reports.cached", "args": [unique], "wait": False})
+        for caller in callers:
+            say(caller, order)
+        answers = [answer for caller in callers for answer in listen(caller)]
+    finally:
+        for caller in callers:
+            caller.kill()
+            caller.communicate()
+    assert len(answers) == PROCESSES * THREADS
+    (task_id,) = {task_id for task_id, _ in answers}
+    assert shop.app.AsyncResult(task_id).get(timeout=TIMEOUT)["x"] == unique
+    assert shop.runs("cached", unique) == 1
+    assert shop.task("cached").delay(unique).id == task_id
+    assert shop.runs("cached", unique) == 1
+
+
+def test_a_run_that_fails_lets_go(shop: Project, unique: str) -> None:
+    fails = shop.task("fails")
+    first = fails.delay(unique)
+    with pytest.raises(Exception, match=r".*"):
+        first.get(timeout=TIMEOUT)
+    wait_until(lambda: getattr(shop.claim("fails", unique), "holder", None) is None, TIMEOUT)
+    assert fails.delay(unique).id != first.id
+
+
+def test_those_who_joined_a_killed_worker_are_served(
+    start_project: Callable[..., Project], conf: dict[str, Any], unique: str
+) -> None:
+    project = start_project(**conf)
+    doomed = project.worker(concurrency=1)
+    work = project.task("work")
+    joined = [work.delay(unique, delay=60) for _ in range(3)]
+    assert len({result.id for result in joined}) == 1
+    wait_until(lambda: project.runs("work", unique) == 1, TIMEOUT)
+    doomed.kill()
+    project.worker(concurrency=1)
+    deadline = time.monotonic() + TIMEOUT
+    while project.runs("work", unique) < 2:
+        assert work.delay(unique, delay=0).id == joined[0].id
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert joined[0].get(timeout=TIMEOUT)["x"] == unique
+
+
+def test_calls_go_on_while_the_database_is_away(
+    start_project: Callable[..., Project], postgres: Database, redis_server: Any, unique: str
+) -> None:
+    """The store alone is away: the results are elsewhere, and every task runs."""
+    project = start_project(
+        jobtastic_store=f"db+{postgres.url}", jobtastic_store_timeout=0.5, jobtastic_policy=POLICY
+    )
+    project.worker(concurrency=2)
+    work = project.task("work")
+    assert work.delay(unique, delay=0).get(timeout=TIMEOUT)
+    runtime = runtime_of(project.app)
+    assert runtime is not None
+    assert isinstance(runtime.store, GuardedStore)
+    postgres.kill()
+    try:
+        began = time.monotonic()
+        results = [work.delay(f"{unique}-{n % 2}", delay=0) for n in range(10)]
+        assert time.monotonic() - began < TIMEOUT / 4
+        for result in results:
+            assert result.get(timeout=TIMEOUT)
+        assert sum(project.runs("work", f"{unique}-{n}") for n in range(2)) == 10
+    finally:
+        postgres.start()
+    wait_until(lambda: not runtime.store.is_open, TIMEOUT)
+
+    def shared(n: list[int]) -> bool:
+        n.append(len(n))
+        first, other = (work.delay(f"{unique}-back-{len(n)}", delay=0.5) for _ in range(2))
+        return bool(first.id == other.id and first.get(timeout=TIMEOUT))
+
+    count: list[int] = []
+    wait_until(lambda: shared(count), TIMEOUT)
+    wait_until(lambda: project.runs("work", f"{unique}-back-{len(count)}") == 1, TIMEOUT)
