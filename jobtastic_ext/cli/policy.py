@@ -7,9 +7,10 @@ import json
 import click
 
 from ..celery_internals import custom_headers
-from ..errors import ArgumentUnknown, StoreError
+from ..errors import ArgumentUnknown, ConfigurationError, StoreError
 from ..policy import differences
 from ..policy.fields import policy_schema
+from ..stores import tables_of
 from .project import given, load, plan_of, plans_of
 
 __all__ = ("check", "explain", "schema")
@@ -85,6 +86,18 @@ def explain(
 
 
 @click.command()
-def schema() -> None:
-    """Print a JSON Schema of the policy file, for editors."""
-    click.echo(json.dumps(policy_schema(), indent=2))
+@click.option("--sql", is_flag=True, help="The tables that claims live in, as SQL.")
+@click.pass_context
+def schema(context: click.Context, sql: bool) -> None:
+    """Print a JSON Schema of the policy file, for editors; or the SQL of the store's tables.
+
+    The store makes its tables when it first misses them; where its user may not, somebody else
+    runs what is printed here.
+    """
+    if not sql:
+        click.echo(json.dumps(policy_schema(), indent=2))
+        return
+    try:
+        click.echo(tables_of(load(context).settings.store), nl=False)
+    except ConfigurationError as error:
+        raise click.ClickException(str(error)) from error

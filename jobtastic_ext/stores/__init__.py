@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 from ..claims.store import ResultKeys, Store
 from ..errors import ConfigurationError
 
-__all__ = ("Store", "open_store")
+__all__ = ("Store", "open_store", "tables_of")
 
 #: What a URL may begin with -> the module that serves it.
 SCHEMES = {
@@ -53,6 +53,31 @@ def open_store(
     `options` go to the driver's connections; the URL wins.  Raises `ConfigurationError` if the URL
     cannot be served.  A server that is down shows only when the store is used.
     """
+    kind, module = driver_of(url)
+    if kind == "django":
+        refuse(options, url)
+        place, options = module.named(url)
+        return open_store(place, timeout=timeout, results=results, **options)
+    if kind == "redis":
+        return cast("Store", module.RedisStore(url, timeout=timeout, results=results, **options))
+    opened = cast("Callable[..., Store]", OPENERS[kind])
+    return opened(module, url, timeout, options)
+
+
+def tables_of(url: str) -> str:
+    """Return the SQL that makes the tables of the store at `url`; the store does so itself if it
+    may.  Raises `ConfigurationError` for a store that is no database server."""
+    kind, module = driver_of(url)
+    if kind == "django":
+        return tables_of(module.named(url)[0])
+    if kind != "sql":
+        scheme = url.partition(":")[0]
+        raise ConfigurationError(f"claims live in {scheme}://, which needs no tables to be made")
+    return str(module.schema(url))
+
+
+def driver_of(url: str) -> tuple[str, Any]:
+    """Return the name of the module that serves `url`, and the module."""
     scheme = url.partition("://")[0] if "://" in url else ""
     scheme = re.sub(r"^(db\+\w+)\+\w+$", r"\1", scheme)  # whatever the driver
     if scheme not in SCHEMES:
@@ -69,14 +94,7 @@ def open_store(
             f"jobtastic_store: {scheme}:// needs a Python package that is not installed: "
             f"{error.name}; install it"
         ) from error
-    if SCHEMES[scheme] == "django":
-        refuse(options, url)
-        place, options = module.named(url)
-        return open_store(place, timeout=timeout, results=results, **options)
-    if SCHEMES[scheme] == "redis":
-        return cast("Store", module.RedisStore(url, timeout=timeout, results=results, **options))
-    opened = cast("Callable[..., Store]", OPENERS[SCHEMES[scheme]])
-    return opened(module, url, timeout, options)
+    return SCHEMES[scheme], module
 
 
 def open_memory(module: Any, url: str, timeout: float, options: dict[str, Any]) -> Store:

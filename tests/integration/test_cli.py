@@ -74,6 +74,17 @@ def test_explain_shows_policy_key_and_claim(start_project: Any, unique: str) -> 
     assert "no policy is meant for reports.plain" in missing.stderr
 
 
+def test_the_tables_of_a_store_as_sql(start_project: Any) -> None:
+    database = {"jobtastic_store": None, "broker_url": "amqp://nowhere"}
+    shop = start_project(**database, result_backend="db+postgresql://u:p@nowhere/reports")
+    done = celery(shop, "jobtastic", "schema", "--sql")
+    assert "CREATE TABLE IF NOT EXISTS jobtastic_claims" in done.stdout
+    assert "bytea" in done.stdout
+    done = celery(start_project(), "jobtastic", "schema", "--sql")
+    assert done.returncode == 1
+    assert "claims live in redis://, which needs no tables" in done.stderr
+
+
 def test_schema_is_json(start_project: Any) -> None:
     done = celery(start_project(), "jobtastic", "schema")
     assert json.loads(done.stdout)["properties"].keys() >= {"tasks", "defaults"}
