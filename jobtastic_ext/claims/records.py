@@ -173,6 +173,11 @@ class ClaimCall(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="clai
     #: Task id that must not be joined or reused: its result is gone, or final already.
     gone: str = ""
 
+    @property
+    def wants_later(self) -> bool:
+        """Whether a run that has begun already will not do."""
+        return self.refresh or self.buffer
+
 
 class Begin(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="begin", tag_field="op"):
     """A worker has a message in hand.

@@ -131,7 +131,7 @@ def settle_by_holder(op: ClaimCall, claim: Claim, holder: Holder, now: int) -> O
     """Answer by the run or the message that holds the claim; None if this call has it now."""
     if may_join(op, holder, now):
         return join(op, claim, holder, now)
-    over = now >= holder.until and (holder.state == "queued" or not (op.refresh or op.buffer))
+    over = now >= holder.until and (holder.state == "queued" or not op.wants_later)
     followed = replace(claim, holder=replace(holder, followed=True))
     if over and op.pinned:
         # Published under its own id all the same; the worker takes over.
@@ -166,7 +166,7 @@ def may_join(op: ClaimCall, holder: Holder, now: int) -> bool:
     if is_held(holder, now):
         return holder.owner == op.task_id or outlasts(op, holder, now)
     # Others wait no longer for this run, but a refresh waits for its end, and others for that.
-    return now < holder.until and (op.refresh or op.buffer or holder.next != "")
+    return now < holder.until and (op.wants_later or holder.next != "")
 
 
 def outlasts(op: ClaimCall, holder: Holder, now: int) -> bool:
@@ -178,8 +178,7 @@ def outlasts(op: ClaimCall, holder: Holder, now: int) -> bool:
 
 def join(op: ClaimCall, claim: Claim, holder: Holder, now: int) -> Outcome:
     foreign = holder.owner != op.task_id
-    later_run = op.refresh or op.buffer
-    if later_run and foreign and holder.state == "running" and not holder.next:
+    if op.wants_later and foreign and holder.state == "running" and not holder.next:
         waiting = replace(holder, next=op.task_id, next_gen=op.gen)
         word: Word = "claimed" if op.refresh else "buffered"
         return replace(claim, holder=waiting), Answer(word, op.task_id, op.gen)
