@@ -75,8 +75,8 @@ slot { grid-area: side; }
   font-size: .9em;
   color: var(--_muted);
 }
-[part=message] { margin-inline-end: auto; flex-shrink: 99; }
-[part=detail] { font-variant-numeric: tabular-nums; }
+[part=message] { margin-inline-end: auto; }
+[part=detail] { flex: none; max-inline-size: 100%; font-variant-numeric: tabular-nums; }
 [part=detail]:empty { display: none; }
 [part=message], [part=detail] {
   unicode-bidi: plaintext;

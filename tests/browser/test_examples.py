@@ -369,6 +369,27 @@ def test_the_broker_is_down(tab: Page, example: Example, lines: Console) -> None
     lines.forget_failed_loads()  # the answer is 503
 
 
+@pytest.mark.parametrize("example", ["fastapi_app"], indirect=True)
+def test_in_an_outage_a_page_on_events_says_that_it_knows_nothing(
+    tab: Page, example: Example, lines: Console
+) -> None:
+    """It showed the old words for 40 s, as if they were news."""
+    fill(tab, example, 100)
+    divide(tab)
+    wait_until(lambda: state(tab) == "progress")
+    element = tab.locator("jobtastic-progress")
+    example.results.kill()
+    try:
+        expect(element).to_have_attribute("unconfirmed", "", timeout=15_000)
+        expect(element.locator('[part="text"]')).to_contain_text("No news at the moment")
+        shot(tab, example, "unconfirmed")
+    finally:
+        example.results.start()
+    wait_until(lambda: state(tab) == "success", 60)
+    expect(element).not_to_have_attribute("unconfirmed", "")
+    lines.forget_failed_loads()  # the answers were 503
+
+
 @pytest.fixture
 def examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], list[Example]]]:
     """All three at once, for what takes a while."""

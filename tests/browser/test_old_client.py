@@ -11,12 +11,17 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from billiard.exceptions import WorkerLostError
+from celery import Celery
 from playwright.sync_api import Browser, Page
 
+from jobtastic_ext import JobtasticStep
+from jobtastic_ext.testing.server import EmbeddedServer
 from tests.integration.conftest import Project
 from tests.web.conftest import project, unique
 from tests.web.sites import Site, site
@@ -118,7 +123,59 @@ def test_its_failure(project: Project, opened: Any, unique: str) -> None:
     task_id = str(uuid.uuid4())
     page = opened(BAR, f"var task_id = {json.dumps(task_id)}", "celery.progressbar.js")
     project.task("fails").apply_async((unique,), {"delay": 0}, task_id=task_id)
-    until(page, lambda: page.locator(".results .error").count() == 1)
+    until(page, lambda: page.locator(".results .error").count() >= 1)
+
+
+def test_an_outage_of_twelve_seconds_and_a_killed_worker(
+    browser: Browser, vendored: Callable[[str, str], str]
+) -> None:
+    """It gives up for good at its second 503; `legacy` answers what it skips."""
+    script = "\n".join([vendored(*JQUERY), read("celery.js"), read("celery.progressbar.js")])
+    with EmbeddedServer() as server, ExitStack() as stack:
+        app = Celery("old", set_as_current=False)
+        app.conf.update(broker_url=server.url(1), result_backend=server.url(0))
+        app.conf.jobtastic_policy = {"tasks": {"old.export": {"cache_duration": "1h"}}}
+        app.steps["worker"].add(JobtasticStep)
+        pages: dict[str, Page] = {}
+        task_id = str(uuid.uuid4())
+        for name, legacy in (("django", True), ("flask", True), ("flask", False)):
+            served = stack.enter_context(site(name, app, legacy=legacy))
+            context = browser.new_context()
+            stack.callback(context.close)
+            page = pages[f"{name} {legacy}"] = context.new_page()
+            page.clock.install()
+            body = f"<!doctype html>{BAR}<script>var task_id = '{task_id}'; {script}</script>"
+            page.route(
+                "**/page",
+                lambda route, _, body=body: route.fulfill(body=body, content_type="text/html"),
+            )
+            page.goto(f"http://127.0.0.1:{served.port}/page")
+        report = {"progress_percent": 40, "time_remaining": 33.4}
+        app.backend.store_result(task_id, report, "PROGRESS")
+        for page in pages.values():
+            until(page, lambda page=page: "40%" in str(page.locator(".bar").get_attribute("style")))
+        server.kill()
+        for page in pages.values():
+            page.clock.run_for(12_000)
+        given_up = pages["flask False"]
+        until(given_up, lambda: given_up.locator(".results .error").count() >= 1)
+        server.restart()
+        app.backend.store_result(task_id, {"total_time": 12, "url": "/file.csv"}, "SUCCESS")
+        for name in ("django True", "flask True"):
+            page = pages[name]
+            until(page, lambda page=page: page.locator("a", has_text="Download").count() == 1)
+            assert page.locator(".results .error").count() == 0
+        # What a killed worker leaves behind is a failure to it.
+        page = pages["flask True"]
+        gone = str(uuid.uuid4())
+        app.backend.store_result(gone, WorkerLostError("killed"), "FAILURE")
+        page.evaluate("id => { window.task_id = id }", gone)
+        page.add_script_tag(content=read("celery.progressbar.js"))
+        until(page, lambda: page.locator(".results .error").count() >= 1)
+
+
+def read(name: str) -> str:
+    return Path(FOLDER or "", name).read_text("utf-8")
 
 
 def test_its_datatable(project: Project, opened: Any) -> None:
