@@ -43,7 +43,7 @@ from .settings import Settings, misspelt, read_settings, shown, switched_off
 from .stores import open_store
 from .stores.guarded import GuardedStore
 from .worker.delivery import Deliveries
-from .worker.lease_keeper import Keeper
+from .worker.lease_keeper import LeaseKeeper
 from .worker.postrun import Postrun
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Runtime:
         #: Of a worker whose policy asks for it.
         self.memory: MemoryWatch | None = None
         self._plans: dict[str, Plan | None] = {}
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
         self.routes = Routes(app)
         self.lines = Lines(self.broker, app.conf.get("task_default_queue_type") or "classic")
         self.reporter = Reporter(self.plan, self.histories, self._open_writer, self.ticker)
@@ -170,13 +170,13 @@ class Runtime:
             return plan
 
     @cached_property
-    def keeper(self) -> Keeper:
+    def keeper(self) -> LeaseKeeper:
         """What keeps the leases of a worker."""
-        return Keeper(self.plan, self.store, self.lines, self.routes, self.settings.lease)
+        return LeaseKeeper(self.plan, self.store, self.lines, self.routes, self.settings.lease)
 
     def stop_keeper(self) -> None:
         """Stop it; the next request that is received makes another one."""
-        keeper: Keeper | None = self.__dict__.pop("keeper", None)
+        keeper: LeaseKeeper | None = self.__dict__.pop("keeper", None)
         if keeper is not None:
             keeper.stop()
 
@@ -192,8 +192,8 @@ class Runtime:
 
     def tell_once(self, about: str, message: str, *values: object) -> None:
         """Warn once in this process."""
-        if about not in self._told:
-            self._told.add(about)
+        if about not in self._warned:
+            self._warned.add(about)
             logger.warning(message, *values)
 
     def _broker_shares_store(self) -> bool:
@@ -242,7 +242,7 @@ class Runtime:
         found = {name: self.plan(task) for name, task in sorted(self.app.tasks.items())}
         return {name: plan for name, plan in found.items() if plan is not None}
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """Say in one line what holds for how many tasks, and where claims live."""
         count = len(self.plans())
         return (

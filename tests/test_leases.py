@@ -8,7 +8,7 @@ from weakref import WeakValueDictionary
 
 from celery.worker import state
 
-from jobtastic_ext.worker.lease_keeper import Keeper
+from jobtastic_ext.worker.lease_keeper import LeaseKeeper
 from jobtastic_ext.worker.rate_limits import RateLimits
 
 
@@ -27,7 +27,7 @@ class Held(WeakValueDictionary[str, Any]):
 
 def test_a_look_does_not_go_through_what_only_waits() -> None:
     settings = SimpleNamespace(lease=30.0)
-    keeper = Keeper(lambda task: None, None, None, None, settings.lease)  # type: ignore[arg-type]
+    keeper = LeaseKeeper(lambda task: None, None, None, None, settings.lease)  # type: ignore[arg-type]
     request = Request()
     keeper._received = Held(a=request)
     state.revoked.add("a")

@@ -1,4 +1,4 @@
-"""Reading memory, the board that processes share, and call sites."""
+"""Reading memory, the table that processes share, and call sites."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from jobtastic_ext.memory.allocation_sites import (
     top_sites,
 )
 from jobtastic_ext.memory.meter import Budget, Meter, imported_mb
-from jobtastic_ext.memory.shared_table import Board, Entry
+from jobtastic_ext.memory.shared_table import Entry, SharedTable
 from jobtastic_ext.memory.watch import MemoryWatch, Watched
 from jobtastic_ext.signals import memory_leak_detected
 
@@ -121,40 +121,40 @@ def test_imports_are_judged_by_their_files(tmp_path: Any) -> None:
     assert imported_mb([None, ModuleType("made by hand"), sys]) == 0
 
 
-# The board
+# The table
 
 
 def test_what_a_child_writes_outlives_it() -> None:
-    board = Board(["a", "b"], rows=3)
+    table = SharedTable(["a", "b"], rows=3)
     entry = Entry(pid=7, runs=3, growth=1.5, largest=1.0, per_run=0.5, told_at=12.0)
 
     def check() -> bool:
-        board.write(2, 1, entry)
+        table.write(2, 1, entry)
         return True
 
     assert in_child(check) == 0
-    assert board.entries(1) == [entry]
-    assert board.entries(0) == []
-    board.close()
+    assert table.entries(1) == [entry]
+    assert table.entries(0) == []
+    table.close()
 
 
 def test_a_row_beyond_the_board_is_left_out() -> None:
-    board = Board(["a"], rows=2)
-    board.write(2, 0, Entry(pid=1))
-    assert board.read(2, 0) is None
-    assert board.entries(0) == []
-    board.close()
+    table = SharedTable(["a"], rows=2)
+    table.write(2, 0, Entry(pid=1))
+    assert table.read(2, 0) is None
+    assert table.entries(0) == []
+    table.close()
 
 
 def test_a_record_that_was_never_finished_is_not_shown() -> None:
     """Its writer was killed in the middle."""
-    board = Board(["a"], rows=2)
-    board.write(0, 0, Entry(pid=1, runs=5))
-    board._map[0] |= 1
-    assert board.read(0, 0) is None
-    board.write(0, 0, Entry(pid=2, runs=6))
-    assert board.read(0, 0) == Entry(pid=2, runs=6)
-    board.close()
+    table = SharedTable(["a"], rows=2)
+    table.write(0, 0, Entry(pid=1, runs=5))
+    table._map[0] |= 1
+    assert table.read(0, 0) is None
+    table.write(0, 0, Entry(pid=2, runs=6))
+    assert table.read(0, 0) == Entry(pid=2, runs=6)
+    table.close()
 
 
 # Call sites
@@ -210,7 +210,7 @@ def test_sites_of_several_runs_add_up_and_stay_few() -> None:
 
 @pytest.fixture
 def watch() -> Iterator[MemoryWatch]:
-    watch = MemoryWatch({"t": Watched(column=0, threshold=50)}, Board(["t"], 4))
+    watch = MemoryWatch({"t": Watched(column=0, threshold=50)}, SharedTable(["t"], 4))
     yield watch
     watch.close()
 
@@ -272,13 +272,13 @@ def test_a_leak_beside_garbage_is_found_with_its_own_size(
 def test_a_run_whose_body_was_left_out_does_not_count(watch: MemoryWatch) -> None:
     run(watch, lambda: None)
     run(watch, lambda: None, ran=False)
-    [entry] = watch.board.entries(0)
+    [entry] = watch.table.entries(0)
     assert entry.runs == 1
 
 
 def test_what_other_tasks_leak_is_not_put_down_to_a_clean_one(told: list[Any]) -> None:
     watched = {"clean": Watched(column=0, threshold=50), "leaks": Watched(column=1, threshold=50)}
-    watch = MemoryWatch(watched, Board(["clean", "leaks"], 4))
+    watch = MemoryWatch(watched, SharedTable(["clean", "leaks"], 4))
     held: list[bytearray] = []
     for _ in range(200):
         run(watch, lambda: None, "clean")

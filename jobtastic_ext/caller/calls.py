@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from contextvars import ContextVar
 from typing import Any
 
 from celery._state import _task_stack
@@ -35,7 +34,7 @@ from ..policy.model import Plan
 from ..resilience.deadline import hurried
 from ..resilience.redaction import in_log
 from .fallback import Undelivered, send_unshared
-from .options import expires_in, plain_arguments, retry_options
+from .options import expires_in, plain_arguments, retry_options, take_fallback
 from .sending import CANVAS, Caller, Publish, Sending, decided
 
 __all__ = (
@@ -55,9 +54,6 @@ PINNING = (
     "reply_to",
     "replaced_task_nesting",
 )
-
-#: The name of the task that is being called with a fallback, and the fallback.
-_fallback: ContextVar[tuple[str, str] | None] = ContextVar("jobtastic_fallback", default=None)
 
 
 def apply_async(
@@ -109,15 +105,6 @@ def caller_of(key: str) -> Run | None:
             if run is not None and run.key == key and not run.over:
                 return run
     return None
-
-
-def take_fallback(task: Task) -> str | None:
-    """Return what the caller asked for with `delay_or_…`, for one call of this task."""
-    found = _fallback.get()
-    if found is None or found[0] != task.name:
-        return None
-    _fallback.set(None)
-    return found[1]
 
 
 class Call:

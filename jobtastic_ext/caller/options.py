@@ -1,7 +1,10 @@
-"""What a message says of its call, and how a request tells which run it is."""
+"""What the options of a call mean: its fallback, its expiry, and whose retry it is."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime
 from typing import Any
 
@@ -14,10 +17,38 @@ from ..claims.header import HEADER, Header
 from ..hooks import state_of
 
 __all__ = (
+    "asking_for_fallback",
     "expires_in",
     "plain_arguments",
     "retry_options",
+    "take_fallback",
 )
+
+
+#: The name of the task that is being called with a fallback, and the fallback.
+_fallback: ContextVar[tuple[str, str] | None] = ContextVar("jobtastic_fallback", default=None)
+
+
+@contextmanager
+def asking_for_fallback(task: Task, mode: str) -> Iterator[None]:
+    """Have a call of this task fall back so: what `delay_or_…` asks for.
+
+    Not as an option: a base class may have an `apply_async` of its own, which passes them on.
+    """
+    token = _fallback.set((task.name, mode))
+    try:
+        yield
+    finally:
+        _fallback.reset(token)
+
+
+def take_fallback(task: Task) -> str | None:
+    """Return what the caller asked for, for one call of this task."""
+    found = _fallback.get()
+    if found is None or found[0] != task.name:
+        return None
+    _fallback.set(None)
+    return found[1]
 
 
 def retry_options(task: Task, args: Any, kwargs: Any, options: dict[str, Any]) -> dict[str, Any]:

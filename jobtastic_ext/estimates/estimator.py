@@ -8,7 +8,7 @@
 given again, since time spent without progress tells something too.
 
 Each past run, aligned where the present one is, makes a guess: its own rest, times what the
-present run's pace says according to `pacing`.  A run that left this point sooner than the present
+present run's pace says according to `lessons`.  A run that left this point sooner than the present
 one fits less and less.  The guesses, each with a spread, make a distribution; `low` and `high`
 are its 10 % and 90 % quantiles.
 """
@@ -24,7 +24,7 @@ from msgspec import Struct
 
 from .course import LONGEST, Course, Sample, draw, pack, tidy, unpack
 from .extrapolation import extrapolate
-from .regression import Lessons, learn
+from .lessons import Lessons, learn
 from .similarity import STRETCH, Present, clip, compare
 
 __all__ = ("Estimate", "History", "estimate", "percent", "thin")

@@ -13,12 +13,12 @@ from .. import signals
 from .allocation_sites import Site
 from .trend import Growth
 
-__all__ = ("Told", "tell_growth", "tell_run", "tell_sites")
+__all__ = ("LeakyRun", "tell_growth", "tell_run", "tell_sites")
 
 logger = logging.getLogger("jobtastic_ext")
 
 
-class Told(Struct, kw_only=True):
+class LeakyRun(Struct, kw_only=True):
     """The run in which something is told.  Usage in MB, at its begin and its end."""
 
     task: Any
@@ -42,7 +42,7 @@ class Told(Struct, kw_only=True):
         return shown
 
 
-def tell_run(told: Told, threshold: float, sites: Iterable[Site] = ()) -> None:
+def tell_run(told: LeakyRun, threshold: float, sites: Iterable[Site] = ()) -> None:
     """One run grew its process by more than `threshold`."""
     warn = getattr(told.task, "warn_of_memory_leak", None)
     if callable(warn):
@@ -71,7 +71,7 @@ def tell_run(told: Told, threshold: float, sites: Iterable[Site] = ()) -> None:
 
 
 def tell_growth(
-    told: Told, names: Iterable[str], growth: Growth, where: str, sites: Iterable[Site] = ()
+    told: LeakyRun, names: Iterable[str], growth: Growth, where: str, sites: Iterable[Site] = ()
 ) -> None:
     """Memory grows from run to run, of one task or of several that share a process."""
     names = sorted(names)
@@ -107,7 +107,7 @@ def listed(sites: Iterable[Site]) -> str:
     return ", ".join(f"{site.place} ({site.mb:.3g} MB)" for site in sites)
 
 
-def send(told: Told, **facts: Any) -> None:
+def send(told: LeakyRun, **facts: Any) -> None:
     """Send the signal; a handler that raises is logged by Celery and changes nothing."""
     shown = told.arguments()
     signals.memory_leak_detected.send(

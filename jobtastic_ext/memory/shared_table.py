@@ -1,6 +1,6 @@
 """What each process of a worker has seen of its tasks' memory, in memory that they all share.
 
-The worker's main process makes the board before the pool forks, so it costs no file, no pipe and
+The worker's main process makes the table before the pool forks, so it costs no file, no pipe and
 no server, and what a child wrote outlives the child.  Each child writes a row of its own, so no
 lock is needed that a killed child could hold; a counter tells a reader of a half-written record.
 
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 from msgspec.structs import astuple
 
-__all__ = ("Board", "Entry")
+__all__ = ("Entry", "SharedTable")
 
 RECORD = struct.Struct("<IIQddddIIdd")
 COUNTER = struct.Struct("<I")
@@ -46,7 +46,7 @@ class Entry(Struct):
     told_at: float = 0.0
 
 
-class Board:
+class SharedTable:
     """Rows for processes, columns for tasks."""
 
     def __init__(self, tasks: Sequence[str], rows: int) -> None:
@@ -55,7 +55,7 @@ class Board:
         self._map = mmap.mmap(-1, max(1, rows * len(self.tasks) * SIZE))
 
     def write(self, row: int, column: int, entry: Entry) -> None:
-        """Put an entry in its place; a row beyond the board is left out."""
+        """Put an entry in its place; a row beyond the table is left out."""
         if not 0 <= row < self.rows:
             return
         at = self._at(row, column)

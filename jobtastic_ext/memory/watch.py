@@ -20,8 +20,8 @@ from ..hooks import state_of
 from .allocation_sites import Site, add_sites, start_tracing, stop_tracing, top_sites, tracing_mb
 from .ledger import IsolatedLedger, Leak, Ledger, SharedLedger
 from .meter import Budget, Meter, Reading, imported_mb
-from .report import Told, tell_growth, tell_run, tell_sites
-from .shared_table import Board, Entry
+from .report import LeakyRun, tell_growth, tell_run, tell_sites
+from .shared_table import Entry, SharedTable
 
 __all__ = ("MemoryWatch", "Watched")
 
@@ -33,7 +33,7 @@ TRACED, FOLLOWED = 20, 20
 #: A task's first runs in a process, in which pages of libraries that come into use do not count.
 FIRST = 3
 
-#: The trend on the board is made new once in so many runs.
+#: The trend on the table is made new once in so many runs.
 REFRESH = 8
 
 #: Runs that are remembered as going on, in a process that runs several at once.
@@ -47,7 +47,7 @@ NOTHING = Reading(0.0, 0.0, None)
 class Watched(Struct, frozen=True, kw_only=True):
     """What the policy says of one task's memory."""
 
-    #: Where it stands on the board.
+    #: Where it stands on the table.
     column: int
     #: MB.
     threshold: float
@@ -100,14 +100,14 @@ class MemoryWatch:
     def __init__(
         self,
         tasks: Mapping[str, Watched],
-        board: Board,
+        table: SharedTable,
         *,
         pool: str | None = None,
         row: Callable[[], int] = lambda: 0,
         replace: Callable[[], bool] | None = None,
     ) -> None:
         self.tasks = tasks
-        self.board = board
+        self.table = table
         #: The name of a pool whose tasks share a process; None: each has it for itself.
         self.pool = pool
         self._row = row
@@ -174,7 +174,7 @@ class MemoryWatch:
         known = self._task(state, task.name, watched)
         leak = self._count(state, task.name, watched, known, growth)
         if growth > watched.threshold or leak is not None:
-            told = Told(
+            told = LeakyRun(
                 task=task,
                 task_id=str(request.id),
                 args=args,
@@ -189,7 +189,7 @@ class MemoryWatch:
                 self._tell_trend(told, watched, known, state.ledger.names(task.name), leak)
             if reported or leak is not None:
                 self._note_report(task.name, watched, known.entry)
-        self.board.write(self._row(), watched.column, known.entry)
+        self.table.write(self._row(), watched.column, known.entry)
 
     def _measure(
         self,
@@ -244,7 +244,7 @@ class MemoryWatch:
         """Let go of what is held in this process."""
         self._state.ledger.close()
         self._meter.close()
-        self.board.close()
+        self.table.close()
 
     def _here(self) -> ProcessState:
         if self._state.pid != os.getpid():
@@ -256,7 +256,7 @@ class MemoryWatch:
         known = state.tasks.get(name)
         if known is None:
             # A child that takes the place of another one goes on with its numbers.
-            entry = self.board.read(self._row(), watched.column) or Entry()
+            entry = self.table.read(self._row(), watched.column) or Entry()
             entry.pid, entry.per_run = state.pid, 0.0
             known = state.tasks[name] = TaskState(entry)
         return known
@@ -288,7 +288,7 @@ class MemoryWatch:
 
     def _judge_run(
         self,
-        told: Told,
+        told: LeakyRun,
         watched: Watched,
         known: TaskState,
         begun: Begun,
@@ -324,7 +324,7 @@ class MemoryWatch:
         return True
 
     def _tell_trend(
-        self, told: Told, watched: Watched, known: TaskState, names: set[str], leak: Leak
+        self, told: LeakyRun, watched: Watched, known: TaskState, names: set[str], leak: Leak
     ) -> None:
         growth, kind = leak
         sites = top_sites(known.sites.values(), watched.trace)

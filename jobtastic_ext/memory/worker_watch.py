@@ -13,14 +13,14 @@ from ..celery_internals import traced
 from ..hooks import RunHooks, state_of
 from ..policy.model import TaskPolicy
 from .recycle import child_index, replace_child
-from .shared_table import Board
+from .shared_table import SharedTable
 from .watch import MemoryWatch, Watched
 
 __all__ = ("MemoryRuns", "start_watch")
 
 logger = logging.getLogger("jobtastic_ext")
 
-#: Children that a board has room for at least; an autoscaled pool may outgrow its concurrency.
+#: Children that a table has room for at least; an autoscaled pool may outgrow its concurrency.
 ROWS = 64
 
 
@@ -36,7 +36,7 @@ def start_watch(policies: Mapping[str, TaskPolicy], parent: Any) -> MemoryWatch 
         )
     return MemoryWatch(
         tasks,
-        Board(list(tasks), max(ROWS, 2 * int(parent.concurrency or 0)) if isolated else 1),
+        SharedTable(list(tasks), max(ROWS, 2 * int(parent.concurrency or 0)) if isolated else 1),
         pool=None if isolated else pool_name(parent.pool_cls),
         row=child_index if isolated else lambda: 0,
         replace=replace_child if isolated else None,

@@ -45,7 +45,7 @@ class JobtasticStep(bootsteps.Step):  # type: ignore[misc]
             return  # or task_always_eager: nothing is ever sent
         for warning in runtime.warnings():
             logger.warning("%s", warning)
-        logger.info("jobtastic: %s", runtime.told())
+        logger.info("jobtastic: %s", runtime.summary())
         wrap_tasks(runtime.deliveries)
         if runtime.watch_memory(parent):
             handlers.connect(handlers.MEMORY)

@@ -21,7 +21,7 @@ def jobtastic_memory(state: Any, **_: Any) -> dict[str, Any]:
     if watch is None:
         return {"error": "no task of this worker has a `memleak_threshold`"}
     return {
-        name: described(watch.board.entries(watched.column), shared=watch.pool)
+        name: described(watch.table.entries(watched.column), shared=watch.pool)
         for name, watched in watch.tasks.items()
     }
 

@@ -12,7 +12,7 @@ from celery.app.task import Task
 from celery.result import AsyncResult, EagerResult
 
 from ..caller import calls
-from ..caller.calls import _fallback
+from ..caller.options import asking_for_fallback
 from ..celery_internals import is_silent
 from ..errors import ConfigurationError
 from ..hooks import state_of
@@ -33,6 +33,10 @@ __all__ = (
     "with_fallback",
 )
 
+logger = logging.getLogger("jobtastic_ext")
+
+#: Tasks of apps without the step that have been told that their reports go nowhere.
+_warned: set[str] = set()
 
 STEP = 'app.steps["worker"].add(JobtasticStep)'
 
@@ -40,7 +44,7 @@ STEP = 'app.steps["worker"].add(JobtasticStep)'
 def demand_step(task: Task, what: str) -> None:
     """Raise `ConfigurationError` for an app without the step, where a call would mean less.
 
-    What only shows something warns instead, once for each task (`tell`).
+    What only shows something warns instead, once for each task (`warn_once`).
     """
     if not has_step(task._get_app()):
         raise ConfigurationError(f"{task.name} {what}: its app lacks the step; add {STEP}")
@@ -52,12 +56,8 @@ def with_fallback(task: Task, options: dict[str, Any], mode: str) -> Any:
     Raises `ConfigurationError` for an app without the step.
     """
     demand_step(task, "has no fallback")
-    # Not as an option: a base class may have an `apply_async` of its own, which passes them on.
-    token = _fallback.set((task.name, mode))
-    try:
+    with asking_for_fallback(task, mode):
         return task.apply_async(**options)
-    finally:
-        _fallback.reset(token)
 
 
 def queue_of(
@@ -103,12 +103,6 @@ def progress_of(result: Any) -> Overview:
         learn_lengths(runtime.histories, leaves.values())
     seen.update(leaves)
     return sum_up(result, whole, list(leaves.values()))
-
-
-logger = logging.getLogger("jobtastic_ext")
-
-#: Tasks of apps without the step that have been told that their reports go nowhere.
-_told: set[str] = set()
 
 
 def update_progress(
@@ -215,13 +209,13 @@ def run_of(task: Task) -> Progress | None:
     except Exception:
         logger.exception("%s[%s]: its progress is not shown; it goes on", task.name, request.id)
         return None
-    tell(task)
+    warn_once(task)
     return None
 
 
-def tell(task: Task) -> None:
-    if task.name not in _told and not has_step(task.app):
-        _told.add(task.name)
+def warn_once(task: Task) -> None:
+    if task.name not in _warned and not has_step(task.app):
+        _warned.add(task.name)
         logger.warning(
             "%s: update_progress and track show nothing: its app lacks the step; add %s",
             task.name,

@@ -30,7 +30,7 @@ from .delivery import key_of
 from .identity import worker_token
 from .rate_limits import RateLimits
 
-__all__ = ("Keeper",)
+__all__ = ("LeaseKeeper",)
 
 logger = logging.getLogger("jobtastic_ext")
 
@@ -58,7 +58,7 @@ class Lease(Struct):
     line: str = ""
 
 
-class Keeper:
+class LeaseKeeper:
     """Renews the claims of the requests that are active in this worker."""
 
     def __init__(

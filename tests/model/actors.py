@@ -6,7 +6,7 @@ run from its start with the answers that it has had so far; the first effect bey
 next one.  So an actor's whole state is the tuple of its answers, and any two actors can be
 interleaved, crashed or forgotten at every effect, without threads.
 
-What runs here is `calls.apply_async`, the wrapped body of a task, `Postrun`, `lease_keeper.Keeper`,
+What runs here is `calls.apply_async`, the wrapped body of a task, `Postrun`, `LeaseKeeper`,
 `ResultBackend` and Celery's own `Task.retry`.  Only Celery's tracer is written out
 (`celery.app.trace.build_tracer`: body, result, `task_success`, `task_postrun`).
 """
@@ -400,13 +400,13 @@ def renew(behaviour: Behaviour, message: Message) -> None:
     keeper._renew(message.id, keeper._leases[message.id])
 
 
-def keeper_in(runtime: Any) -> lease_keeper.Keeper:
-    return lease_keeper.Keeper(
+def keeper_in(runtime: Any) -> lease_keeper.LeaseKeeper:
+    return lease_keeper.LeaseKeeper(
         runtime.plan, runtime.store, runtime.lines, runtime.routes, LEASE / 1000
     )
 
 
-def keeper_of(runtime: Any, task: Any, message: Message) -> lease_keeper.Keeper:
+def keeper_of(runtime: Any, task: Any, message: Message) -> lease_keeper.LeaseKeeper:
     keeper = keeper_in(runtime)
     header = dict(message.header)
     request = SimpleNamespace(
