@@ -26,7 +26,7 @@ class DaemonPool:
 
     Unlike those of `concurrent.futures`, none keeps the process alive: one that hangs in a driver
     would hold up its exit for minutes.  A thread calls `at_end` when it ends, `idle` seconds after
-    its last work.
+    its last work.  Of one process: whoever may be forked holds it by `per_process`.
     """
 
     def __init__(

@@ -41,7 +41,10 @@ class Debt(Struct):
 
 
 class Outbox:
-    """Writes in the order given, from a thread of its own, which ends when nothing is left."""
+    """Writes in the order given, from a thread of its own, which ends when nothing is left.
+
+    Of one process (see `per_process`): what the parent owes, the parent writes.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -25,6 +25,7 @@ from ..claims.rules import EMPTY, step
 from ..claims.store import Store
 from ..errors import StoreError, StoreUnavailable
 from ..resilience.daemon_pool import DaemonPool
+from ..resilience.per_process import per_process
 from .foreign import ForeignValues
 
 __all__ = ("CompareAndSetStore", "Entry", "Session")
@@ -100,7 +101,7 @@ class CompareAndSetStore(Store):
         self.address, self._timeout = address, timeout
         self._foreign = ForeignValues(address)
         self._home = _Home()
-        self._pool = DaemonPool(CONNECTIONS, at_end=self.close)
+        self._pool = per_process(lambda: DaemonPool(CONNECTIONS, at_end=self.close))
         #: Connections that were opened and operations that were answered so far.
         self._steps = 0
         #: Who waits for an answer.
@@ -217,7 +218,7 @@ class CompareAndSetStore(Store):
 
         self._waiting.add(job)
         try:
-            future = self._pool.submit(job)
+            future = self._pool().submit(job)
             for _ in range(LONGEST_QUEUE):
                 steps = self._steps
                 with suppress(NotInTime, TimeoutError):
