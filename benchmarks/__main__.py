@@ -11,6 +11,7 @@ from . import (
     bench_outages,
     bench_progress,
     bench_runs,
+    bench_stores,
     bench_web,
 )
 
@@ -18,6 +19,8 @@ print("A call at the caller\n")
 bench_calls.main()
 print("\nA run at the worker\n")
 bench_runs.main()
+print("\nAn operation on each store\n")
+bench_stores.main()
 print("\nThe key of a call, in microseconds\n")
 bench_keys.main()
 print("\nServers that are down\n")

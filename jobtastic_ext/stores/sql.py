@@ -108,10 +108,22 @@ class SQLStore(CompareAndSetStore):
             if "+" not in self._url.drivername:
                 named = f"{self._url.drivername}+{self._driver()}"
                 self._url = self._url.set(drivername=named)
-            self._dialect: Dialect = self._url.get_dialect()()
-            self._dialect.dbapi = self._dbapi = self._url.get_dialect().import_dbapi()
-        except (ArgumentError, NoSuchModuleError) as error:
+            kind = self._url.get_dialect()
+            self._dialect: Dialect = kind()
+            self._dialect.dbapi = self._dbapi = kind.import_dbapi()
+        except NoSuchModuleError as error:
             raise ConfigurationError(f"jobtastic_store: no such database: {error}") from error
+        except ImportError as error:
+            raise ConfigurationError(
+                f"jobtastic_store: the database needs a driver that is not installed: "
+                f"{error.name}; install it, or name another, as in db+postgresql+psycopg2://"
+            ) from error
+        except (ArgumentError, ValueError):
+            # What cannot be read may hold a password.
+            raise ConfigurationError(
+                "jobtastic_store: the URL of the database cannot be read; expected one such as "
+                "db+postgresql://user:password@host:5432/database, special characters as %40"
+            ) from None
         place = self._url.query.get("host") or self._url.host or "localhost"
         super().__init__(f"{place}/{self._url.database}", timeout)
         self._connect_args = dict(connect_args or {})

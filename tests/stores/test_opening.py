@@ -19,6 +19,8 @@ from jobtastic_ext.stores import open_store
         ("mysql://h/db", "unknown scheme 'mysql'; there are db+mariadb://, db+mysql://"),
         ("db+oracle://h/db", "unknown scheme 'db+oracle'; there are db+mariadb://"),
         ("db+postgresql+nothing://h/db", "no such database"),
+        ("db+postgresql://u:secret@h:port/db", "the URL of the database cannot be read"),
+        ("db+postgresql+pg8000://h/db", "needs a driver that is not installed: pg8000"),
         ("memcached://", "names no server"),
         ("memcached://host:port", "'host:port' names no server"),
         ("sqlite://", "needs the path of a file"),
@@ -31,6 +33,7 @@ def test_urls_that_no_store_serves(url: str, message: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         open_store(url)
     assert message in str(caught.value)
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["memory://", "sqlite:////tmp/claims"])
