@@ -1,5 +1,6 @@
 """All metadata of jobtastic_ext, stated once."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -8,6 +9,13 @@ from setuptools import find_packages, setup
 HOME = "https://github.com/jobtastic-ext/jobtastic_ext"
 
 readme = Path(__file__).with_name("README.md")
+
+
+def seen_elsewhere(text: str) -> str:
+    """Return the README with links that lead somewhere from a page that is not the repository's."""
+    text = re.sub(r'(src(?:set)?=")(?=docs/)', rf"\1{HOME}/raw/main/", text)
+    return re.sub(r"(\]\()(?=docs/|config_examples/|[A-Z]+\.md)", rf"\1{HOME}/blob/main/", text)
+
 
 TEST = [
     # These three carry the JavaScript files that the browser tests load.
@@ -63,7 +71,7 @@ setup(
         "Result caching, thundering-herd avoidance and progress "
         "for ordinary Celery tasks: one line of code and one YAML file."
     ),
-    long_description=readme.read_text("utf-8") if readme.exists() else "",
+    long_description=seen_elsewhere(readme.read_text("utf-8")) if readme.exists() else "",
     long_description_content_type="text/markdown",
     author="jobtastic_ext contributors",
     url=HOME,
