@@ -185,7 +185,9 @@ class Explorer:
                 if slot is None:
                     break
                 _, after = next(model.step_slot(after, 0, slot))
+            # It comes back, or another is woken in its place.
             waits = len(after.queue) >= len(world.queue)
+            waits = waits and len(after.parked) >= len(world.parked)
             if not waits or (after.bodies, after.results) != (world.bodies, world.results):
                 return line, then
         moments = model.moments(world)
