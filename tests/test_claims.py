@@ -654,6 +654,30 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
         (2, Forget(), "lost"),
         (3, begin("a", "ga"), "dropped a ga"),
     ],
+    "waiting: nothing to wait for, so it wakes itself": [
+        *RAN,
+        (2, begin("b", exclusive=True), "follow a ga"),
+        (3, finish("a", line=True), "ok"),
+        (4, begin("b", exclusive=True, parked="x"), "lost"),
+        (5, begin("b", exclusive=True), "run  b.1"),
+    ],
+    "waiting: nobody passes the line, and it ends": [
+        *RAN,
+        (2, begin("b", exclusive=True), "follow a ga"),
+        (2, begin("b", exclusive=True, parked="x"), "follow a ga"),
+        (3, finish("a", line=True), "ok"),
+        (4, begin("c", exclusive=True), "follow"),
+        (5, begin("b", exclusive=True, waited="x"), "run  b.1"),
+        (6, finish("b", line=True), "ok"),
+        (7, release(""), "ok"),  # nobody was in the line
+        (8, begin("c", exclusive=True), "run  c.1"),
+    ],
+    "waiting: the line is believed in for as long as a message": [
+        *RAN,
+        (2, begin("b", exclusive=True, parked="x"), "follow a ga"),
+        (3, finish("a", line=True), "ok"),
+        (3 + HOLD, begin("c", exclusive=True), "run  c.1"),
+    ],
     # Identical headers of one chord or group
     "group: a member shares a run that has ended": [
         (0, call("a", group="c1"), "claimed a ga"),
@@ -678,6 +702,32 @@ def test_case(case: list[tuple[float, Operation, str]]) -> None:
         claim, answer = step(operation, claim, ms(seconds))
         said = f"{answer.word} {answer.id} {answer.gen}".rstrip()
         assert said == expected, f"at {seconds} s: {operation}"
+
+
+@pytest.mark.parametrize(
+    ("last", "waiting"),
+    [
+        (finish("a"), "x y"),
+        (release("a", run="a.1"), "x y"),
+        (Forget(), "x y"),
+        (Requeue(task_id="a", run="a.1", hold=1, attempt=1), ""),  # it goes on
+        (Ending(task_id="a", run="a.1"), ""),
+    ],
+)
+def test_the_end_of_a_run_tells_where_messages_wait(last: Operation, waiting: str) -> None:
+    claim, _ = step(begin("a"), EMPTY, 0)
+    for name, place in (("b", "x"), ("c", "y"), ("d", "x")):
+        claim, answer = step(begin(name, parked=place), claim, 1)
+        assert (answer.word, answer.waiting) == ("follow", "")
+    assert step(last, claim, 2)[1].waiting == waiting
+
+
+def test_who_takes_over_knows_who_waits() -> None:
+    claim, _ = step(begin("a"), EMPTY, 0)
+    claim, _ = step(begin("b", parked="x"), claim, 1)
+    claim, _ = step(begin("c", waited="y"), claim, ms(LEASE))
+    assert claim.holder is not None
+    assert (claim.holder.owner, claim.holder.waiting) == ("c", "x y")
 
 
 @pytest.mark.parametrize(

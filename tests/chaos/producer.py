@@ -1,4 +1,4 @@
-"""A process that calls: plain calls, groups, chords and chains of some hundred keys, zipf."""
+"""A process that calls some hundred keys, zipf: plain calls, groups, chords, chains and crowds."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ from celery import chain, chord, group
 from .app import create
 
 KEYS = 200
+
+#: What is called, and how often.  A crowd is a group of so many duplicates.
+KINDS = {"plain": 85, "group": 5, "chord": 5, "chain": 5, "crowd": 1}
+CROWD = 200
 
 
 def zipf(rng: random.Random) -> int:
@@ -37,7 +41,7 @@ class Producer(threading.Thread):
         while time.time() < self.until:
             time.sleep(self.random.expovariate(self.rate))
             key = zipf(self.random)
-            kind = self.random.choices(("plain", "group", "chord", "chain"), (85, 5, 5, 5))[0]
+            kind = self.random.choices(tuple(KINDS), tuple(KINDS.values()))[0]
             name = self.random.choice(("chaos.early", "chaos.late"))
             began = time.time()
             # Early acknowledgement loses the message with its worker, with or without us: a plain
@@ -67,6 +71,9 @@ class Producer(threading.Thread):
     def group(self, task: Any, key: int) -> list[str]:
         keys = (key, key, zipf(self.random))
         return [r.id for r in group(self.part(task, k) for k in keys).apply_async().results]
+
+    def crowd(self, task: Any, key: int) -> list[str]:
+        return [r.id for r in group(self.part(task, key) for _ in range(CROWD)).apply_async()]
 
     def chord(self, task: Any, key: int) -> list[str]:
         keys = (key, key, zipf(self.random))
