@@ -137,3 +137,15 @@ def test_an_issue_asks_for_check_and_explain() -> None:
     for name in ("check", "explain"):
         assert name in asked[name]["attributes"]["label"]
         assert asked[name]["validations"]["required"]
+
+
+def test_the_picture_in_contributing_is_the_contract() -> None:
+    contract = re.search(
+        r'name = "Floors.*?layers = \[\n(.*?)\]', (ROOT / "pyproject.toml").read_text("utf-8"), re.S
+    )
+    picture = re.search(
+        r"```\n(\(demo\)\n.*?)```", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.S
+    )
+    assert contract
+    assert picture
+    assert picture[1].split("\n")[:-1] == re.findall(r'"(.+)"', contract[1])

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from importlib.abc import Traversable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from redis import exceptions as driver
 
 from ..resilience.per_process import per_process
 from .connection import Budget, packed, wrapped
 from .urls import plan
+
+if TYPE_CHECKING:
+    from importlib.abc import Traversable  # which is elsewhere since Python 3.11
 
 __all__ = (
     "RedisServer",
