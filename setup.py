@@ -54,6 +54,7 @@ TEST = [
     "ruff",
     "sentry-sdk",
     "setuptools>=70.1",
+    "six",  # celery-once imports it, and does not say so
     "sqlalchemy",
     "types-PyYAML",
     "types-psutil",

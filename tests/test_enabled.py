@@ -56,10 +56,9 @@ def test_without_the_step_what_changes_meaning_raises(make_app: Any, name: str) 
 
 
 def test_without_the_step_what_only_shows_warns_once(
-    make_app: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    make_app: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     task = make_app(step=False)
-    monkeypatch.setattr("jobtastic_ext.plugin.methods._told", set())
     task.push_request(id="a", called_directly=False, is_eager=False)
     for _ in range(3):
         assert task.run(2) == 4
