@@ -346,5 +346,5 @@ class Answer(Struct, frozen=True):
     seen: bytes | None = None
     #: Where messages are parked that have to be woken now.
     waiting: str = ""
-    #: ``follow``: in how long others stop waiting for that run; 0 if that is not known.
+    #: ``follow``: in how long nobody waits for that run any more, unless it is renewed.
     rest: int = 0

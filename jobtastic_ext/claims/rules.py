@@ -254,8 +254,9 @@ def begin(op: Begin, claim: Claim, now: int) -> Outcome:
     if holder is not None:
         if must_follow(op, holder, now):
             claim = replace(claim, holder=replace(holder, followed=True))
-            rest = holder.herd - now if holder.state == "running" and not op.exclusive else 0
-            return claim, Answer("follow", holder.owner, holder.gen, rest=max(rest, 0))
+            ends = (holder.until, holder.until if op.exclusive else holder.herd)
+            rest = min(end for end in ends if end > now) - now
+            return claim, Answer("follow", holder.owner, holder.gen, rest=rest)
         if holder.owner == op.task_id and op.attempt < holder.attempt and now < holder.until:
             return claim, Answer("dropped", op.task_id, op.gen)
     running = Holder(

@@ -334,12 +334,12 @@ class Message:
     def park(self, header: Header, answer: Answer) -> str:
         """Leave the message in the broker until it is woken; return where, or nothing.
 
-        It comes back by itself after a while, and when others wait for that run no longer.
+        The first of those who wait comes back by itself, when the run may prove to be dead.
         """
         lines = self.deliveries.lines
         if not lines.can_park:
             return ""
-        seconds = min(SLOW_LOOK, answer.rest / 1000 or SLOW_LOOK)
+        seconds = min(SLOW_LOOK, answer.rest / 1000)
         place = lines.place(self.request.delivery_info)
         header = replace(header, line=place, due=answer.at + round(seconds * 1000))
 

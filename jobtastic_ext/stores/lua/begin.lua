@@ -86,8 +86,9 @@ local upcoming, upcoming_gen, followed, orphans, waiting = '', '', false, NOBODY
 if holder then
   if must_follow() then
     local changed = Claim(with(holder, { followed = true }), claim.value, claim)
-    local rest = holder.state == 'running' and not op.exclusive and holder.herd - now or 0
-    return answer(changed, 'follow', holder.owner, holder.gen, NOBODY, '', math.max(rest, 0))
+    local ends = holder['until']
+    if not op.exclusive and holder.herd > now then ends = math.min(ends, holder.herd) end
+    return answer(changed, 'follow', holder.owner, holder.gen, NOBODY, '', ends - now)
   end
   if holder.owner == op.task_id and op.attempt < holder.attempt and now < holder['until'] then
     return answer(claim, 'dropped', op.task_id, op.gen)

@@ -7,7 +7,7 @@
 -- ARGV[2]  only in tests: the time, in ms, instead of the server's clock.
 --
 -- A script answers {word, task id, generation, time, other ids, where messages wait that are to be
--- woken, in how long others stop waiting}, and an eighth element, 1, when what was stored under the
+-- woken, in how long nobody waits any more}, and an eighth element, 1, when what was stored under the
 -- key was not a claim.  Records are never changed in place, as in `claims.py`;
 -- so what is still the same table, or holds the same fields, need not be written.
 
