@@ -1,0 +1,8 @@
+from django.urls import include, path
+
+from . import views
+
+urlpatterns = [
+    path("reports/<int:year>/", views.report),
+    path("task/", include("jobtastic_ext.web.django")),
+]
