@@ -33,6 +33,9 @@ ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Mult: operator.mul,
 }
 
+#: Takes no arguments.
+NOTHING = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
+
 #: What stands for a value that only running the code would tell.
 UNKNOWN = object()
 
@@ -240,4 +243,6 @@ def spelt(node: ast.expr, found: Class) -> str:
     if full == "json.dumps":
         return "json"
     module, _, name = full.rpartition(".")
-    return f"{module}:{name}" if module else f"lambda: {ast.unparse(node)}"
+    if module:
+        return f"{module}:{name}"
+    return ast.unparse(node if isinstance(node, ast.Lambda) else ast.Lambda(NOTHING, node))

@@ -195,10 +195,23 @@ def test_jobtastic_is_read_from_its_source() -> None:
     }
     (leaky,) = (task for task in told["tasks"] if task["task"].endswith("LeakyTask"))
     remarks = "\n".join(leaky["remarks"])
-    assert "mood was converted by `lambda" in remarks
+    assert "mood was converted by `lambda mood: mood.lower()`; make it a function" in remarks
     assert "cache_duration is `settings.HOUR`: write what that is" in remarks
     assert "warn_of_memory_leak is called as before, with bytes" in remarks
     assert leaky["place"].endswith("my_app/leaky.py:22")
+
+
+def test_source_of_another_age_is_told_of_and_not_run(tmp_path: Path) -> None:
+    (tmp_path / "old.py").write_text('print "jobtastic"\n')
+    (tmp_path / "new.py").write_text(
+        "from jobtastic import JobtasticTask as Base\nclass A(Base):\n"
+        "    name = 'a.task'\n    significant_kwargs = (('x', 5),)\n"
+        "    herd_avoidance_timeout = 7\nraise SystemExit('it is only read')\n"
+    )
+    done = run_import(Celery("plain", set_as_current=False), "--source", str(tmp_path))
+    assert f"no Python of today: {tmp_path / 'old.py'}" in done.stderr
+    assert "x was converted by `lambda: 5`" in done.stdout
+    assert "  a.task:\n    significant_kwargs: [x]\n    herd_avoidance_timeout: 7" in done.stdout
 
 
 #: What the pages *Coming from …* say is deleted and changed, as patterns.
