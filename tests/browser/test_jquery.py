@@ -124,6 +124,17 @@ def test_a_status_that_cannot_be_had_is_an_error(
     console[:] = [line for line in console if not line.startswith("Failed to load resource")]
 
 
+def test_what_is_not_confirmed_looks_so(
+    page: Page, stub: Stub, open_page: Callable[..., None], console: list[str]
+) -> None:
+    stub.status(ID, [progress(10), 503, 503, 503, progress(20)])
+    open_page(f"$('#here').jobtastic({{task_id: '{ID}'}})")
+    bar = page.locator("#here jobtastic-progress")
+    expect(bar).to_have_attribute("unconfirmed", "", timeout=10_000)
+    expect(bar).not_to_have_attribute("unconfirmed", "", timeout=20_000)
+    console[:] = [line for line in console if not line.startswith("Failed to load resource")]
+
+
 @pytest.mark.parametrize("end", ["$('#here').jobtastic('stop')", "$('#here').remove()"])
 def test_stopped_or_removed_it_asks_no_more(
     page: Page, stub: Stub, open_page: Callable[..., None], end: str

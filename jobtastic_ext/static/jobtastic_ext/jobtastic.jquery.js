@@ -115,6 +115,7 @@
         onProgress: told('on_other'),
         onSuccess: told('on_success'),
         onFailure: told('on_failure'),
+        onUnconfirmed: function () { if (bar) { bar.doubt(); } },
         onError: failed
       });
     }, failed);
