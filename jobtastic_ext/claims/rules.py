@@ -38,8 +38,6 @@ from .records import (
     Word,
 )
 
-__all__ = ("EMPTY", "step")
-
 #: The claim on a key that nobody has called, or whose time is over.
 EMPTY = Claim()
 
