@@ -63,7 +63,7 @@ def no_second_check() -> Patches:
 
     real_ask = protocol.ask
 
-    def ask(store: Any, results: Any, key: str, call: Any, is_cached: Any = None) -> Any:
+    def ask(store: Any, results: Any, key: str, call: Any, *_: Any) -> Any:
         settled = real_ask(store, results, key, call)
         if settled.answer.word == "claimed":
             store.apply(key, replace(call, group="blind"))
