@@ -10,7 +10,7 @@ import pytest
 
 from jobtastic_ext.errors import ConfigurationError
 from jobtastic_ext.testing.server import EmbeddedServer, server_binary
-from tests import left_behind
+from tests import celery_ends, left_behind
 from tests.databases import mariadb, postgres
 from tests.rabbitmq import rabbitmq
 from tests.schedule import (
@@ -30,8 +30,11 @@ __all__ = (
     "rabbitmq",
 )
 
-#: Hypothesis would hold each example to 200 ms, which a busy machine exceeds.
-hypothesis.settings.register_profile("patient", deadline=None)
+#: Hypothesis would hold each example to 200 ms, and their making to a second: a busy machine
+#: exceeds both.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("patient")
 
 
@@ -58,5 +61,7 @@ def redis_server() -> Iterator[EmbeddedServer]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    celery_ends.remember()
+    left_behind.remember_sockets()
     # A hook of this file would not see the fixtures of the session.
     config.pluginmanager.register(left_behind)

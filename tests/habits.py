@@ -10,6 +10,7 @@ import functools
 import json
 import os
 import threading
+import time
 from typing import Any
 
 from celery import Celery, Task, chain, chord, group, shared_task
@@ -55,6 +56,13 @@ def declare(app: Celery, prefix: str) -> None:
     @task(name=f"{prefix}.add")
     def add(a, b):
         return a + b
+
+    @task(name=f"{prefix}.gated")
+    def gated(path):
+        deadline = time.monotonic() + 60
+        while not os.path.exists(path) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return path
 
     @task(name=f"{prefix}.fails")
     def fails(x):
@@ -151,7 +159,10 @@ def outcome(app: Celery, prefix: str, habit: str, x: str) -> Any:
         result = calls[habit]()
         if result is None:
             return None
-        value = result.get(timeout=30, interval=0.05)
+        # With its parents, `get` raises a part's own error if that part has failed by then, and
+        # the chord's if it has not.
+        alone = {"follow_parents": False} if habit == "chord error" else {}
+        value = result.get(timeout=30, interval=0.05, **alone)
         return value if habit == "group" else [value, result.status, result.successful()]
     except Exception as error:  # noqa: BLE001 - what it is, is what is compared
         # A message names ids and, within a chord, the task.

@@ -73,6 +73,7 @@ class Chaos:
             self.conf = settings(server, history, victim.url)
             self.app = create(self.conf)
             stack.callback(close_runtime, self.app)
+            stack.callback(self.app.history.close)
             nemesis = Nemesis(self.conf, victim, self.app.history, self.seed, LEASE)
             nemesis.app = self.app
             stack.callback(nemesis.close)

@@ -33,6 +33,9 @@ class History:
         line = {"event": event, "at": time.time(), "pid": os.getpid(), **line}
         self.client.rpush("history", json.dumps(line))
 
+    def close(self) -> None:
+        self.client.close()
+
     def read(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.client.lrange("history", 0, -1)]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from statistics import median
 from typing import Any
 
 import pytest
@@ -52,7 +51,7 @@ def test_rabbitmq_is_down(start_project: Any, rabbit_proxy: Proxy, unique: str, 
         waits.append(wait)
         assert fail.delay(f"{unique}-{n}", delay=0).state == "FAILURE"
     assert waits[0] < DEADLINE + ROOM
-    assert median(waits) < DEADLINE / 2, waits
+    assert sorted(waits)[5] < DEADLINE / 2, waits  # most do not wait for the deadline
     rabbit_proxy.open()
     wait_until(lambda: fail.delay(f"{unique}-{time.time()}", delay=0).state == "PENDING")
 
@@ -115,7 +114,7 @@ def test_without_herd_avoidance_a_slow_broker_runs_nothing_twice(
             x = unique if name == "unbound" else [unique, "b"]
             assert project.runs(name, x) == runs
         finally:
-            caller.app.close()
+            caller.close()
 
 
 def test_of_two_brokers_the_first_stays_silent(

