@@ -42,13 +42,17 @@ def settings(server: EmbeddedServer) -> dict[str, Any]:
     }
 
 
-def visit(server: EmbeddedServer, count: int, *, mixed: bool, concurrency: int = 2) -> list[Any]:
-    """Run every task `count` times, in one worker, and return what was noted."""
+def orders(count: int) -> dict[str, list[str]]:
+    """Every task so many times."""
+    names = [body.__name__ for body in zoo.BODIES for _ in range(count)]
+    mixed = random.Random(count).sample(names, len(names))
+    return {"one task after the other": names, "in random order": mixed}
+
+
+def visit(server: EmbeddedServer, names: list[str], concurrency: int = 2) -> list[Any]:
+    """Run these tasks in one worker, and return what was noted."""
     conf = settings(server)
     app = zoo.create(conf)
-    names = [body.__name__ for body in zoo.BODIES for _ in range(count)]
-    if mixed:
-        random.Random(count).shuffle(names)
     with Worker(conf, concurrency=concurrency, app="tests.zoo") as worker:
         for n, name in enumerate(names):
             app.tasks[f"zoo.{name}"].delay(n)
@@ -92,11 +96,10 @@ def main(repetitions: int = 1, count: int = 300) -> bool:
     fine = True
     with EmbeddedServer(shutil.which("redis-server") or server_binary()) as server:
         for repetition in range(repetitions):
-            for mixed in (False, True):
+            for order, names in orders(count).items():
                 began = time.monotonic()
-                shown, right = table(visit(server, count, mixed=mixed), count)
+                shown, right = table(visit(server, names), count)
                 fine = fine and right
-                order = "in random order" if mixed else "one task after the other"
                 print(f"\n{count} runs of each, {order}, repetition {repetition + 1}")
                 print(f"{shown}\nverdicts: {'all right' if right else 'WRONG'}", end=", ")
                 print(f"{time.monotonic() - began:.0f} s", flush=True)

@@ -18,20 +18,25 @@ PER_PROCESSOR, AT_MOST = 3, 12
 FIRST: tuple[str, ...] = (
     "tests/chaos/test_chaos.py",
     "tests/browser/test_examples.py",
-    "tests/integration/test_fallback_cases.py",
-    "tests/integration/test_visibility.py",
-    "tests/integration/test_memory_zoo.py",
-    "tests/integration/test_demo.py",
     "tests/integration/test_endings.py",
+    "tests/integration/test_visibility.py",
+    "tests/integration/test_demo.py",
+    "tests/integration/test_fallback_cases.py",
     "tests/integration/test_progress.py",
     "tests/integration/test_across_an_outage.py",
+    "tests/integration/test_secrets.py",
     "tests/integration/test_memory_pools.py",
+    "tests/integration/test_pools.py",
     "tests/integration/test_results.py",
-    "tests/integration/test_brownout.py",
+    "tests/integration/test_habits.py",
     "tests/integration/test_herd.py",
-    "tests/model/test_exhaustive.py",
+    "tests/integration/test_brownout.py",
+    "tests/integration/test_cli.py",
     "tests/browser/test_element.py",
-    "tests/model/test_walks.py",
+    "tests/browser/test_looks.py",
+    "tests/web/test_status.py",
+    "tests/model/test_exhaustive.py",
+    "tests/stores/test_twins.py",
 )
 
 #: Folders and modules whose tests share nothing, or next to nothing.
@@ -39,12 +44,14 @@ ONE_BY_ONE: tuple[str, ...] = (
     "tests/model/",
     "tests/browser/test_examples.py::test_a_worker_that_is_killed",
     "tests/integration/test_across_an_outage.py",
-    "tests/integration/test_cli.py",
     "tests/integration/test_memory_pools.py",
     "tests/integration/test_pools.py",
     "tests/integration/test_progress_outage.py",
     "tests/stores/test_server.py",
 )
+
+#: Modules whose tests share what one parameter, their last word in brackets, starts.
+BY_PARAMETER: tuple[str, ...] = ("tests/browser/test_examples.py",)
 
 RABBITMQ: tuple[str, ...] = (
     "tests/integration/test_fallback_cases.py",
@@ -65,7 +72,8 @@ def unit_of(nodeid: str) -> str:
         return "rabbitmq"
     if nodeid.startswith(ONE_BY_ONE):
         return nodeid
-    return nodeid.partition("::")[0]
+    module, _, name = nodeid.partition("::")
+    return f"{module}[{name.partition('[')[2]}" if nodeid.startswith(BY_PARAMETER) else module
 
 
 def rank(nodeid: str) -> tuple[int, int]:

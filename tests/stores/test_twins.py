@@ -204,7 +204,7 @@ def both(request: pytest.FixtureRequest) -> Iterator[tuple[RedisStore, redis.Red
 
 
 @given(history=histories)
-@settings(max_examples=200, deadline=None, database=None)
+@settings(max_examples=100, database=None)
 def test_random_histories(
     both: tuple[RedisStore, redis.Redis], history: list[tuple[int, str, str, Operation]]
 ) -> None:
