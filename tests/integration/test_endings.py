@@ -57,10 +57,9 @@ def test_a_message_that_expires_unseen(start_project: Any, unique: str) -> None:
     # A broker may drop an expired message by itself: no worker ever sees it.
     project = start_project()
     work = project.task("work")
-    first = work.apply_async((unique,), expires=0.5)
-    assert work.apply_async((unique,), expires=0.1).id == first.id
-    time.sleep(0.6)
-    assert work.delay(unique).id != first.id
+    first = work.apply_async((unique,), expires=3)
+    assert work.apply_async((unique,), expires=1).id == first.id
+    wait_until(lambda: work.apply_async((unique,), expires=1).id != first.id)
 
 
 def test_a_message_that_expires_is_not_joined_by_a_call_that_does_not(
@@ -317,15 +316,19 @@ def test_a_message_that_waits_in_a_long_queue_runs_once(start_project: Any, uniq
     blocker = project.task("plain").delay(unique, delay=4)
     wait_until(lambda: project.runs("plain", unique))
     work, ids, calls = project.task("work"), set(), 0
-    while not blocker.ready():
-        ids.add(work.delay(unique, delay=0).id)
+    while True:
+        called = work.delay(unique, delay=0).id
+        if blocker.ready():  # the message may have run before that call
+            break
+        ids.add(called)
         calls += 1
         time.sleep(0.05)
     (first,) = ids
-    assert work.AsyncResult(first).get(timeout=TIMEOUT)["x"] == unique
+    for task_id in (first, called):
+        assert work.AsyncResult(task_id).get(timeout=TIMEOUT)["x"] == unique
     last = project.task("plain").delay(f"{unique}-last")
     assert last.get(timeout=TIMEOUT)
-    assert project.runs("work", unique) == 1
+    assert project.runs("work", unique) == len({first, called})
     assert calls > 10
     assert 1 <= worker.output().count("it has run already") <= 6
 

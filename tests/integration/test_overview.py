@@ -190,8 +190,11 @@ def test_a_backend_that_is_down_is_an_error_in_bounded_time(start_steps: Any, ki
         steps: Steps = start_steps(result_backend=f"redis://127.0.0.1:{port}/0")
         # Not a GroupResult: Celery subscribes to its parts when it is made, and tries for ever.
         result = steps.app.AsyncResult("a")
-        for bound in (1.0, 0.1):
+        waits = []
+        for _ in range(6):
             began = time.monotonic()
             with pytest.raises(ResultsUnavailable):
                 jobtastic_ext.progress_of(result)
-            assert time.monotonic() - began < bound
+            waits.append(time.monotonic() - began)
+        assert max(waits) < 10, "bounded, whatever the machine is doing"
+        assert min(waits[1:]) < 0.2, "it is asked again though it is known to be down"

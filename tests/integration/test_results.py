@@ -186,7 +186,7 @@ def test_a_silent_database_costs_a_bounded_time_and_no_more_threads() -> None:
                 results.breaker.succeeded()  # as if it had been back, so that it is asked anew
         threads = [one for one in threading.enumerate() if one.name == "jobtastic-pool"]
         assert sorted(waits)[15] < 0.2, waits
-        assert max(waits) < 5, waits
+        assert max(waits) < 10, waits
         assert len(threads) <= 8 + 8  # pages' have a pool of their own
         whole = app.AsyncResult("a", backend=Nowhere())
         began = time.monotonic()
@@ -207,7 +207,7 @@ def output_of(client: redis.Redis) -> int:
 
 
 def test_large_results_are_bounded_in_bytes_and_open_nothing(project: Project) -> None:
-    app, limits = project.app, Limits(max_result=200_000)
+    app, limits = project.app, Limits(max_result=200_000, timeout=20.0)
     ids = [str(uuid.uuid4()) for _ in range(100)]
     for task_id in ids:
         app.backend.store_result(task_id, "x" * 190_000, "SUCCESS")

@@ -56,10 +56,9 @@ class TestSQLiteStore(SharedStoreContract):
 def test_while_another_writes_a_join_waits_for_nobody(small_store: SQLiteStore, path: Path) -> None:
     small_store.apply("k", call("a"))
     with locked(path):
-        began = time.monotonic()
+        # A write would be refused after its timeout.
         assert small_store.apply("k", call("b")).word in JOINED
         assert small_store.read("k") is not None
-        assert time.monotonic() - began < 0.3  # it did not wait for its timeout
 
 
 def test_while_another_writes_a_change_waits_as_long_as_allowed(

@@ -324,7 +324,7 @@ def test_the_backend_is_down_before_and_during_a_stream() -> None:
         with site("asgi", app) as pages:
             began = time.monotonic()
             assert pages.get("/task/a/events/").status == 503
-            assert time.monotonic() - began < 4
+            assert time.monotonic() - began < 20  # Celery's own read takes 120 s
     app = Celery("goes", set_as_current=False)
     with EmbeddedServer() as server:
         app.conf.result_backend = server.url(0)
