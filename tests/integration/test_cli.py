@@ -54,7 +54,7 @@ def test_check_tells_what_is_fine_and_what_surprises(start_project: Any, tmp_pat
         "tasks:\n  reports.work:\n    on_broker_error: eager\n"
         "    memleak_threshold: 5\n  reports.wrok: {}\n"
     )
-    done = celery(start_project(jobtastic_policy=str(path)), "check")
+    done = celery(start_project(jobtastic_policy=str(path)), "jobtastic", "check")
     assert done.returncode == 1, "a policy that holds for no task is a mistake"
     assert done.stderr.splitlines() == [
         f"{path}:5:3: no task of this app fits `reports.wrok`; did you mean `reports.work`?",
