@@ -7,6 +7,7 @@ backend object until the garbage collector finds it.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import weakref
 from typing import Any
@@ -55,7 +56,8 @@ def close_all() -> None:
     for backend in list(backends):
         consumer = getattr(backend, "result_consumer", None)
         if consumer is not None:
-            consumer.stop()
+            with contextlib.suppress(AttributeError):  # of `rpc://`, where it never began
+                consumer.stop()
         client = vars(backend).get("client")
         if hasattr(client, "connection_pool"):  # redis-py; `close` would leave a given pool alone
             client.connection_pool.disconnect()
