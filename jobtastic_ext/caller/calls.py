@@ -33,6 +33,7 @@ from ..hooks import state_of
 from ..policy.model import Plan
 from ..resilience.deadline import hurried
 from ..resilience.redaction import in_log
+from ..results.kinds import wants_result
 from .fallback import Undelivered, send_unshared
 from .options import expires_in, plain_arguments, retry_options, take_fallback
 from .sending import CANVAS, Caller, Publish, Sending, decided
@@ -122,13 +123,16 @@ class Call:
         self.again = run is not None and run.begun.task_id != sending.options.get("task_id")
         self.refresh = asked or self.again
         self.caller, self.task, self.options = sending.caller, sending.task, sending.options
+        wants = wants_result(self.task, self.options.get("ignore_result"))
+        #: Whether nobody can read how the run ends, not even who calls.
+        self.blind = plan.blind and not wants
         seconds = expires_in(self.task, self.options)
         expires = 0 if seconds is None else max(1, round(seconds * 1000))
         self.claim = ClaimCall(
             task_id=self.options.get("task_id") or uuid(),
             gen=os.urandom(8).hex(),
             hold=min(plan.hold, expires or plan.hold),
-            pinned=any(self.options.get(name) for name in PINNING),
+            pinned=wants or any(self.options.get(name) for name in PINNING),
             refresh=self.refresh,
             buffer=plan.buffers,
             expires=expires,
@@ -146,7 +150,7 @@ class Call:
                     self.key,
                     self.claim,
                     self.is_cached,
-                    self.plan.blind,
+                    self.blind,
                 )
         except StoreError as error:
             if self.plan.policy.on_store_error == "raise":

@@ -94,6 +94,12 @@ class Sending:
         """Seconds until the deadline."""
         return max(self.until - time.monotonic(), 0.0)
 
+    @property
+    def ignored(self) -> bool:
+        """Whether nobody waits for the result: to `get` it answers None at once."""
+        asked = self.options.get("ignore_result")
+        return bool(self.task.ignore_result if asked is None else asked)
+
     def send(self, **changes: Any) -> AsyncResult:
         """Publish with the call's options and these `changes`.
 
@@ -122,6 +128,7 @@ class Sending:
     def result(self, task_id: str, meta: Any = None) -> AsyncResult:
         """Return the result of another task that serves this call, with its outcome if known."""
         result = self.task.AsyncResult(task_id)
+        result.ignored = self.ignored
         if meta is not None:
             # Not `_maybe_set_cache`: before Celery 5.7 that unsubscribes under a lock in which the
             # garbage collector can hang the caller.

@@ -13,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ..errors import ResultsUnavailable
-from .records import Answer, Begin, ClaimCall, Lapse, Release
+from .records import Answer, Begin, Claim, ClaimCall, Lapse, Release
 from .store import Store
 
 __all__ = (
@@ -142,8 +142,12 @@ def start(
         return settled
     for _ in range(ATTEMPTS):
         answer = store.apply(key, message)
-        if blind or answer.word not in ("reuse", "finished"):
+        failed = blind and answer.word == "reuse" and has_failed(store, key, answer, message)
+        if (blind and not failed) or answer.word not in ("reuse", "finished"):
             return Settled(answer)
+        if failed:  # nobody can be told so, and what follows in a canvas is not to go on
+            message = replace(message, gone=answer.id)
+            continue
         try:
             outcome = results.outcome(answer.id)
         except ResultsUnavailable:
@@ -152,6 +156,13 @@ def start(
             return Settled(answer, outcome)
         message = replace(message, gone=answer.id)
     return Settled(Answer("free", message.task_id, message.gen))
+
+
+def has_failed(store: Store, key: str, answer: Answer, message: Begin) -> bool:
+    """Whether another task's run, which this message is to share, has failed."""
+    value = (store.read(key) or Claim()).value
+    owned = value is not None and value.owner == answer.id != message.task_id
+    return owned and value is not None and value.failed
 
 
 def start_copy(store: Store, results: Results, key: str, message: Begin) -> Settled | None:

@@ -24,6 +24,7 @@ __all__ = (
     "is_shared",
     "keeps_time",
     "unshareable",
+    "wants_result",
 )
 
 #: What concerns one value, and says nothing of the backend.
@@ -170,3 +171,9 @@ def unshareable(task: Task) -> str | None:
         "rpc:// delivers a result to one caller only; "
         "set result_backend to redis:// or another store"
     )
+
+
+def wants_result(task: Task, ignores: bool | None) -> bool:
+    """Whether a call has asked for the result of a task whose results are ignored otherwise."""
+    asked = ignores is False and bool(task.ignore_result) and task._backend is None
+    return asked and holds_outcomes(backend_class(task.app))

@@ -32,6 +32,7 @@ from ..errors import ArgumentNotEncodable, ArgumentUnknown, DuplicateCall, Store
 from ..hooks import Entered, state_of
 from ..policy.model import Plan
 from ..results.backend import Backend
+from ..results.kinds import wants_result
 from .identity import worker_token
 
 __all__ = ("key_of",)
@@ -86,6 +87,10 @@ class Message:
         self.args, self.kwargs = args, kwargs
         raw = getattr(request, HEADER, None)
         self.header = read_header(raw, plan.key_head, request.id)
+        # Who sends by name does not say it, and older Celery puts False into such messages.
+        asked = request.__dict__.get("ignore_result") if self.header.key else None
+        #: Nobody can read how it ends.
+        self.blind = plan.blind and not wants_result(task, asked)
         #: Where the call was sent by name.
         self.place = self.header.place
         here = deliveries.key_prefix
@@ -132,7 +137,7 @@ class Message:
     def settle(self, message: Begin) -> Settled:
         store, results = self.deliveries.store, self.deliveries.results
         is_copy = self.header.copy or message.bare or message.redelivered
-        blind = self.plan.blind
+        blind = self.blind
         settled = start(store, results, self.key, message, is_copy=is_copy, blind=blind)
         parent = self.request.parent_id
         if self.header.key or not parent or settled.answer.word not in ("reuse", "follow"):
@@ -301,7 +306,7 @@ class Message:
             self.state.body = "left out"
             self.log("refused", f"task {other} is running")
             raise DuplicateCall(self.task.name, other)
-        if self.plan.blind and not (own or self.in_canvas or message.refresh):
+        if self.blind and not (own or self.in_canvas or message.refresh):
             return self.end_unserved(answer)
         looks = self.header.looks
         header = replace(

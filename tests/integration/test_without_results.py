@@ -72,6 +72,39 @@ def test_a_chain_goes_on_after_the_run_that_did_it(blind: Project, unique: str) 
     assert blind.claim("work", unique).holder is None, "it did not go on before the run was over"
 
 
+def test_a_chain_does_not_go_on_after_a_run_that_failed(start_project: Any, unique: str) -> None:
+    """The part of the chain that waited for it runs itself, since nobody knows more."""
+    project: Project = start_project(
+        jobtastic_policy={"tasks": {"reports.fails": {}}}, task_ignore_result=True
+    )
+    project.worker()
+    fails, plain = project.task("fails"), project.task("plain")
+    fails.delay(unique, delay=1)
+    wait_until(lambda: project.runs("fails", unique))
+    chain(fails.si(unique, delay=1), plain.si(unique)).apply_async()
+    wait_until(lambda: project.runs("fails", unique) == 2)
+    wait_until(lambda: not getattr(project.claim("fails", unique, delay=1), "holder", None))
+    plain.delay(f"{unique}-later")
+    wait_until(lambda: project.runs("plain", f"{unique}-later"))
+    assert not project.runs("plain", unique)
+
+
+def test_who_joins_a_run_whose_result_is_ignored_does_not_wait_for_it(
+    start_project: Any, unique: str
+) -> None:
+    """Celery's `get()` answers None at once there; who asks for a result gets a run of its own."""
+    project: Project = start_project(jobtastic_policy=POLICY, task_ignore_result=True)
+    project.worker()
+    work = project.task("work")
+    first, again = (work.delay(unique, delay=1) for _ in range(2))
+    assert (first.get(timeout=60), again.decision) == (None, "joined")
+    assert again.get(timeout=60) is None
+    wait_until(lambda: runs(project, unique))
+    wants = work.apply_async((unique,), {"delay": 0}, ignore_result=False)
+    assert wants.get(timeout=60) == {"x": unique, "y": 1}
+    assert runs(project, unique) == 2
+
+
 def test_a_killed_worker_is_followed_by_the_next_call(start_project: Any, unique: str) -> None:
     project: Project = start_project(jobtastic_policy=POLICY, task_ignore_result=True)
     work = project.task("work")
