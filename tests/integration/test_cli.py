@@ -24,17 +24,7 @@ from tests.workers import ROOT
 def celery(project: Project, *words: str) -> subprocess.CompletedProcess[str]:
     """Run the command as an operator does: to start Celery takes a second of a processor."""
     return subprocess.run(
-        [
-            sys.executable,
-            "-W",
-            "ignore",
-            "-m",
-            "celery",
-            "-A",
-            "tests.reports",
-            "jobtastic",
-            *words,
-        ],
+        [sys.executable, "-W", "ignore", "-m", "celery", "-A", "tests.reports", *words],
         cwd=ROOT,
         env={**os.environ, "JOBTASTIC_TEST_CONF": json.dumps(project.conf)},
         capture_output=True,
