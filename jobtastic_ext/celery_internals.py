@@ -11,17 +11,6 @@ from uuid import UUID
 from celery.app.task import Context, Task
 from kombu.utils import json
 
-__all__ = (
-    "CONTENT",
-    "HERE",
-    "carried_headers",
-    "custom_headers",
-    "ignores_result",
-    "is_silent",
-    "seconds_until",
-    "traced",
-)
-
 #: Every private name of Celery, kombu, billiard and redis-py that is used anywhere in the package:
 #: where it is defined, and why nothing public does.  A test looks for each in what is installed.
 PRIVATE = {

@@ -10,8 +10,6 @@ from typing import Any, Literal
 from celery.app.task import Context, Task
 from msgspec import Struct
 
-__all__ = ("Entered", "RunHooks", "RunState", "around_body", "state_of", "tell_all")
-
 logger = logging.getLogger("jobtastic_ext")
 
 #: The attribute of a request that holds its `RunState`.

@@ -14,8 +14,6 @@ from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
-__all__ = ("default_namespace", "place_of")
-
 #: Where servers listen, and what they serve, when a URL does not say.
 PORTS = {"redis": "6379", "amqp": "5672", "sentinel": "26379", "db+postgresql": "5432"}
 PORTS["db+mysql"] = "3306"

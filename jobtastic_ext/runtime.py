@@ -49,17 +49,6 @@ from .worker.postrun import Postrun
 if TYPE_CHECKING:
     from .broker.redis_queues import RedisQueues
 
-__all__ = (
-    "ATTRIBUTE",
-    "Runtime",
-    "close_runtime",
-    "has_step",
-    "is_enabled",
-    "prepare",
-    "publish",
-    "runtime_of",
-)
-
 logger = logging.getLogger("jobtastic_ext")
 
 #: The attribute of an app that holds its runtime.

@@ -18,16 +18,6 @@ from msgspec import Struct
 from .errors import ConfigurationError
 from .namespace import default_namespace
 
-__all__ = (
-    "Conf",
-    "Settings",
-    "default_store",
-    "misspelt",
-    "read_settings",
-    "shown",
-    "switched_off",
-)
-
 #: What every setting begins with.
 PREFIX = "jobtastic_"
 

@@ -20,8 +20,6 @@ from kombu.exceptions import OperationalError
 
 from ..resilience.per_process import start_daemon
 
-__all__ = ("ConnectTimeout", "ConnectionPool", "Line", "PoolExhausted")
-
 #: Seconds after which an idle connection is not trusted: a firewall may have dropped it.
 MAX_IDLE = 120.0
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-__all__ = ("Line", "NoLine", "Parking")
-
 
 class NoLine(Exception):
     """This message cannot be parked here."""

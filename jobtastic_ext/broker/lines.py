@@ -15,8 +15,6 @@ from .line import Line, NoLine, Parking
 from .publisher import Broker
 from .rabbit_line import RabbitLine
 
-__all__ = ("SLOW_LOOK", "Lines")
-
 #: Seconds after which one of those that wait looks by itself, lest a wake-up was lost.
 SLOW_LOOK = 60.0
 

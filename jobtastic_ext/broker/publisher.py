@@ -30,8 +30,6 @@ from ..resilience.per_process import per_process
 from ..resilience.redaction import beneath, kind
 from .connection_pool import ConnectionPool, ConnectTimeout, Line, PoolExhausted
 
-__all__ = ("NOT_TAKEN", "Broker", "OperationalError", "not_taken")
-
 #: What a caller is told.
 NOT_TAKEN = "the broker did not take the message"
 

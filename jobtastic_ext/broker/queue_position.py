@@ -11,8 +11,6 @@ from celery import Celery
 from ..errors import StoreError, StoreUnavailable
 from ..resilience.circuit_breaker import CircuitBreaker
 
-__all__ = ("MOST", "QueuePositions")
-
 logger = logging.getLogger("jobtastic_ext")
 
 #: So many messages are looked at; for one further back nothing is said.

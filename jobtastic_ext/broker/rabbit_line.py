@@ -13,8 +13,6 @@ from urllib.parse import quote, unquote
 
 from .routing import DELAYED, DIGITS
 
-__all__ = ("RabbitLine",)
-
 #: Milliseconds after which what waits comes back in any case, should nobody wake or look.
 NET = 3_600_000
 

@@ -10,8 +10,6 @@ from kombu.utils import json
 from ..redis_client.server import Script
 from .line import NoLine
 
-__all__ = ("RedisLine",)
-
 SCRIPT = Script.load(files(__package__), "line").source.decode()
 
 #: The name of where all of a key's messages are parked: there is one line for each key.

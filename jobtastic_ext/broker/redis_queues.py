@@ -14,8 +14,6 @@ from ..redis_client.connection import packed
 from ..redis_client.server import RedisServer, Script, ScriptMissing
 from ..resilience.per_process import per_process
 
-__all__ = ("RedisQueues",)
-
 UPCOMING = Script.load(files(__package__), "upcoming")
 
 #: Seconds for which a look holds, for however many tasks and pages.

@@ -10,8 +10,6 @@ from typing import Any
 from celery import Celery
 from celery.app.task import Task
 
-__all__ = ("Routes",)
-
 logger = logging.getLogger("jobtastic_ext")
 
 #: The options that name where a message goes.

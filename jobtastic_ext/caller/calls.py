@@ -38,11 +38,6 @@ from .fallback import Undelivered, send_unshared
 from .options import expires_in, plain_arguments, retry_options, take_fallback
 from .sending import CANVAS, Caller, Publish, Sending, decided
 
-__all__ = (
-    "apply_async",
-    "forget",
-)
-
 #: Options by which Celery or the caller fixed the id, or hangs something on the message, so that
 #: it has to be published whatever happens: the worker then settles what to do with it.
 PINNING = (

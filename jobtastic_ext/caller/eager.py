@@ -24,8 +24,6 @@ from ..resilience.per_process import start_daemon
 from ..results.kinds import ONE_VALUE
 from .sending import Caller, Sending
 
-__all__ = ("failed_result", "run_claimed", "run_token", "run_unclaimed")
-
 #: Options of `apply_async` that mean something to `Task.apply`.
 EAGER_OPTIONS = ("priority", "exchange", "routing_key", "throw")
 

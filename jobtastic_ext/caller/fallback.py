@@ -18,8 +18,6 @@ from ..policy.model import Plan
 from .eager import failed_result, run_claimed, run_token, run_unclaimed
 from .sending import Sending, decided
 
-__all__ = ("Undelivered", "send_unshared")
-
 
 def send_unshared(sending: Sending) -> AsyncResult | EagerResult:
     """Send a call of which the store knows nothing."""

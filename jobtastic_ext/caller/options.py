@@ -16,15 +16,6 @@ from ..celery_internals import seconds_until, traced
 from ..claims.header import HEADER, Header
 from ..hooks import state_of
 
-__all__ = (
-    "asking_for_fallback",
-    "expires_in",
-    "plain_arguments",
-    "retry_options",
-    "take_fallback",
-)
-
-
 #: The name of the task that is being called with a fallback, and the fallback.
 _fallback: ContextVar[tuple[str, str] | None] = ContextVar("jobtastic_fallback", default=None)
 

@@ -24,8 +24,6 @@ from ..results.backend import Backend
 from ..results.subscriptions import Subscriptions
 from ..settings import Settings
 
-__all__ = ("CANVAS", "Caller", "Publish", "Sending", "decided")
-
 Publish = Callable[..., AsyncResult]
 
 #: Options by which a caller says how to reach the broker: they are taken at their word.

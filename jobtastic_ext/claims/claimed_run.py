@@ -11,12 +11,6 @@ from .protocol import Results
 from .records import FOREVER, Answer, Begin, Ending, Finish, Operation, Release, Requeue, Terms
 from .store import Store
 
-__all__ = (
-    "Run",
-    "keep_result",
-    "release_message",
-)
-
 logger = logging.getLogger("jobtastic_ext")
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 
-__all__ = ("WHY", "log_decision")
-
 logger = logging.getLogger("jobtastic_ext")
 
 #: What an answer of the store means, in words.

@@ -7,13 +7,6 @@ from typing import Any
 
 from msgspec import Struct, ValidationError, convert
 
-__all__ = (
-    "HEADER",
-    "Header",
-    "foreign_key",
-    "read_header",
-)
-
 #: The message header that carries a call's key and generation.
 HEADER = "jobtastic"
 

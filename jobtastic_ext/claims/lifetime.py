@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from .records import FOREVER, LINGER, Claim
 
-__all__ = ("expiry", "later", "prune")
-
 
 def prune(claim: Claim, now: int) -> Claim:
     """Forget what time has ended."""

@@ -9,8 +9,6 @@ from ..errors import StoreError
 from .records import Release, Terms
 from .store import Store
 
-__all__ = ("Line", "wake")
-
 logger = logging.getLogger("jobtastic_ext")
 
 #: How often those are woken who came while the claim was kept for a line that had ended.

@@ -16,17 +16,6 @@ from ..errors import ResultsUnavailable
 from .records import Answer, Begin, Claim, ClaimCall, Lapse, Release
 from .store import Store
 
-__all__ = (
-    "Outcome",
-    "Results",
-    "Settled",
-    "ask",
-    "is_claimed",
-    "run_instead",
-    "start",
-    "withdrawal",
-)
-
 #: How often a call is settled anew because a result proved to be gone, or final already.
 ATTEMPTS = 5
 

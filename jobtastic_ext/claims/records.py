@@ -10,27 +10,6 @@ from typing import Literal
 
 from msgspec import Struct
 
-__all__ = (
-    "FOREVER",
-    "LINGER",
-    "MOST_ORPHANS",
-    "MOST_PLACES",
-    "Answer",
-    "Begin",
-    "Claim",
-    "ClaimCall",
-    "Ending",
-    "Finish",
-    "Forget",
-    "Holder",
-    "Lapse",
-    "Operation",
-    "Release",
-    "Renew",
-    "Requeue",
-    "Value",
-)
-
 #: The end of time, in milliseconds: 14 digits, the most that Redis' JSON encoder writes in full.
 FOREVER = 90_000_000_000_000
 

@@ -9,8 +9,6 @@ from typing import Any, NamedTuple
 
 from .records import Answer, Claim, Operation
 
-__all__ = ("ResultKeys", "Store")
-
 
 class ResultKeys(NamedTuple):
     """Where results are kept as strings, so that a store on the same server may see them."""

@@ -12,8 +12,6 @@ from ..migration.writing import as_comments, policy_of, policy_text
 from ..runtime import has_step
 from .project import load_app
 
-__all__ = ("import_policy",)
-
 
 @click.command("import")
 @click.option(

@@ -13,8 +13,6 @@ from ..policy.fields import policy_schema
 from ..stores import tables_of
 from .project import given, load, plan_of, plans_of
 
-__all__ = ("check", "explain", "schema")
-
 
 @click.command()
 @click.pass_context

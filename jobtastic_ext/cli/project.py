@@ -15,8 +15,6 @@ from ..policy.problems import did_you_mean
 from ..runtime import Runtime, runtime_of
 from ..settings import misspelt, switched_off
 
-__all__ = ("given", "load", "load_app", "plan_of", "plans_of")
-
 #: What JSON calls them.
 KINDS: dict[type, str] = {
     list: "a list, such as '[\"a\", 1]'",

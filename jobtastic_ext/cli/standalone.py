@@ -14,8 +14,6 @@ from ..errors import PolicyError
 from ..policy.loader import load_policy
 from .policy import check
 
-__all__ = ("main",)
-
 
 @click.command("jobtastic-check")
 @click.option("-A", "--app", help="The app whose tasks the policy is for, as `celery -A` takes it.")

@@ -16,8 +16,6 @@ from itertools import pairwise
 
 from msgspec import Struct
 
-__all__ = ("Course", "Sample", "draw", "pack", "tidy", "unpack")
-
 #: Seconds since the start, and the fraction of the work done (0 to 1).
 Sample = tuple[float, float]
 

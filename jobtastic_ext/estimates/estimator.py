@@ -27,8 +27,6 @@ from .extrapolation import extrapolate
 from .lessons import Lessons, learn
 from .similarity import STRETCH, Present, clip, compare
 
-__all__ = ("Estimate", "History", "estimate", "percent", "thin")
-
 #: Past runs that are kept.
 MOST_RUNS = 12
 

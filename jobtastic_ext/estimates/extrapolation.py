@@ -15,8 +15,6 @@ from itertools import pairwise
 
 from .course import LONGEST, Sample
 
-__all__ = ("extrapolate",)
-
 #: The exponent is read over the time since this share of the run.
 SINCE = 0.8
 

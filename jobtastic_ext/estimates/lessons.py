@@ -23,8 +23,6 @@ from .course import Course
 from .run_weights import weigh
 from .similarity import Comparison
 
-__all__ = ("Gains", "Lessons", "learn")
-
 #: Shares of a run's time at which the curves of past runs are looked at.
 STAGES = (0.03, 0.1, 0.22, 0.4, 0.6, 0.8, 0.93)
 

@@ -10,8 +10,6 @@ import math
 from collections.abc import Sequence
 from statistics import median
 
-__all__ = ("weigh",)
-
 #: The weight of a run beside the one after it.
 DECAY = 0.95
 

@@ -11,8 +11,6 @@ from typing import NamedTuple
 
 from .course import Course
 
-__all__ = ("STRETCH", "Comparison", "Present", "clip", "compare", "mark")
-
 #: The latest stretch of work, whose pace is the recent pace.
 STRETCH = 0.3
 

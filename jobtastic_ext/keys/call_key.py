@@ -12,8 +12,6 @@ from ..errors import ArgumentNotEncodable
 from .encoding import ABSENT, VARY, canonical, pack, type_name
 from .signature import UNSAID, CallSignature
 
-__all__ = ("CallSignature", "Converter", "call_key")
-
 Converter = Callable[[Any], object]
 
 #: Longest a `cache_prefix` may be inside a key, and longest the key prefix.  With the digest and

@@ -35,8 +35,6 @@ from msgspec.msgpack import Ext
 
 from ..errors import ArgumentNotEncodable
 
-__all__ = ("ABSENT", "MAX_DEPTH", "VARY", "canonical", "pack", "type_name")
-
 #: Values nested deeper than this are refused; so are values that contain themselves.
 MAX_DEPTH = 100
 

@@ -12,8 +12,6 @@ from ..errors import ArgumentNotEncodable, ArgumentUnknown, ConfigurationError
 from .encoding import canonical
 from .wrappers import is_open, is_plain_call, unwrapped
 
-__all__ = ("UNSAID", "CallSignature")
-
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 #: Stands for an argument that a call leaves to a default that has no encoding (``MISSING``, a lazy

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ("HEADERS", "NAMED", "QUEUE", "Vary", "is_tracing")
-
 HEADERS, QUEUE = "headers", "queue"
 
 #: What a single header begins with in a policy.

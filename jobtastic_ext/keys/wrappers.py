@@ -14,8 +14,6 @@ from functools import lru_cache
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
-__all__ = ("is_open", "is_plain_call", "unwrapped")
-
 #: Packages whose wrappers are known to pass on what they get, though their source shows it less
 #: plainly: Celery's own (`autoretry_for`, `pydantic=True`), ours, and what watches a task.
 KNOWN = (

@@ -10,8 +10,6 @@ from pathlib import Path
 
 from msgspec import Struct
 
-__all__ = ("Site", "add_sites", "start_tracing", "stop_tracing", "top_sites", "tracing_mb")
-
 #: Frames kept of each allocation: deep enough to reach the task's code below a library's.
 DEPTH = 12
 

@@ -19,8 +19,6 @@ from msgspec import Struct
 from .meter import Reading
 from .trend import Growth, Trend
 
-__all__ = ("LEAST_SHARE", "WORTH", "Check", "Garbage", "Look", "Point", "amount")
-
 #: Share of the growth that must be left without the garbage.
 LEAST_SHARE = 0.5
 

@@ -20,8 +20,6 @@ from .garbage import LEAST_SHARE, WORTH, Check, Garbage, Look, Point, amount
 from .meter import Meter, Reading, give_back
 from .trend import Growth, Trend
 
-__all__ = ("IsolatedLedger", "Leak", "Ledger", "SharedLedger")
-
 #: Runs without a reading that count as runs of the window at once.
 MOST_UNREAD = 100
 

@@ -18,8 +18,6 @@ from typing import NamedTuple, cast
 
 import psutil
 
-__all__ = ("Budget", "Meter", "Reading", "give_back", "imported_mb")
-
 MB = 1_000_000
 
 #: Bytes of one small object, on the average: Python counts them, but does not tell their sizes.

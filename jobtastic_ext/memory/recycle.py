@@ -15,8 +15,6 @@ from typing import Any
 from billiard.pool import EX_RECYCLE
 from billiard.process import current_process
 
-__all__ = ("child_index", "prepare_child", "replace_child")
-
 logger = logging.getLogger("jobtastic_ext")
 
 #: The attribute of billiard's `Worker` that says that this child is to be replaced.

@@ -13,8 +13,6 @@ from .. import signals
 from .allocation_sites import Site
 from .trend import Growth
 
-__all__ = ("LeakyRun", "tell_growth", "tell_run", "tell_sites")
-
 logger = logging.getLogger("jobtastic_ext")
 
 

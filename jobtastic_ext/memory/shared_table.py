@@ -17,8 +17,6 @@ from collections.abc import Sequence
 from msgspec import Struct
 from msgspec.structs import astuple
 
-__all__ = ("Entry", "SharedTable")
-
 RECORD = struct.Struct("<IIQddddIIdd")
 COUNTER = struct.Struct("<I")
 SIZE = RECORD.size

@@ -13,8 +13,6 @@ from statistics import median
 
 from msgspec import Struct
 
-__all__ = ("Growth", "Trend")
-
 #: Runs that are not looked at: imports, first connections, first use of everything.
 WARM_UP = 8
 

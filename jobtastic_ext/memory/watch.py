@@ -23,8 +23,6 @@ from .meter import Budget, Meter, Reading, imported_mb
 from .report import LeakyRun, tell_growth, tell_run, tell_sites
 from .shared_table import Entry, SharedTable
 
-__all__ = ("MemoryWatch", "Watched")
-
 logger = logging.getLogger("jobtastic_ext")
 
 #: With `memleak_trace`, one run in so many is traced, and so many after a report without lines.

@@ -16,8 +16,6 @@ from .recycle import child_index, replace_child
 from .shared_table import SharedTable
 from .watch import MemoryWatch, Watched
 
-__all__ = ("MemoryRuns", "start_watch")
-
 logger = logging.getLogger("jobtastic_ext")
 
 #: Children that a table has room for at least; an autoscaled pool may outgrow its concurrency.

@@ -7,8 +7,6 @@ from typing import Any
 
 from .found import Found, is_based_on, place_of, without_equal
 
-__all__ = ("NAME", "read", "steps")
-
 NAME = "celery-heimdall"
 
 PREFIX = "heimdall_"

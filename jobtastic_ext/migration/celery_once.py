@@ -7,8 +7,6 @@ from typing import Any
 
 from .found import Found, is_based_on, names_of, place_of, without_equal
 
-__all__ = ("NAME", "read", "steps")
-
 NAME = "celery-once"
 
 #: How long its lock holds where nothing else is said, in seconds.

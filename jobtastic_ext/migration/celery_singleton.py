@@ -7,8 +7,6 @@ from typing import Any
 
 from .found import FOREVER, Found, is_based_on, names_of, place_of
 
-__all__ = ("NAME", "read", "steps")
-
 NAME = "celery-singleton"
 
 PREFIX = "singleton_"

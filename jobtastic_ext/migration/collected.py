@@ -12,8 +12,6 @@ from . import celery_heimdall, celery_once, celery_singleton, jobtastic
 from .found import Found
 from .source import Unread, read_folder
 
-__all__ = ("LIBRARIES", "Collected", "collect")
-
 LIBRARIES = (celery_once, celery_singleton, celery_heimdall, jobtastic)
 
 #: What gives an app the policy that was written.

@@ -12,8 +12,6 @@ from msgspec import Struct
 
 from ..policy.converters import CONVERTERS, ConverterError, load_converter
 
-__all__ = ("FOREVER", "Found", "argument", "is_based_on", "names_of", "place_of", "without_equal")
-
 #: What a field says for a time without an end.
 FOREVER = "forever"
 

@@ -7,8 +7,6 @@ from typing import Any
 
 from .found import FOREVER, Found, argument, is_based_on, place_of
 
-__all__ = ("ATTRIBUTES", "NAME", "fields_of", "read", "steps")
-
 NAME = "jobtastic"
 
 #: What it reads of a class.

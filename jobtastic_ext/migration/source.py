@@ -18,8 +18,6 @@ from ..policy.converters import CONVERTERS
 from . import jobtastic
 from .found import Found
 
-__all__ = ("Unread", "read_folder")
-
 #: The base class, as its library calls it in full.
 BASE = "jobtastic.JobtasticTask", "jobtastic.task.JobtasticTask"
 

@@ -12,8 +12,6 @@ from ..policy.fields import FIELDS
 from .collected import Collected
 from .found import Found
 
-__all__ = ("as_comments", "policy_of", "policy_text")
-
 HEADER = """\
 # From `celery jobtastic import`.  `celery jobtastic check` says what it means for each task.
 # Headers of a call and a queue named in it tell calls apart, too: `vary: []` for arguments alone.

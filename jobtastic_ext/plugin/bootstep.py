@@ -14,8 +14,6 @@ from ..worker.wrapping import wrap_tasks
 from . import handlers, inspect_memory
 from .patch import install
 
-__all__ = ("JobtasticStep",)
-
 #: Imported for the command that it adds to ``celery inspect``.
 INSPECT = inspect_memory.jobtastic_memory
 

@@ -13,8 +13,6 @@ from ..hooks import RunHooks, tell_all
 from ..memory.recycle import prepare_child
 from ..runtime import runtime_of
 
-__all__ = ("MEMORY", "connect", "disconnect")
-
 Handler = Callable[..., None]
 
 

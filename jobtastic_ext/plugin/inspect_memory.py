@@ -10,8 +10,6 @@ from celery.worker.control import inspect_command
 from ..memory.shared_table import Entry
 from ..runtime import ATTRIBUTE, Runtime
 
-__all__ = ("jobtastic_memory",)
-
 
 @inspect_command()  # type: ignore[untyped-decorator]
 def jobtastic_memory(state: Any, **_: Any) -> dict[str, Any]:

@@ -16,11 +16,6 @@ from ..worker.wrapping import unwrap_tasks
 from . import handlers
 from .methods import ADDED, demand_step
 
-__all__ = (
-    "install",
-    "uninstall",
-)
-
 #: Whether the patch is in force.  Somebody's wrapper may still hold `apply_async` after it is not.
 _installed = False
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     R = TypeVar("R")
     T = TypeVar("T")
 
-__all__ = ("JobtasticTask", "delay_or_eager", "delay_or_fail")
-
 if TYPE_CHECKING:
 
     class JobtasticTask(Task[..., Any]):  # type: ignore[misc]

@@ -8,8 +8,6 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ("CONVERTERS", "Converter", "ConverterError", "json_text", "load_converter")
-
 Converter = Callable[[Any], Any]
 
 _DOTTED_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")

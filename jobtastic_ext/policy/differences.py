@@ -10,8 +10,6 @@ from ..keys.vary import HEADERS, NAMED, QUEUE
 from .loader import PolicySet
 from .model import Plan
 
-__all__ = ("parts", "rule", "told_apart", "warnings")
-
 LONGEST = 200
 
 

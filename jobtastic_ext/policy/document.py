@@ -20,8 +20,6 @@ from yaml.resolver import Resolver
 
 from .problems import NOWHERE, Place, Report, quoted
 
-__all__ = ("MAX_BYTES", "MAX_DEPTH", "MAX_NODES", "Node", "read_file", "read_mapping")
-
 #: 1 MiB.  libyaml needs well under a second for that much hostile text; PyYAML's own scanner, for
 #: those who built it without libyaml, up to two.
 MAX_BYTES = 1_048_576

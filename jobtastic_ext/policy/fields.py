@@ -15,8 +15,6 @@ from .document import Node
 from .model import MemleakAction, OnBrokerError, OnDuplicate, OnStoreError, Significant, TaskPolicy
 from .problems import Report, did_you_mean, quoted
 
-__all__ = ("FIELDS", "Field", "policy_schema")
-
 #: 100 years, in seconds.
 LONGEST = 100 * 365.25 * 86_400
 #: Call sites that one log line may name.

@@ -18,8 +18,6 @@ from .fields import FIELDS
 from .model import TaskPolicy
 from .problems import INLINE_SOURCE, NOWHERE, Place, Report, did_you_mean, quoted
 
-__all__ = ("PolicySet", "load_policy")
-
 MINIMAL = "`tasks: {reports.divide: {cache_duration: 1h}}`"
 #: What these exclude, and why.
 NO_CACHE = {

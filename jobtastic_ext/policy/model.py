@@ -13,16 +13,6 @@ from ..keys.signature import CallSignature
 from ..keys.vary import Vary
 from .converters import Converter
 
-__all__ = (
-    "MemleakAction",
-    "OnBrokerError",
-    "OnDuplicate",
-    "OnStoreError",
-    "Plan",
-    "Significant",
-    "TaskPolicy",
-)
-
 OnBrokerError = Literal["raise", "eager", "fail"]
 OnStoreError = Literal["run", "raise"]
 OnDuplicate = Literal["join", "serialize", "raise", "buffer_one"]

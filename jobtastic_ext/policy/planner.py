@@ -18,11 +18,6 @@ from .loader import PolicySet
 from .model import Plan, Significant, TaskPolicy
 from .problems import did_you_mean
 
-__all__ = (
-    "make_plan",
-    "problems_of",
-)
-
 #: Says why a task's results cannot be shared; empty or None if they can.
 Unshareable = Callable[[Task], str | None]
 

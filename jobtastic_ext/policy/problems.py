@@ -8,8 +8,6 @@ from typing import NamedTuple, NoReturn
 
 from ..errors import PolicyError, Problem
 
-__all__ = ("INLINE_SOURCE", "NOWHERE", "Place", "Report", "did_you_mean", "quoted")
-
 #: What a mapping given inline is called in errors.
 INLINE_SOURCE = "<jobtastic_policy>"
 

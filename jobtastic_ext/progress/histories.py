@@ -17,8 +17,6 @@ from ..keys.call_key import call_key, history_key
 from ..policy.model import Plan
 from ..resilience.per_process import per_process
 
-__all__ = ("Histories", "Learned")
-
 logger = logging.getLogger("jobtastic_ext")
 
 #: How long a history is kept after the last run that it learnt from, in milliseconds.

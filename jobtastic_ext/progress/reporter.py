@@ -23,8 +23,6 @@ from .histories import Histories
 from .run_progress import NOBODY, Progress
 from .ticker import Ticker
 
-__all__ = ("Reporter",)
-
 logger = logging.getLogger("jobtastic_ext")
 
 T = TypeVar("T")

@@ -18,8 +18,6 @@ from typing import Any
 from ..estimates.estimator import Estimate, History, estimate, percent
 from ..results.state_writer import Sender
 
-__all__ = ("INTERVAL", "NOBODY", "Frame", "Progress")
-
 logger = logging.getLogger("jobtastic_ext")
 
 #: Seconds between two writes of one run.

@@ -7,8 +7,6 @@ import threading
 from ..resilience.per_process import start_daemon
 from .run_progress import INTERVAL, Progress
 
-__all__ = ("Ticker",)
-
 
 class Ticker:
     """Calls `tick` of each run about four times a second; sleeps while there is none."""

@@ -8,8 +8,6 @@ from typing import Any, TypeVar
 
 from .run_progress import Frame, Progress, count, shortened, total_of
 
-__all__ = ("size_of", "tracked")
-
 T = TypeVar("T")
 
 #: Seconds between two looks at the clock, about, and the most items between them.

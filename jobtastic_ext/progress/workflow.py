@@ -18,8 +18,6 @@ from ..results.result_objects import NAME
 from ..results.state_writer import PROGRESS
 from .histories import Histories
 
-__all__ = ("Overview",)
-
 #: The attribute of a result that holds what earlier polls have seen of its workflow.
 SEEN = "jobtastic_seen"
 

@@ -15,11 +15,6 @@ from .urls import plan
 if TYPE_CHECKING:
     from importlib.abc import Traversable  # which is elsewhere since Python 3.11
 
-__all__ = (
-    "RedisServer",
-    "Script",
-)
-
 
 class Script(NamedTuple):
     source: bytes

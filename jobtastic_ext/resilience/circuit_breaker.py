@@ -14,8 +14,6 @@ from typing import TypeVar
 from .per_process import per_process, start_daemon
 from .redaction import in_log
 
-__all__ = ("CircuitBreaker",)
-
 logger = logging.getLogger("jobtastic_ext")
 
 T = TypeVar("T")

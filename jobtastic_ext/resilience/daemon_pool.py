@@ -10,8 +10,6 @@ from typing import Any, TypeVar
 
 from .per_process import start_daemon
 
-__all__ = ("DaemonPool",)
-
 T = TypeVar("T")
 
 #: Seconds without work after which a thread ends.

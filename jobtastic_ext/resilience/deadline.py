@@ -10,8 +10,6 @@ from typing import TypeVar
 
 from .per_process import start_daemon
 
-__all__ = ("hurried", "is_hurried", "within")
-
 T = TypeVar("T")
 
 

@@ -18,8 +18,6 @@ from ..errors import ResultsUnavailable, StoreError
 from .per_process import start_daemon
 from .redaction import in_log
 
-__all__ = ("Outbox",)
-
 logger = logging.getLogger("jobtastic_ext")
 
 #: Seconds between two attempts.

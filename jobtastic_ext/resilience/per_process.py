@@ -7,8 +7,6 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-__all__ = ("per_process", "start_daemon")
-
 T = TypeVar("T")
 
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = ("beneath", "in_log", "kind")
-
 #: Packages whose errors say what went wrong with a connection, and little else.
 PLAIN = ("amqp", "jobtastic_ext", "kombu", "redis", "socket", "ssl")
 

@@ -37,8 +37,6 @@ from ..resilience.redaction import in_log
 from . import kinds
 from .payloads import FORGOTTEN, Payload, fetch
 
-__all__ = ("Backend",)
-
 logger = logging.getLogger("jobtastic_ext")
 
 T = TypeVar("T")

@@ -13,20 +13,6 @@ from celery.backends.base import Backend, DisabledBackend
 from celery.exceptions import BackendStoreError
 from kombu.exceptions import ContentDisallowed, DecodeError, EncodeError
 
-__all__ = (
-    "ONE_VALUE",
-    "backend_class",
-    "close",
-    "hasten",
-    "holds_outcomes",
-    "is_outage",
-    "is_plain_redis",
-    "is_shared",
-    "keeps_time",
-    "unshareable",
-    "wants_result",
-)
-
 #: What concerns one value, and says nothing of the backend.
 ONE_VALUE = (
     EncodeError,

@@ -12,8 +12,6 @@ from msgspec import Struct
 
 from .kinds import is_outage
 
-__all__ = ("FORGOTTEN", "Cut", "Payload", "decode", "fetch")
-
 #: The traceback of a task in PENDING whose result was forgotten, for those who share it.
 FORGOTTEN = "jobtastic: forgotten"
 

@@ -18,8 +18,6 @@ from .backend import Backend
 from .kinds import holds_outcomes, is_shared
 from .payloads import Payload
 
-__all__ = ("Reads", "reads_of")
-
 logger = logging.getLogger("jobtastic_ext")
 
 #: The attribute of an app that holds its reads.

@@ -19,8 +19,6 @@ from ..resilience.circuit_breaker import CircuitBreaker
 from ..settings import Settings
 from .state_writer import MEANING, NAME, PROGRESS, BackendSender, BackendWriter, Sender
 
-__all__ = ("RedisWriter",)
-
 logger = logging.getLogger("jobtastic_ext")
 
 #: How often a write begins anew because the state was changed by somebody else.

@@ -21,8 +21,6 @@ from ..resilience.per_process import start_daemon
 from .payloads import decode
 from .reader import reads_of
 
-__all__ = ("NAME", "enrich", "plain_again")
-
 logger = logging.getLogger("jobtastic_ext")
 
 #: The attribute of a result that holds the name of its task, where that is known.

@@ -13,16 +13,6 @@ from celery.backends.base import DisabledBackend
 from ..errors import ResultsUnavailable
 from .backend import Backend
 
-__all__ = (
-    "MEANING",
-    "NAME",
-    "PROGRESS",
-    "BackendSender",
-    "BackendWriter",
-    "Sender",
-    "Writer",
-)
-
 logger = logging.getLogger("jobtastic_ext")
 
 PROGRESS = "PROGRESS"

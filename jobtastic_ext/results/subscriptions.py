@@ -19,8 +19,6 @@ from celery.backends.base import Backend
 
 from .kinds import backend_class
 
-__all__ = ("Subscriptions",)
-
 #: Set while a policy task is published.
 _unsubscribed: ContextVar[bool] = ContextVar("jobtastic_unsubscribed", default=False)
 

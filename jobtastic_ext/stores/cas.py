@@ -28,8 +28,6 @@ from ..resilience.daemon_pool import DaemonPool
 from ..resilience.per_process import per_process
 from .foreign import ForeignValues
 
-__all__ = ("CompareAndSetStore", "Entry", "Session")
-
 T = TypeVar("T")
 
 #: Connections that one process has at most; one that is idle for ten seconds is closed.

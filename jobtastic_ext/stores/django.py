@@ -11,8 +11,6 @@ from django.conf import settings
 
 from ..errors import ConfigurationError
 
-__all__ = ("named",)
-
 #: A URL of a store, and its options.
 Place = tuple[str, dict[str, Any]]
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 
-__all__ = ("ForeignValues",)
-
 logger = logging.getLogger(__name__)
 
 #: So many keys are remembered; past that, further ones are logged again.

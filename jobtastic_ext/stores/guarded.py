@@ -11,8 +11,6 @@ from ..claims.store import Store
 from ..errors import StoreError, StoreUnavailable
 from ..resilience.circuit_breaker import CircuitBreaker
 
-__all__ = ("GuardedStore",)
-
 logger = logging.getLogger("jobtastic_ext")
 
 #: Failures in a row that open the circuit.

@@ -22,8 +22,6 @@ from ..claims.records import FOREVER, Answer, Begin, Operation, Renew
 from ..errors import ConfigurationError, StoreError, StoreUnavailable
 from .cas import CompareAndSetStore, Entry, Session
 
-__all__ = ("MemcachedStore",)
-
 #: Milliseconds that the clocks of two callers may differ: leases last so much longer.
 SKEW = 2_000
 

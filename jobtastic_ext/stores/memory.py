@@ -12,8 +12,6 @@ from ..claims.rules import EMPTY, step
 from ..claims.store import Store
 from ..resilience.per_process import per_process
 
-__all__ = ("MemoryStore", "forget_shared", "shared")
-
 #: Expired claims are looked for after this many changes.
 SWEEP_EVERY = 1_000
 

@@ -31,8 +31,6 @@ from ..claims.store import ResultKeys, Store
 from ..redis_client.server import RedisServer, Script
 from .foreign import ForeignValues
 
-__all__ = ("RedisStore",)
-
 encode = msgspec.json.Encoder().encode
 decode = msgspec.json.Decoder(Claim).decode
 

@@ -24,8 +24,6 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from ..errors import ConfigurationError, StoreError, StoreUnavailable
 from .cas import CompareAndSetStore, Entry, Session
 
-__all__ = ("SQLStore", "schema")
-
 #: One change in so many also removes a bite of expired rows, more than there can be new ones.
 PURGE_EVERY = 10
 PURGE_BATCH = 30

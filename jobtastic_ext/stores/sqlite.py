@@ -22,8 +22,6 @@ from ..claims.store import Store
 from ..errors import ConfigurationError, StoreError, StoreUnavailable
 from .foreign import ForeignValues
 
-__all__ = ("SQLiteStore",)
-
 T = TypeVar("T")
 
 #: One change in so many also removes a bite of expired rows, more than there can be new ones.

@@ -14,8 +14,6 @@ from ..errors import ConfigurationError, InvalidToken
 from .status import MOST_IDS
 from .tokens import Anybody, Signer, open_token, signer, user_key
 
-__all__ = ("Access", "make_access")
-
 logger = logging.getLogger("jobtastic_ext")
 
 #: ``authorize(request, task_id)``: whether whoever asks may see this task.

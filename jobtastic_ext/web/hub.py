@@ -22,8 +22,6 @@ from .stored import encode
 from .subscription import Subscription, publishes
 from .views import StatusView, etag_of
 
-__all__ = ("Channel", "Hub", "News")
-
 logger = logging.getLogger("jobtastic_ext")
 
 #: Seconds between two readings of everything that is followed: where it is heard, where not.

@@ -13,8 +13,6 @@ from ..errors import StoreError
 from ..resilience.per_process import per_process
 from ..runtime import Runtime
 
-__all__ = ("ASK_AGAIN", "Verdicts", "verdicts_of")
-
 #: The attribute of an app that holds what is known of its runs.
 ATTRIBUTE = "_jobtastic_verdicts"
 

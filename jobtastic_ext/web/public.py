@@ -7,8 +7,6 @@ from typing import Any
 
 from ..errors import ConfigurationError
 
-__all__ = ("MARK", "PRIVATE", "is_public", "names_of")
-
 #: The attribute of an exception's class that says that its words are for everybody.
 MARK = "jobtastic_public"
 

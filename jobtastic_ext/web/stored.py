@@ -20,8 +20,6 @@ from celery.backends.base import Backend
 from ..results.payloads import FORGOTTEN, Cut, decode
 from .public import PRIVATE, is_public, names_of
 
-__all__ = ("UNREADABLE", "Limits", "Stored", "encode", "number", "read_stored", "text")
-
 logger = logging.getLogger("jobtastic_ext")
 
 #: The longest of each text, in characters; more is cut.

@@ -18,8 +18,6 @@ from celery.backends.base import Backend
 from ..resilience.per_process import start_daemon
 from ..results.reader import Reads
 
-__all__ = ("Subscription", "publishes")
-
 logger = logging.getLogger("jobtastic_ext")
 
 #: ``listener(task_id, payload)``, called by the subscription's thread; None for the payload means

@@ -20,8 +20,6 @@ from .access import Access
 from .status import MOST_IDS, check_id, statuses
 from .stored import Limits, encode
 
-__all__ = ("Answer", "StatusView", "etag_of", "forbidden", "refuse", "unknown")
-
 logger = logging.getLogger("jobtastic_ext")
 
 HEADERS = {

@@ -35,8 +35,6 @@ from ..results.backend import Backend
 from ..results.kinds import wants_result
 from .identity import worker_token
 
-__all__ = ("key_of",)
-
 logger = logging.getLogger("jobtastic_ext")
 
 #: Where a broker keeps no lines, seconds before a message that follows is looked at again: first,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 
-__all__ = ("new_worker_token", "worker_token")
-
 #: Set in the worker's main process; its children inherit it, by the fork.
 WORKER_VARIABLE = "JOBTASTIC_WORKER"
 

@@ -30,8 +30,6 @@ from .delivery import key_of
 from .identity import worker_token
 from .rate_limits import RateLimits
 
-__all__ = ("LeaseKeeper",)
-
 logger = logging.getLogger("jobtastic_ext")
 
 T = TypeVar("T")

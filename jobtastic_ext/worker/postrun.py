@@ -16,8 +16,6 @@ from ..claims.line import wake
 from ..hooks import RunHooks, RunState, state_of
 from .delivery import Deliveries
 
-__all__ = ("Postrun",)
-
 
 class Postrun(RunHooks):
     """Sees that no claim outlives its run."""

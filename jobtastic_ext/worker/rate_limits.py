@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ("RateLimits",)
-
 
 class RateLimits:
     """The buckets of one worker's consumer that are taken away at the moment, by task name."""

@@ -19,11 +19,6 @@ from ..hooks import state_of
 from ..policy.model import Plan
 from .delivery import Deliveries, Message
 
-__all__ = (
-    "unwrap_tasks",
-    "wrap_tasks",
-)
-
 #: What is replaced on the instance of a policy task.  Celery's tracer would store STARTED before
 #: the body is called, for a message, too, that is to wait: it is stored when the body begins.
 REPLACED = ("run", "track_started")
