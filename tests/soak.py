@@ -116,7 +116,7 @@ def soak(seconds: float, every: float) -> bool:
         with ExitStack() as stack:
             # Its INFO lines would fill the disk; that it is ready shows in the first burst.
             worker = Worker(conf, concurrency=2, arguments=("-l", "WARNING"))
-            stack.callback(worker.stop)
+            stack.callback(worker.kill)
             producer = Producer(conf)
             client = redis.Redis(port=claims.port)
             samples: list[Sample] = []
