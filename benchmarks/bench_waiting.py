@@ -21,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -253,6 +254,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.one:
+        threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
         measure(options)
         return
     given = arguments if arguments is not None else sys.argv[1:]
@@ -268,6 +270,13 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"{revision or 'this tree'}, {options.broker}", flush=True)
             environ = {**os.environ, "PYTHONPATH": f"{tree}{os.pathsep}{HERE.parent}"}
             subprocess.run([sys.executable, str(HERE), "--one", *given], env=environ, check=True)
+
+
+def end_with(parent: int) -> None:
+    """End this process, and what it has started, when the one that started it is gone."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 if "BENCH_WAITING" in os.environ:
