@@ -558,6 +558,17 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
         (4, call("c"), "overdue b gb"),
         (5, begin("b", "gb"), "run  gb"),
     ],
+    "refresh: waits for the retries of another one, and runs also after their failure": [
+        (0, call("a", buffer=True), "claimed a ga"),
+        (1, begin("a", "ga", refresh=True), "run  ga"),
+        (2, call("b", buffer=True), "buffered b gb"),
+        (3, begin("b", "gb", refresh=True, since=ms(2)), "follow a ga"),
+        (4, requeue("a", 1), "ok"),
+        (5, begin("a", "ga", refresh=True, attempt=1, run="a.2", after="a.1"), "run  ga"),
+        (6, call("c", buffer=True), "joined b gb"),
+        (7, finish("a", run="a.2", attempt=1, failed=True), "ok"),
+        (8, begin("b", "gb", refresh=True, since=ms(2)), "run  gb"),
+    ],
     "refresh: one that was not sent leaves its place": [
         *RAN,
         (2, call("b", refresh=True), "claimed b gb"),

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from .. import signals
 from ..broker.publisher import NOT_TAKEN
-from ..claims.claimed_run import Run
+from ..claims.claimed_run import Run, release_message
 from ..claims.decision_log import WHY
 from ..claims.protocol import is_claimed, run_instead, start, withdrawal
 from ..claims.records import LINGER, Answer, ClaimCall, Operation
@@ -107,9 +107,12 @@ class Undelivered:
                 other = own
             return self.sending.result(other, settled.outcome.meta)
         ran = word in ("reuse", "finished")
-        if ran or (word == "follow" and not self.claim.pinned and not self.claim.refresh):
+        if ran or (word == "follow" and not self.claim.pinned and not self.claim.wants_later):
             self.log(other, "joined", WHY["joined"])
             return self.sending.result(other)
+        if word == "follow" and self.claim.wants_later:
+            # Who joined it is served by the run here; who calls later wants a later one.
+            self.leave_place()
         if word != "run":
             return self.run_unclaimed()
         self.log(message.task_id, "runs here", NOT_TAKEN)
@@ -123,6 +126,10 @@ class Undelivered:
             settled.answer,
         )
         return run_claimed(run, self.sending)
+
+    def leave_place(self) -> None:
+        our = self.caller
+        release_message(our.store, our.lines, self.plan, self.key, self.claim.task_id, bare=False)
 
     def run_unclaimed(self) -> EagerResult:
         self.log(self.claim.task_id, "runs here", NOT_TAKEN)

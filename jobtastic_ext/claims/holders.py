@@ -17,6 +17,11 @@ def after(holder: Holder, now: int, hold: int, orphans: tuple[str, ...]) -> Hold
     return unserved(orphans, holder.gen, now)
 
 
+def awaits(holder: Holder | None, task_id: str) -> bool:
+    """Whether the claim is held for the message of this task."""
+    return holder is not None and holder.state == "queued" and holder.owner == task_id
+
+
 def queued(owner: str, gen: str, now: int, hold: int, **further: Any) -> Holder:
     """The holder that a message in a queue is, believed to be on its way for `hold`."""
     return Holder(state="queued", owner=owner, gen=gen, until=later(now, hold), at=now, **further)

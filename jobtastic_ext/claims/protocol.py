@@ -207,7 +207,7 @@ def run_instead(
         herd=herd,
         gen=answer.gen,
         group=call.group,
-        refresh=call.refresh,
+        refresh=call.wants_later,
         since=answer.at,
         bare=bare,
         give_up=0 if bare else give_up,

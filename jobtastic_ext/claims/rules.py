@@ -15,7 +15,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from .holders import after, both, displaced, kept_for_line, queued, queued_again, unserved
+from .holders import after, awaits, both, displaced, kept_for_line, queued, queued_again, unserved
 from .lifetime import later, prune
 from .records import (
     LINGER,
@@ -280,7 +280,8 @@ def inherited(op: Begin, holder: Holder | None) -> dict[str, Any]:
         return {"gen": op.gen or op.run}
     orphans, gen = displaced(holder, op.task_id), op.gen or op.run
     found = {"gen": gen, "followed": holder.followed, "orphans": orphans}
-    if not op.refresh and (not op.gen or op.gen != holder.next_gen):
+    retries = holder.owner == op.task_id  # what waits, waits for its retries
+    if (retries or not op.refresh) and (not op.gen or op.gen != holder.next_gen):
         rest = tuple(one for one in orphans if one != holder.next)
         found.update(gen=holder.gen, next=holder.next, next_gen=holder.next_gen, orphans=rest)
     return found
@@ -299,11 +300,9 @@ def wait(op: Begin, claim: Claim, now: int) -> Outcome:
 
 def is_unsent(holder: Holder | None, op: Begin | Release) -> bool:
     """Whether the claim is as the caller left it: no worker has its message, no other sent it."""
-    if holder is None:
-        return False
-    if holder.next == op.task_id:
-        return True
-    mine = holder.state == "queued" and holder.owner == op.task_id and holder.gen == op.gen
+    if holder is None or holder.next == op.task_id:
+        return holder is not None
+    mine = awaits(holder, op.task_id) and holder.gen == op.gen
     return mine and not holder.taken and not holder.attempt
 
 
@@ -333,7 +332,9 @@ def settle_by_value(op: Begin, claim: Claim, value: Value, now: int) -> Outcome 
             return replace(claim, value=kept), Answer("finished", value.owner, value.gen)
     if op.exclusive:
         return None
-    lately = op.lease and op.since and (value.began if op.refresh else value.ended) > op.since
+    moment = value.began if op.refresh else value.ended
+    is_next = op.refresh and awaits(claim.holder, op.task_id)
+    lately = op.lease and op.since and moment > op.since and not is_next
     meant = same or lately
     if (now < value.fresh and (meant or not op.refresh)) or (meant and now < value.kept):
         return claim, reuse

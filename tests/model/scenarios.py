@@ -66,6 +66,12 @@ CASTS = {
         buffers=True,
         behaviour=body(on_duplicate="buffer_one"),
     ),
+    "a task that runs once more, at its caller when it cannot be sent": Scenario(
+        callers=(PLAIN, PLAIN),
+        budget=Budget(),
+        buffers=True,
+        behaviour=body(on_duplicate="buffer_one", on_broker_error="eager"),
+    ),
     "a task that takes turns": Scenario(
         callers=(PLAIN, PLAIN),
         budget=Budget(),

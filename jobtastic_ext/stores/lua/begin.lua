@@ -39,7 +39,8 @@ local function settle_by_value()
     end
     if not op.exclusive then
       local moment = op.refresh and value.began or value.ended
-      local lately = op.lease ~= 0 and op.since ~= 0 and moment > op.since
+      local is_next = op.refresh and holder and holder.state == 'queued' and holder.owner == op.task_id
+      local lately = op.lease ~= 0 and op.since ~= 0 and moment > op.since and not is_next
       local meant = same or lately
       if (now < value.fresh and (meant or not op.refresh)) or (meant and now < value.kept) then
         return claim, 'reuse'
@@ -96,7 +97,8 @@ if holder then
   waiting = both(holder.waiting, op.waited)
   if not op.exclusive then
     followed = holder.followed
-    if not op.refresh and (op.gen == '' or op.gen ~= holder.next_gen) then
+    local retries = holder.owner == op.task_id -- what waits, waits for its retries
+    if (retries or not op.refresh) and (op.gen == '' or op.gen ~= holder.next_gen) then
       gen, upcoming, upcoming_gen = holder.gen, holder.next, holder.next_gen
     end
     orphans = displaced(holder, op.task_id, upcoming)
