@@ -19,7 +19,6 @@ from .broker.publisher import Broker
 from .broker.queue_position import QueuePositions
 from .broker.routing import Routes
 from .caller.sending import Caller
-from .claims.store import ResultKeys
 from .errors import JobtasticError, Problem, StoreError, StoreUnavailable
 from .hooks import RunHooks, around_body
 from .memory.watch import MemoryWatch
@@ -90,7 +89,7 @@ class Runtime:
         self.direct_store = store = open_store(
             settings.store,
             timeout=settings.store_timeout,
-            results=self._result_keys(),
+            results=self.results.place,
             **settings.store_options,
         )
         self.store = GuardedStore(store, "the store of claims", self._store_failed)
@@ -141,12 +140,6 @@ class Runtime:
             publish=publish,
             around_body=lambda entered: around_body(self.hooks, entered),
         )
-
-    def _result_keys(self) -> ResultKeys | None:
-        settings = self.settings
-        if settings.results is None:
-            return None
-        return ResultKeys(settings.results, settings.results_options, self.results.key_head)
 
     def plan(self, task: Task) -> Plan | None:
         """Return what the policy means for this task, or None.  Raises `PolicyError`."""

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from .records import Answer, Claim, Operation
 
 
-class ResultKeys(NamedTuple):
+class ResultPlace(NamedTuple):
     """Where results are kept as strings, so that a store on the same server may see them."""
 
-    url: str
-    options: Mapping[str, Any]
-    #: What their keys begin with, before the task id; None if results are not kept so.
-    head: Callable[[], bytes | None]
+    #: ``scheme://host:port`` or ``unix://path``.
+    server: str
+    db: int
+    #: What their keys begin with, before the task id.
+    head: bytes
 
 
 class Store(ABC):

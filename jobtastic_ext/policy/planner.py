@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from math import isinf
-from typing import Any
+from typing import Any, Protocol
 
 from celery.app.task import Task
 
@@ -18,8 +18,20 @@ from .loader import PolicySet
 from .model import Plan, Significant, TaskPolicy
 from .problems import did_you_mean
 
-#: Says why a task's results cannot be shared; empty or None if they can.
-Unshareable = Callable[[Task], str | None]
+
+class Unshared(Protocol):
+    """Why others cannot be given the results of a task."""
+
+    @property
+    def reason(self) -> str: ...
+
+    @property
+    def readable(self) -> bool:
+        """Whether its caller reads them."""
+
+
+#: Says why a task's results cannot be shared; None if they can.
+Unshareable = Callable[[Task], Unshared | None]
 
 
 #: What a policy may ask of results; runs are shared without them.
@@ -43,6 +55,9 @@ def make_plan(
     fresh = milliseconds(policy.cache_duration)
     failure_fresh = milliseconds(policy.failure_cache_duration)
     exclusive = policy.on_duplicate == "serialize"
+    buffers = policy.on_duplicate == "buffer_one"
+    if buffers and herd:
+        herd = FOREVER  # never two at once, however long a run takes
     return Plan(
         policy=policy,
         signature=signature_of(task),
@@ -56,8 +71,8 @@ def make_plan(
         or bool(herd or fresh or failure_fresh)
         or (policy.on_broker_error != "raise" and not task.ignore_result),
         exclusive=exclusive,
-        buffers=policy.on_duplicate == "buffer_one",
-        blind=bool(unshareable(task)),
+        buffers=buffers,
+        blind=not exclusive and unshareable(task) is not None,
         lease=lease,
         herd=herd,
         hold=min(herd, lease),
@@ -87,12 +102,19 @@ def problems_of(task: Task, policies: PolicySet, unshareable: Unshareable) -> It
                 near = did_you_mean(item.name, signature.names)
                 yield policies.problem(policy.pattern, field, refusal + near, index=index)
     kept = [field for field in NEED_RESULTS if getattr(policy, field) is not None]
-    reason = unshareable(task) if kept else None
-    if reason:
-        for field in kept:
-            yield policies.problem(
-                policy.pattern, field, f"{task.name} has no result to keep: {reason}"
-            )
+    joins = policy.herd_avoidance_timeout and policy.on_duplicate != "serialize"
+    unshared = unshareable(task) if kept or joins else None
+    if unshared is None:
+        return
+    if unshared.readable:
+        yield policies.problem(
+            policy.pattern, None, f"{task.name} cannot share its results: {unshared.reason}"
+        )
+        return
+    for field in kept:
+        yield policies.problem(
+            policy.pattern, field, f"{task.name} has no result to keep: {unshared.reason}"
+        )
 
 
 def policy_of(name: str, policies: PolicySet) -> TaskPolicy | None:

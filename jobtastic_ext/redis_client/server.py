@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from redis import exceptions as driver
@@ -49,10 +49,10 @@ class RedisServer:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.address}>"
 
-    def beside(self, url: str, options: Mapping[str, Any]) -> tuple[int, int] | None:
-        """Return the databases of `url` and of this one, if both are on one server."""
-        here, there = self._plan, plan(url, dict(options), self._budget)
-        return (there.db, here.db) if here.server and here.server == there.server else None
+    @property
+    def place(self) -> tuple[str, int]:
+        """The one server and the number of the database there; the first is empty for several."""
+        return self._plan.server, self._plan.db
 
     def ping(self) -> None:
         self._ask(b"", packed(b"PING"))

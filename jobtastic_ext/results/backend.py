@@ -29,6 +29,7 @@ from celery import Celery, states
 from celery.backends.base import Backend as CeleryBackend
 
 from ..claims.protocol import Outcome
+from ..claims.store import ResultPlace
 from ..errors import ResultsUnavailable
 from ..resilience.circuit_breaker import CircuitBreaker
 from ..resilience.daemon_pool import DaemonPool
@@ -121,8 +122,11 @@ class Backend:
             )
         )
 
-    def key_head(self) -> bytes | None:
-        """Return what the keys of results begin with; None where they are not Redis strings."""
+    def place(self) -> ResultPlace | None:
+        """Return where results are kept as Redis strings; None if they are not, or it is not known.
+
+        As the backend has it that writes them: it reads its URL in a way of its own.
+        """
         if not kinds.is_plain_redis(self.kind):
             return None
         try:
@@ -130,7 +134,16 @@ class Backend:
         except ResultsUnavailable as error:
             logger.debug("results are not seen by the store: %s", error)
             return None
-        return bytes(key if isinstance(key, bytes) else key.encode()).removesuffix(b"-")
+        head = bytes(key if isinstance(key, bytes) else key.encode()).removesuffix(b"-")
+        where = self.shared.connparams
+        if "path" in where:
+            server = f"unix://{where['path']}"
+        elif where.get("host"):
+            tls = "SSL" in getattr(where.get("connection_class"), "__name__", "")
+            server = f"{'rediss' if tls else 'redis'}://{where['host']}:{where.get('port', 6379)}"
+        else:
+            return None
+        return ResultPlace(server, int(where.get("db") or 0), head)
 
     def read_many(
         self, ids: Sequence[str], *, most: int | None = None, timeout: float | None = None

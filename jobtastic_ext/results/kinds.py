@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from celery import Celery
 from celery.app.backends import by_url
@@ -12,6 +12,15 @@ from celery.app.task import Task
 from celery.backends.base import Backend, DisabledBackend
 from celery.exceptions import BackendStoreError
 from kombu.exceptions import ContentDisallowed, DecodeError, EncodeError
+
+
+class Unshared(NamedTuple):
+    """Why others cannot be given the results of a task, and what to do."""
+
+    reason: str
+    #: Its caller reads them, and whoever joined would wait for ever: not even runs are shared.
+    readable: bool = False
+
 
 #: What concerns one value, and says nothing of the backend.
 ONE_VALUE = (
@@ -139,23 +148,23 @@ def is_outage(error: BaseException) -> bool:
     return isinstance(error, OSError) or bool(names & UNREACHABLE)
 
 
-def unshareable(task: Task) -> str | None:
-    """Say why nobody can be given the results of this task, and what to do; None if they can.
-
-    Its runs are shared all the same.
-    """
+def unshareable(task: Task) -> Unshared | None:
+    """Say why others cannot be given the results of this task; None if they can."""
     if task.ignore_result:
-        return "its results are ignored; drop ignore_result=True, or set this to -1"
+        return Unshared("its results are ignored; drop ignore_result=True, or set this to -1")
     if task._backend is not None:
-        return "it has a result backend of its own; use the app's, or set this to -1"
+        return Unshared("it has a result backend of its own; use the app's", readable=True)
     kind = backend_class(task.app)
     if holds_outcomes(kind):
         return None
     if issubclass(kind, DisabledBackend):
-        return "no result backend is configured; set result_backend to redis:// or another store"
-    return (
-        "rpc:// delivers a result to one caller only; "
-        "set result_backend to redis:// or another store"
+        return Unshared(
+            "no result backend is configured; set result_backend to redis:// or another store"
+        )
+    return Unshared(
+        "rpc:// delivers a result to one caller only; set result_backend to redis:// or another "
+        "store, or ignore_result=True if nobody reads it",
+        readable=True,
     )
 
 

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
-from ..claims.store import ResultKeys, Store
+from ..claims.store import ResultPlace, Store
 from ..errors import ConfigurationError
 
 __all__ = ("Store", "open_store", "tables_of")
@@ -35,7 +35,11 @@ SCHEMES = {
 
 
 def open_store(
-    url: str, *, timeout: float = 0.5, results: ResultKeys | None = None, **options: Any
+    url: str,
+    *,
+    timeout: float = 0.5,
+    results: Callable[[], ResultPlace | None] | None = None,
+    **options: Any,
 ) -> Store:
     """Open the store that `url` names; one call to it takes about `timeout` seconds at most.
 

@@ -6,7 +6,7 @@ or Valkey; redis-py 4.5 or newer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from importlib.resources import files
 from typing import Any
@@ -27,7 +27,7 @@ from ..claims.records import (
     Renew,
     Requeue,
 )
-from ..claims.store import ResultKeys, Store
+from ..claims.store import ResultPlace, Store
 from ..redis_client.server import RedisServer, Script
 from .foreign import ForeignValues
 
@@ -64,7 +64,12 @@ class RedisStore(RedisServer, Store):
     """
 
     def __init__(
-        self, url: str, *, timeout: float = 0.5, results: ResultKeys | None = None, **options: Any
+        self,
+        url: str,
+        *,
+        timeout: float = 0.5,
+        results: Callable[[], ResultPlace | None] | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(url, timeout=timeout, **options)
         self._foreign = ForeignValues(self.address)
@@ -73,12 +78,11 @@ class RedisStore(RedisServer, Store):
     @cached_property
     def _sight(self) -> tuple[bytes, ...]:
         """What tells a script where results are, if it can see them."""
-        keys = self._results
-        where = self.beside(keys.url, keys.options) if keys is not None else None
-        head = keys.head() if keys is not None and where is not None else None
-        if where is None or head is None:
+        found = self._results() if self._results is not None else None
+        server, db = self.place
+        if found is None or found.server != server:
             return ()
-        return b"", b"%d" % where[0], head, b"%d" % where[1]
+        return b"", b"%d" % found.db, found.head, b"%d" % db
 
     def apply(self, key: str, operation: Operation) -> Answer:
         sight = self._sight if type(operation) in SEEING else ()

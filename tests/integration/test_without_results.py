@@ -1,7 +1,7 @@
 """Runs are shared where nobody can read results: the job that beat starts again and again.
 
 Guards that a message which is a duplicate ends with `Ignore`, that a canvas goes on all the same,
-and that `rpc://` and a disabled backend are asked for nothing.
+that a disabled backend is asked for nothing, and `rpc://` only where nobody reads results.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ POLICY = {"tasks": {"reports.work": {"significant_kwargs": ["x"]}}}
 WAYS: dict[str, dict[str, Any]] = {
     "ignored": {"task_ignore_result": True},
     "disabled": {"result_backend": None},
-    "rpc": {"result_backend": "rpc://"},
+    "rpc": {"result_backend": "rpc://", "task_ignore_result": True},
 }
 
 
@@ -139,3 +139,14 @@ def test_a_call_while_one_runs_is_answered_by_one_more_run(start_project: Any, u
     assert {one.get(timeout=60)["y"] for one in later} <= {2, 3}
     assert sent.get(timeout=60)["y"] in (2, 3)
     assert runs(project, unique) == 2
+
+
+def test_those_that_take_turns_all_run(start_project: Any, unique: str) -> None:
+    policy = {"significant_kwargs": ["x"], "on_duplicate": "serialize"}
+    project: Project = start_project(
+        jobtastic_policy={"tasks": {"reports.work": policy}}, task_ignore_result=True
+    )
+    project.worker()
+    for _ in range(3):
+        project.task("work").delay(unique, delay=0.5)
+    wait_until(lambda: runs(project, unique) == 3)

@@ -17,7 +17,7 @@ from celery import Celery
 
 from jobtastic_ext import JobtasticStep
 from jobtastic_ext.claims.records import Begin, ClaimCall, Finish
-from jobtastic_ext.claims.store import ResultKeys
+from jobtastic_ext.claims.store import ResultPlace
 from jobtastic_ext.results.backend import Backend
 from jobtastic_ext.runtime import close_runtime, runtime_of
 from jobtastic_ext.stores.redis import RedisStore
@@ -51,8 +51,7 @@ def results(app: Celery) -> Iterator[Backend]:
 
 @pytest.fixture
 def store(redis_server: EmbeddedServer, results: Backend) -> Iterator[RedisStore]:
-    keys = ResultKeys(redis_server.url(9), {}, results.key_head)
-    with closing(RedisStore(redis_server.url(10), timeout=5, results=keys)) as made:
+    with closing(RedisStore(redis_server.url(10), timeout=5, results=results.place)) as made:
         yield made
 
 
@@ -133,23 +132,44 @@ def test_a_user_who_may_not_read_results_sees_none(
             "ACL", "SETUSER", "claims", "on", ">secret", "~sight-*", "+@all", "-select"
         )
     url = redis_server.url(0).replace("://", "://claims:secret@")
-    keys = ResultKeys(redis_server.url(9), {}, results.key_head)
-    with closing(RedisStore(url, timeout=5, results=keys)) as store:
+    with closing(RedisStore(url, timeout=5, results=results.place)) as store:
         name = a_cached_call(app, store, 7)
         answer = store.apply(name, claim("another"))
         assert (answer.word, answer.seen) == ("cached", None)
 
 
 @pytest.mark.parametrize(
-    "there", ["redis://127.0.0.1:1/9", "sentinel://127.0.0.1:1/9", "redis+cluster://127.0.0.1:1"]
+    "there", [None, ResultPlace("redis://127.0.0.1:1", 9, b"celery-task-meta-")]
 )
 def test_results_elsewhere_are_not_looked_for(
-    app: Celery, redis_server: EmbeddedServer, results: Backend, there: str
+    app: Celery, redis_server: EmbeddedServer, there: ResultPlace | None
 ) -> None:
-    keys = ResultKeys(there, {"master_name": "m"} if "sentinel" in there else {}, results.key_head)
-    with closing(RedisStore(redis_server.url(10), timeout=5, results=keys)) as store:
+    with closing(RedisStore(redis_server.url(10), timeout=5, results=lambda: there)) as store:
         name = a_cached_call(app, store, 7)
         assert store.apply(name, claim("another")).seen is None
+
+
+@pytest.mark.parametrize(
+    ("url", "server", "db"),
+    [
+        ("redis://h:1234/3", "redis://h:1234", 3),
+        ("redis://h:1234/1?virtual_host=5", "redis://h:1234", 1),
+        ("redis://", "redis://localhost:6379", 0),
+        ("rediss://h:1234/3?ssl_cert_reqs=required", "rediss://h:1234", 3),
+        ("redis+socket:///tmp/redis.sock?virtual_host=4", "unix:///tmp/redis.sock", 4),
+        ("sentinel://h:1/3", None, 0),
+        ("db+sqlite:///results.sqlite3", None, 0),
+    ],
+)
+def test_where_results_are_is_what_the_backend_itself_makes_of_its_url(
+    url: str, server: str | None, db: int
+) -> None:
+    app = Celery("sight-places", set_as_current=False, broker="memory://", backend=url)
+    app.conf.result_backend_transport_options = {"master_name": "m"}
+    with closing(Backend(app, 5)) as results:
+        found = results.place()
+    assert (found and found.server) == server
+    assert found is None or found.db == db
 
 
 def test_a_run_whose_end_is_seen_need_not_say_that_its_body_is_over(
