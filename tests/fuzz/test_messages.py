@@ -113,7 +113,7 @@ def test_a_message_runs_or_fails_as_it_would(
         task.request_stack.pop()
         from_store = runtime_of(app)
         assert from_store is not None
-        from_store.store._store._memory._claims.clear()  # type: ignore[attr-defined]
+        from_store.store._store._memory()._claims.clear()  # type: ignore[attr-defined]
 
 
 def bare(args: list[Any], kwargs: dict[str, Any]) -> bool:

@@ -75,6 +75,8 @@ def commands(url: str) -> Iterator[list[str]]:
             for command in monitor.listen():
                 if mark in command["command"]:
                     return
+                if "_kombu." in command["command"]:
+                    continue  # a worker beside looks after its queues
                 if command["command"].split()[0].endswith(("GET", "EVAL", "EVALSHA")):
                     heard.append(command["command"])
 
@@ -165,7 +167,7 @@ def test_one_question_however_many_tasks(steps: Steps) -> None:
             backend.store_result(child.id, n, "SUCCESS")
     runtime = runtime_of(app)
     assert runtime is not None
-    runtime.histories._known.clear()
+    runtime.histories._known().histories.clear()
     with commands(steps.conf["result_backend"]) as heard:
         seen = jobtastic_ext.progress_of(result)
     assert (seen.completed, seen.total) == (250, 500)
