@@ -116,10 +116,11 @@ def test_a_killed_worker_is_followed_by_the_next_call(start_project: Any, unique
 
     def is_sent_again() -> bool:
         work.delay(unique, delay=0)
-        return runs(project, unique) == 2
+        return runs(project, unique) >= 2
 
     wait_until(is_sent_again, why="the lease is over")
-    assert {line["id"] for line in project.notes.read("work") if line["x"] == unique} == {first.id}
+    ids = [line["id"] for line in project.notes.read("work") if line["x"] == unique]
+    assert ids[:2] == [first.id] * 2
 
 
 def test_a_call_while_one_runs_is_answered_by_one_more_run(start_project: Any, unique: str) -> None:

@@ -136,7 +136,7 @@ def test_events_go_on(app: Celery, all_pages: dict[str, Site]) -> None:
             put(app, other.tasks[0]["id"], VALUES[name])
         wait_until(lambda: all(len(other.tasks) > 1 for other in others.values()), 20)
         app.backend.store_result(good, {"progress_percent": 7}, "PROGRESS")
-        wait_until(lambda: stream.states()[-1] == "PROGRESS", 20)
+        wait_until(lambda: stream.states()[-1:] == ["PROGRESS"], 20)
         app.backend.store_result(good, 1, "SUCCESS")
         assert stream.ended.wait(20)
         assert stream.states()[-1] == "SUCCESS"
