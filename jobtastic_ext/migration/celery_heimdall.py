@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .found import Found, is_based_on, place_of, without_equal
+from .found import Found, either, is_based_on, place_of, settings_to_delete, without_equal
 
 NAME = "celery-heimdall"
 
@@ -58,15 +58,9 @@ def read(task: Any, conf: Mapping[str, Any]) -> Found | None:
     return found
 
 
-def either(*values: Any) -> Any:
-    return next((value for value in values if value is not None), None)
-
-
 def steps(conf: Mapping[str, Any]) -> list[str]:
     """Say what else there is to do, once all its tasks have a policy."""
-    done = [
-        f"delete the setting {name}" for name in sorted(map(str, conf)) if name.startswith(PREFIX)
-    ]
+    done = settings_to_delete(conf, PREFIX)
     done.append(
         "`except AlreadyQueuedError` becomes `except jobtastic_ext.DuplicateCall` (`task_id` is "
         "what was `likely_culprit`; there is no `expires_in`)"

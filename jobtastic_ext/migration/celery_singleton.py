@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .found import FOREVER, Found, is_based_on, names_of, place_of
+from .found import (
+    FOREVER,
+    Found,
+    either,
+    is_based_on,
+    names_of,
+    place_of,
+    settings_to_delete,
+)
 
 NAME = "celery-singleton"
 
@@ -45,15 +53,9 @@ def read(task: Any, conf: Mapping[str, Any]) -> Found | None:
     )
 
 
-def either(first: Any, second: Any) -> Any:
-    return second if first is None else first
-
-
 def steps(conf: Mapping[str, Any]) -> list[str]:
     """Say what else there is to do, once all its tasks have a policy."""
-    done = [
-        f"delete the setting {name}" for name in sorted(map(str, conf)) if name.startswith(PREFIX)
-    ]
+    done = settings_to_delete(conf, PREFIX)
     done.append(
         "`except DuplicateTaskError` becomes `except jobtastic_ext.DuplicateCall` (`task_id` as "
         "before)"

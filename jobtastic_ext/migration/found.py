@@ -83,3 +83,15 @@ def spelling(converter: Any) -> str:
 def without_equal(options: Mapping[str, Any], known: Iterable[str]) -> list[str]:
     """Name the options that say nothing here."""
     return [f"{name}: {options[name]!r} has no equal" for name in sorted({*options} - {*known})]
+
+
+def either(*values: Any) -> Any:
+    """Return the first value that somebody has set."""
+    return next((value for value in values if value is not None), None)
+
+
+def settings_to_delete(conf: Mapping[str, Any], prefix: str) -> list[str]:
+    """Say which settings of a library are left in the app's."""
+    return [
+        f"delete the setting {name}" for name in sorted(map(str, conf)) if name.startswith(prefix)
+    ]
