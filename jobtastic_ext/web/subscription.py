@@ -132,6 +132,8 @@ class Subscription:
                 self._adjust(backend, pubsub, names, wanted)
                 if names and now - heard > QUIET:
                     if now - heard > DEAD:
+                        # Those that rest in the pool lead to the same peer.
+                        backend.client.connection_pool.disconnect(inuse_connections=False)
                         raise ConnectionError(f"nothing heard for {DEAD:g} s")
                     if now - asked > QUIET / 4:
                         asked = now

@@ -21,9 +21,9 @@ import redis
 from celery import Celery
 
 from jobtastic_ext.testing.server import LOOPBACK, EmbeddedServer
+from jobtastic_ext.web import hub as events
 from jobtastic_ext.web import status_token, subscription
 from jobtastic_ext.web.asgi import status_app
-from jobtastic_ext.web.hub import News
 from tests.integration.conftest import Project, wait_until
 from tests.servers import SilentServer
 from tests.web.sites import SECRET, Site, mounted, serve_asgi, site
@@ -194,6 +194,7 @@ def test_a_silent_connection_is_given_up(monkeypatch: pytest.MonkeyPatch) -> Non
     """A peer that is gone without a word: nothing would ever be heard on it again."""
     monkeypatch.setattr(subscription, "QUIET", 0.5)
     monkeypatch.setattr(subscription, "DEAD", 1.5)
+    monkeypatch.setattr(events, "UNCONFIRMED", 1000)  # the pause is long enough to end the stream
     app = Celery("silent", set_as_current=False)
     with EmbeddedServer() as server, redis.Redis.from_url(server.url(0)) as results:
         app.conf.result_backend = server.url(0)
@@ -246,7 +247,7 @@ def test_what_all_together_are_too_much_each_is_sent(project: Project) -> None:
         project.app.backend.store_result(task_id, "x" * (90_000 if n else 900_000), "SUCCESS")
     served = status_app(project.app, max_result=100_000)
 
-    async def read() -> dict[str, News]:
+    async def read() -> dict[str, events.News]:
         return served.hub._news(ids)
 
     found = asyncio.run(read())
@@ -271,7 +272,6 @@ def test_where_nothing_is_published_tasks_are_read(tmp_path: Any) -> None:
 def test_a_run_that_is_lost_ends_the_stream(
     pages: Site, project: Project, monkeypatch: Any
 ) -> None:
-    from jobtastic_ext.web import hub as events
     from tests.web.test_status import report_of, running
 
     monkeypatch.setattr(events, "CHECK", 0.5)
@@ -438,7 +438,6 @@ def test_a_thread_that_ends_is_noticed_and_told(
 def test_the_one_who_reads_goes_on_after_an_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from jobtastic_ext.web import hub as events
 
     news_of, troubles = events.news_of, [ValueError("odd")]  # a second one would end the stream
 
