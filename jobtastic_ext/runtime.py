@@ -21,8 +21,6 @@ from .broker.routing import Routes
 from .caller.sending import Caller
 from .errors import JobtasticError, Problem, StoreError, StoreUnavailable
 from .hooks import RunHooks, around_body
-from .memory.watch import MemoryWatch
-from .memory.worker_watch import MemoryRuns, start_watch
 from .policy.loader import PolicySet, load_policy, no_policy
 from .policy.model import Plan
 from .policy.planner import make_plan, policy_of, problems_of
@@ -47,6 +45,7 @@ from .worker.postrun import Postrun
 
 if TYPE_CHECKING:
     from .broker.redis_queues import RedisQueues
+    from .memory.watch import MemoryWatch
 
 logger = logging.getLogger("jobtastic_ext")
 
@@ -164,6 +163,9 @@ class Runtime:
 
     def watch_memory(self, worker: Any) -> bool:
         """Watch memory in this worker if a policy asks for it; return whether one does."""
+        # Here, so that a process that only calls tasks does not load psutil.
+        from .memory.worker_watch import MemoryRuns, start_watch
+
         names = ((name, policy_of(name, self.policies)) for name in self.app._tasks)
         found = {name: policy for name, policy in names if policy is not None}
         self.memory = start_watch(found, worker)
