@@ -13,6 +13,7 @@ import pytest
 
 from jobtastic_ext.claims.lifetime import expiry, prune
 from jobtastic_ext.claims.records import (
+    EMPTY,
     FOREVER,
     LINGER,
     MOST_MARKS,
@@ -29,7 +30,7 @@ from jobtastic_ext.claims.records import (
     Renew,
     Requeue,
 )
-from jobtastic_ext.claims.rules import EMPTY, step
+from jobtastic_ext.claims.rules import step
 
 #: In seconds: how long a message may wait, a lease, the longest run to wait for.
 HOLD, LEASE, HERD = 600, 30, 60

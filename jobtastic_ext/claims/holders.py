@@ -7,7 +7,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from .lifetime import later
-from .records import MOST_ORPHANS, MOST_PLACES, Holder
+from .records import MOST_ORPHANS, MOST_PLACES, Begin, Holder, Release
 
 
 def after(holder: Holder, now: int, hold: int, orphans: tuple[str, ...]) -> Holder | None:
@@ -64,3 +64,11 @@ def displaced(holder: Holder | None, task_id: str) -> tuple[str, ...]:
     ids = (*holder.orphans, holder.owner, holder.next)
     kept = tuple(dict.fromkeys(one for one in ids if one not in ("", task_id)))
     return kept[-MOST_ORPHANS:]
+
+
+def is_unsent(holder: Holder | None, op: Begin | Release) -> bool:
+    """Whether the claim is as the caller left it: no worker has its message, no other sent it."""
+    if holder is None or holder.next == op.task_id:
+        return holder is not None
+    mine = awaits(holder, op.task_id) and holder.gen == op.gen
+    return mine and not holder.taken and not holder.attempt

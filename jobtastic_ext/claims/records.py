@@ -126,6 +126,10 @@ class Claim(Struct, frozen=True, omit_defaults=True, kw_only=True):
     arrivals: dict[str, int] = {}
 
 
+#: The claim on a key that nobody has called, or whose time is over.
+EMPTY = Claim()
+
+
 class ClaimCall(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="claim", tag_field="op"):
     """A caller asks for the right to publish.
 
@@ -327,3 +331,9 @@ class Answer(Struct, frozen=True):
     waiting: str = ""
     #: ``follow``: in how long nobody waits for that run any more, unless it is renewed.
     rest: int = 0
+
+
+OK, LOST = Answer("ok"), Answer("lost")
+
+#: What one operation comes to.
+Step = tuple[Claim, Answer]

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from ..claims.lifetime import expiry, prune
-from ..claims.records import Answer, Claim, Operation
-from ..claims.rules import EMPTY, step
+from ..claims.records import EMPTY, Answer, Claim, Operation
+from ..claims.rules import step
 from ..claims.store import Store
 from ..errors import StoreError, StoreUnavailable
 from ..resilience.daemon_pool import DaemonPool

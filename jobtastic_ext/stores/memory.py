@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from ..claims.lifetime import expiry, prune
-from ..claims.records import Answer, Claim, Operation
-from ..claims.rules import EMPTY, step
+from ..claims.records import EMPTY, Answer, Claim, Operation
+from ..claims.rules import step
 from ..claims.store import Store
 from ..resilience.per_process import per_process
 

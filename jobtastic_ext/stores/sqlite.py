@@ -16,8 +16,8 @@ from typing import TypeVar
 import msgspec
 
 from ..claims.lifetime import expiry, prune
-from ..claims.records import Answer, Claim, Operation
-from ..claims.rules import EMPTY, step
+from ..claims.records import EMPTY, Answer, Claim, Operation
+from ..claims.rules import step
 from ..claims.store import Store
 from ..errors import ConfigurationError, StoreError, StoreUnavailable
 from .foreign import ForeignValues

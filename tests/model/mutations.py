@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from jobtastic_ext.caller import calls
 from jobtastic_ext.caller.fallback import Undelivered
-from jobtastic_ext.claims import claimed_run, protocol, records, rules
+from jobtastic_ext.claims import beginning, calling, claimed_run, protocol, records, rules
 from jobtastic_ext.claims.records import (
     Answer,
     Begin,
@@ -74,7 +74,7 @@ def no_second_check() -> Patches:
 
 def release_by_key() -> Patches:
     """celery-once, celery-singleton: free the lock, whoever has it."""
-    return rule(Release, lambda op, claim, now: (replace(claim, holder=None), rules.OK))
+    return rule(Release, lambda op, claim, now: (replace(claim, holder=None), records.OK))
 
 
 def finish_by_key() -> Patches:
@@ -92,7 +92,7 @@ def finish_by_key() -> Patches:
 def renew_by_key() -> Patches:
     def renew(op: Renew, claim: Claim, now: int) -> Any:
         if claim.holder is None:
-            return claim, rules.LOST
+            return claim, records.LOST
         holder = replace(claim.holder, until=now + op.lease)
         return replace(claim, holder=holder), Answer("ok", op.run)
 
@@ -110,7 +110,7 @@ def done_before_the_result_is_stored() -> Patches:
 
 
 def no_mark_of_the_ending() -> Patches:
-    return rule(Ending, lambda op, claim, now: (claim, rules.OK))
+    return rule(Ending, lambda op, claim, now: (claim, records.OK))
 
 
 def a_retry_joins_itself() -> Patches:
@@ -129,21 +129,21 @@ def a_retry_joins_itself() -> Patches:
 
 def takeover_without_comparing() -> Patches:
     """Whoever comes takes the claim, dead or not."""
-    return [mock.patch.object(rules, "must_follow", return_value=False)]
+    return [mock.patch.object(beginning, "must_follow", return_value=False)]
 
 
 def a_second_delivery_runs() -> Patches:
-    real = rules.must_follow
+    real = beginning.must_follow
 
     def must_follow(op: Begin, holder: Holder, now: int) -> bool:
         same = holder.state == "running" and holder.owner == op.task_id
         return not same and real(op, holder, now)
 
-    return [mock.patch.object(rules, "must_follow", must_follow)]
+    return [mock.patch.object(beginning, "must_follow", must_follow)]
 
 
 def a_lease_never_ends() -> Patches:
-    real = rules.must_follow
+    real = beginning.must_follow
 
     def must_follow(op: Begin, holder: Holder, now: int) -> bool:
         return real(op, holder, min(now, holder.until - 1))
@@ -152,8 +152,8 @@ def a_lease_never_ends() -> Patches:
         return holder is not None
 
     return [
-        mock.patch.object(rules, "must_follow", must_follow),
-        mock.patch.object(rules, "is_held", is_held),
+        mock.patch.object(beginning, "must_follow", must_follow),
+        mock.patch.object(calling, "is_held", is_held),
     ]
 
 
@@ -164,7 +164,7 @@ def no_takeover() -> Patches:
         fresh = Holder(state="queued", owner=op.task_id, gen=op.gen, until=now + op.hold)
         return replace(claim, holder=fresh), Answer("claimed", op.task_id, op.gen)
 
-    return [mock.patch.object(rules, "take_over", take_over)]
+    return [mock.patch.object(calling, "take_over", take_over)]
 
 
 def a_message_that_was_given_up_runs() -> Patches:
@@ -189,8 +189,8 @@ def a_late_lapse() -> Patches:
     def lapse(op: Lapse, claim: Claim, now: int) -> Any:
         holder = claim.holder
         if holder is None or holder.owner != op.task_id or holder.state != "queued":
-            return claim, rules.LOST
-        return replace(claim, holder=replace(holder, until=now)), rules.OK
+            return claim, records.LOST
+        return replace(claim, holder=replace(holder, until=now)), records.OK
 
     return rule(Lapse, lapse)
 
@@ -205,7 +205,9 @@ def the_first_message_frees_the_takeover() -> Patches:
 
 
 def forget_forgets_those_who_wait() -> Patches:
-    return rule(Forget, lambda op, claim, now: (replace(claim, holder=None, value=None), rules.OK))
+    return rule(
+        Forget, lambda op, claim, now: (replace(claim, holder=None, value=None), records.OK)
+    )
 
 
 def what_did_not_begin_stays_joinable() -> Patches:
@@ -218,7 +220,7 @@ def orphans_are_not_served() -> Patches:
 
 
 def a_dead_child_keeps_its_claim_for_ever() -> Patches:
-    real_begin = rules.begin
+    real_begin = beginning.begin
 
     def begin(op: Begin, claim: Claim, now: int) -> Any:
         changed, answer = real_begin(op, claim, now)
@@ -227,17 +229,17 @@ def a_dead_child_keeps_its_claim_for_ever() -> Patches:
         return changed, answer
 
     def renew(op: Renew, claim: Claim, now: int) -> Any:
-        return claim, rules.LOST
+        return claim, records.LOST
 
     return [mock.patch.dict(rules.STEPS, {Begin: begin, Renew: renew})]
 
 
 def nobody_looks_whether_a_message_has_ended() -> Patches:
-    return [mock.patch.object(rules, "is_overdue", return_value=False)]
+    return [mock.patch.object(calling, "is_overdue", return_value=False)]
 
 
 def a_lost_message_is_waited_for_as_long_as_a_run() -> Patches:
-    real = rules.claim_call
+    real = calling.claim_call
 
     def claim_call(op: ClaimCall, claim: Claim, now: int) -> Any:
         return real(replace(op, hold=20 * op.hold), claim, now)
@@ -270,7 +272,7 @@ def the_end_of_a_run_wakes_nobody() -> Patches:
 
 
 def who_takes_over_forgets_who_waits() -> Patches:
-    return [mock.patch.object(rules, "both", lambda places, others: others)]
+    return [mock.patch.object(beginning, "both", lambda places, others: others)]
 
 
 def nobody_who_waits_looks() -> Patches:
@@ -286,12 +288,12 @@ def the_claim_is_kept_for_a_line_that_has_ended() -> Patches:
 
 
 def who_was_woken_waits_for_the_line() -> Patches:
-    real = rules.must_follow
+    real = beginning.must_follow
 
     def must_follow(op: Begin, holder: Holder, now: int) -> bool:
         return real(replace(op, waited=""), holder, now)
 
-    return [mock.patch.object(rules, "must_follow", must_follow)]
+    return [mock.patch.object(beginning, "must_follow", must_follow)]
 
 
 def a_message_that_was_given_up_stops_the_line() -> Patches:

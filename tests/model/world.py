@@ -18,6 +18,7 @@ from jobtastic_ext.broker.publisher import NOT_TAKEN
 from jobtastic_ext.claims import lifetime, rules
 from jobtastic_ext.claims.protocol import LOOK
 from jobtastic_ext.claims.records import (
+    EMPTY,
     FOREVER,
     MOMENT,
     Answer,
@@ -178,7 +179,7 @@ class Claims:
         self.all: list[Claim] = []
         self._numbers: dict[bytes, int] = {}
         self._steps: dict[Any, tuple[int, Answer]] = {}
-        self.number(rules.EMPTY)
+        self.number(EMPTY)
 
     def number(self, claim: Claim) -> int:
         raw = msgspec.json.encode(claim, order="deterministic")
@@ -192,10 +193,10 @@ class Claims:
         found = self._steps.get(at)
         if found is None:
             old = self.all[number]
-            old = lifetime.prune(old, now) if now < lifetime.expiry(old) else rules.EMPTY
+            old = lifetime.prune(old, now) if now < lifetime.expiry(old) else EMPTY
             new, answer = rules.step(operation, old, now)
             if now >= lifetime.expiry(new):
-                new = rules.EMPTY
+                new = EMPTY
             found = self._steps[at] = self.number(new), answer
         return found
 

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 
 from jobtastic_ext.claims.lifetime import expiry, prune
 from jobtastic_ext.claims.records import (
+    EMPTY,
     FOREVER,
     LINGER,
     MOST_MARKS,
@@ -36,7 +37,7 @@ from jobtastic_ext.claims.records import (
     Renew,
     Requeue,
 )
-from jobtastic_ext.claims.rules import EMPTY, step
+from jobtastic_ext.claims.rules import step
 from jobtastic_ext.stores.redis import SCRIPTS, RedisStore, answered, encode
 from jobtastic_ext.testing.server import EmbeddedServer
 from tests.stores.redis_contract import direct

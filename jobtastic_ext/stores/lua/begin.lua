@@ -1,4 +1,4 @@
--- A worker has a message in hand: the twin of `jobtastic_ext.claims.rules.begin`.
+-- A worker has a message in hand: the twin of `jobtastic_ext.claims.beginning.begin`.
 -- KEYS[1]  the call key.
 -- ARGV[1]  `Begin`: task_id, run, lease, herd, gen, attempt, group, exclusive, gone, refresh, since,
 --          after, bare, redelivered, give_up, unclaimed,

@@ -1,4 +1,4 @@
--- A caller asks for the right to publish: the twin of `jobtastic_ext.claims.rules.claim_call`.
+-- A caller asks for the right to publish: the twin of `jobtastic_ext.claims.calling.claim_call`.
 -- KEYS[1]  the call key.
 -- ARGV[1]  `ClaimCall`: task_id, gen, hold, pinned, refresh, buffer, expires, group, gone.
 

@@ -2,7 +2,7 @@
 --
 -- KEYS[1]  a call key, "<prefix>:<hash>".  A string: one claim as JSON, the shape of
 --          `jobtastic_ext.claims.records.Claim` with defaults left out.  It expires when the claim does
---          (`jobtastic_ext.claims.rules.expiry`); a claim that ends with `FOREVER` has no expiry.
+--          (`jobtastic_ext.claims.lifetime.expiry`); a claim that ends with `FOREVER` has no expiry.
 -- ARGV[1]  the operation as JSON, the shape of its record in `jobtastic_ext.claims.records`.
 -- ARGV[2]  only in tests: the time, in ms, instead of the server's clock.
 --

@@ -1,0 +1,176 @@
+"""What a call does to the claim of its key: it claims, joins, takes over or is served."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from .holders import after, displaced, queued, queued_again
+from .lifetime import later
+from .records import LINGER, MOMENT, Answer, Claim, ClaimCall, Holder, Step, Value, Word
+
+
+def claim_call(op: ClaimCall, claim: Claim, now: int) -> Step:
+    waiting = claim.holder.waiting if claim.holder is not None else ""
+    if claim.holder is not None and claim.holder.line:
+        claim = replace(claim, holder=None)  # of a task that took turns before
+    claim, orphans = without_gone(op, claim, now)
+    value, holder = claim.value, claim.holder
+    refreshes = False
+    if value is not None:
+        if now < value.fresh:
+            return claim, Answer("cached", value.owner, value.gen)
+        if now < value.stale and not op.pinned:
+            if is_held(holder, now):
+                return claim, Answer("stale", value.owner, value.gen)
+            refreshes = True
+        elif shares_group(op, value, now):
+            return claim, Answer("joined", value.owner, value.gen)
+    if not op.hold and refreshes and value is not None:
+        return claim, Answer("refresh", value.owner, op.gen)
+    if not op.hold:
+        return claim, Answer("free", value.owner if value else op.task_id, op.gen)
+    if holder is not None and not refreshes:
+        held = settle_by_holder(op, claim, holder, now)
+        if held is not None:
+            return held
+    fresh = queued(
+        op.task_id,
+        op.gen,
+        now,
+        op.hold,
+        expires=later(now, op.expires) if op.expires else 0,
+        group=op.group,
+        orphans=orphans,
+        waiting=waiting,
+    )
+    claim = replace(claim, holder=fresh)
+    if refreshes and value is not None:
+        return claim, Answer("refresh", value.owner, op.gen)
+    return claim, Answer("claimed", op.task_id, op.gen)
+
+
+def without_gone(op: ClaimCall, claim: Claim, now: int) -> tuple[Claim, tuple[str, ...]]:
+    """Leave out what the call is not to be served with; return who would lose the claim to it."""
+    value, holder = claim.value, claim.holder
+    if value is not None and op.refresh:
+        value = replace(value, fresh=0, stale=0)  # for those who wait for it, not for this call
+    if value is not None and value.owner in (op.gone, op.task_id):
+        value = None  # unreadable, or sent anew under the same id
+    orphans = displaced(holder, op.task_id)
+    if holder is not None and holder.owner == op.gone and is_over(holder, now):
+        if holder.followed:
+            # It ended some time ago, so only its own generation may have it.
+            value = Value(
+                owner=holder.owner, gen=holder.gen, bare=holder.bare, kept=later(now, LINGER)
+            )
+        orphans = holder.orphans
+        holder = after(holder, now, op.hold, orphans) if holder.next else None
+    return replace(claim, holder=holder, value=value), orphans
+
+
+def settle_by_holder(op: ClaimCall, claim: Claim, holder: Holder, now: int) -> Step | None:
+    """Answer by the run or the message that holds the claim; None if this call has it now."""
+    if may_join(op, holder, now):
+        return join(op, claim, holder, now)
+    over = now >= holder.until and (holder.state == "queued" or not op.wants_later)
+    followed = replace(claim, holder=replace(holder, followed=True))
+    if over and op.pinned:
+        # Published under its own id all the same; the worker takes over.
+        return followed, Answer("joined", holder.owner, holder.gen)
+    if over and outlasts(op, holder, now):
+        return take_over(op, claim, holder, now)
+    if op.expires and now < holder.expires:
+        # The first of the two messages runs.  Were the claim to go to the later one again and
+        # again, none would in a long queue.
+        return followed, Answer("free", op.task_id, holder.gen)
+    return None
+
+
+def shares_group(op: ClaimCall, value: Value, now: int) -> bool:
+    """Whether the call is part of the same group or chord as the run that ended."""
+    if op.refresh or value.failed or now >= value.kept:
+        return False
+    return op.group != "" and op.group == value.group
+
+
+def is_held(holder: Holder | None, now: int) -> bool:
+    """Whether identical calls wait for this holder."""
+    if holder is None or now >= holder.until:
+        return False
+    return holder.state == "queued" or now < holder.herd
+
+
+def is_over(holder: Holder, now: int) -> bool:
+    """Whether the run may have ended without the claim knowing."""
+    return holder.ending or is_unmarked(holder) or holder.state == "queued" or now >= holder.until
+
+
+def is_unmarked(holder: Holder) -> bool:
+    """Whether it may have ended, with success, although nobody has said so."""
+    return holder.unmarked and holder.state == "running"
+
+
+def may_join(op: ClaimCall, holder: Holder, now: int) -> bool:
+    if is_held(holder, now):
+        return holder.owner == op.task_id or outlasts(op, holder, now)
+    # Others wait no longer for this run, but a refresh waits for its end, and others for that.
+    return now < holder.until and (op.wants_later or holder.next != "")
+
+
+def outlasts(op: ClaimCall, holder: Holder, now: int) -> bool:
+    """Whether the message that is queued lives for about as long as that of this call would."""
+    if holder.state != "queued" or not holder.expires:
+        return True
+    return op.expires > 0 and later(now, op.expires // 2) < holder.expires
+
+
+def join(op: ClaimCall, claim: Claim, holder: Holder, now: int) -> Step:
+    foreign = holder.owner != op.task_id
+    if op.wants_later and foreign and holder.state == "running" and not holder.next:
+        waiting = replace(holder, next=op.task_id, next_gen=op.gen)
+        word: Word = "claimed" if op.refresh else "buffered"
+        return replace(claim, holder=waiting), Answer(word, op.task_id, op.gen)
+    answer = Answer("joined", holder.owner, holder.gen)
+    if holder.next and foreign:
+        answer = Answer("joined", holder.next, holder.next_gen)
+    elif foreign and not op.pinned and holder.ending:
+        answer = replace(answer, word="ending")
+    elif foreign and not op.pinned and is_unmarked(holder):
+        answer = replace(answer, word="unmarked")
+    elif foreign and not op.pinned and is_overdue(holder, now):
+        claim = replace(claim, holder=replace(holder, looked=now))
+        return claim, replace(answer, word="overdue")
+    if op.pinned and not holder.followed:
+        claim = replace(claim, holder=replace(holder, followed=True))
+    return claim, answer
+
+
+def is_overdue(holder: Holder, now: int) -> bool:
+    """Whether its task may have ended without the claim knowing, although nobody has begun it.
+
+    One caller looks each moment: what had ended a moment ago is found, and to join stays cheap.
+    """
+    since = max(holder.at, holder.looked)
+    return holder.state == "queued" and (holder.taken or now - since >= MOMENT)
+
+
+def take_over(op: ClaimCall, claim: Claim, holder: Holder, now: int) -> Step:
+    """Publish under the dead run's id, or a lost message's, so that all who joined it are served.
+
+    A refresh that waited for it, and may be lost, is served by the same run: it begins later.
+    A message that only waits in a long queue gets a copy after twice the time of the last one.
+    """
+    again = holder.state == "queued" and holder.taken
+    length = min(2 * (holder.until - holder.at), LINGER) if again else 0
+    taken = queued_again(
+        holder,
+        now,
+        max(op.hold, length),
+        attempt=0,
+        taken=True,
+        followed=True,
+        next="",
+        next_gen="",
+        orphans=displaced(holder, holder.owner),
+    )
+    return replace(claim, holder=taken), Answer("takeover", holder.owner, holder.gen)
