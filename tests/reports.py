@@ -35,6 +35,15 @@ class Notes:
         lines = [json.loads(line) for line in self.client.lrange(self.name, 0, -1)]
         return [x for x in lines if x["event"] == event and task in (None, x["task"])]
 
+    def open(self, gate: str) -> None:
+        """Let those go on who wait at a gate, and whoever comes to it."""
+        self.client.set(f"{self.name}-{gate}", 1, ex=600)
+
+    def wait_at(self, gate: str) -> None:
+        deadline = time.monotonic() + 120
+        while not self.client.exists(f"{self.name}-{gate}") and time.monotonic() < deadline:
+            time.sleep(0.02)
+
     def close(self) -> None:
         self.client.delete(self.name)
         self.client.close()
@@ -101,9 +110,11 @@ def create(conf: dict[str, Any]) -> Celery:
         )
 
     @declare(name="reports.work", bind=True)
-    def work(self, x, y=1, *, delay=0.3, note_text=None):
+    def work(self, x, y=1, *, delay=0.3, gate=None, note_text=None):
         note(self, x)
         time.sleep(delay)
+        if gate:
+            self.app.notes.wait_at(gate)
         return {"x": x, "y": y}
 
     @declare(name="reports.cached", bind=True)
@@ -197,9 +208,11 @@ def create(conf: dict[str, Any]) -> Celery:
         return x
 
     @declare(name="reports.turns", bind=True)
-    def turns(self, x, delay=0.3):
+    def turns(self, x, delay=0.3, gate=None):
         note(self, x, event="run")
         time.sleep(delay)
+        if gate:
+            self.app.notes.wait_at(gate)
         note(self, x, event="end")
         return x
 

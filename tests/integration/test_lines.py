@@ -43,14 +43,14 @@ def line_of(project: Project, name: str, *args: Any, **kwargs: Any) -> str:
 
 
 def follow(project: Project, unique: str, count: int, **options: Any) -> list[Any]:
-    """Send a run of 1.5 s, and messages that follow it, of ids of their own."""
-    work = project.task("work")
-    first = work.delay(unique, delay=1.5)
+    """Send a run that ends when its gate is opened, and messages that follow it under their ids."""
+    work, kwargs = project.task("work"), {"gate": unique}
+    first = work.delay(unique, **kwargs)
     wait_until(lambda: project.runs("work", unique))
     ids = [str(uuid.uuid4()) for _ in range(count)]
     return [
         first,
-        *(work.apply_async((unique,), {"delay": 1.5}, task_id=one, **options) for one in ids),
+        *(work.apply_async((unique,), kwargs, task_id=one, **options) for one in ids),
     ]
 
 
@@ -69,6 +69,7 @@ def test_followers_lie_in_the_broker_and_are_woken(
     wait_until(lambda: broker.llen(line) == 5)
     assert lined.claim("work", unique).holder.waiting == "line"
     assert not broker.exists(f"{PREFIX}{lined.conf['task_default_queue']}")
+    lined.notes.open(unique)
     values = [result.get(timeout=60) for result in results]
     assert len({json.dumps(value) for value in values}) == 1
     assert lined.runs("work", unique) == 1
@@ -92,6 +93,7 @@ def test_any_worker_of_celery_would_put_them_back(
     assert queue.endswith("\x06\x165")
     with lined.app.connection_for_write() as connection:
         connection.default_channel.qos.restore_by_tag(tag)
+    lined.notes.open(unique)
     results[1].get(timeout=60)
     assert lined.runs("work", unique) == 1
 
@@ -100,12 +102,13 @@ def test_the_line_of_a_serialized_key_is_in_order(
     lined: Project, broker: redis.Redis, unique: str
 ) -> None:
     turns = lined.task("turns")
-    first = turns.delay(unique, 0.8)
+    first = turns.delay(unique, gate=unique)
     wait_until(lambda: lined.runs("turns", unique))
     line, results = line_of(lined, "turns", unique), []
     for place in range(1, 5):
         results.append(turns.delay(unique, 0.1))
         wait_until(lambda place=place: broker.llen(line) == place)
+    lined.notes.open(unique)
     for result in [first, *results]:
         result.get(timeout=60)
     noted = [each["id"] for each in lined.notes.read("turns") if each["x"] == unique]
@@ -120,13 +123,14 @@ def test_one_that_is_revoked_in_the_line_does_not_stop_it(
     lined: Project, broker: redis.Redis, unique: str
 ) -> None:
     turns = lined.task("turns")
-    results = [turns.delay(unique, 1.0)]
+    results = [turns.delay(unique, gate=unique)]
     wait_until(lambda: lined.runs("turns", unique))
     line = line_of(lined, "turns", unique)
     for place in (1, 2):
         results.append(turns.delay(unique, 0.1))
         wait_until(lambda place=place: broker.llen(line) == place)
     results[1].revoke()
+    lined.notes.open(unique)
     began = time.monotonic()
     results[2].get(timeout=60)
     assert time.monotonic() - began < 20, "it waited for the slow look"
@@ -146,6 +150,7 @@ def test_what_the_store_loses_the_broker_still_has(
     broker = redis.Redis.from_url(project.conf["broker_url"])
     wait_until(lambda: broker.keys(f"jobtastic.line:{project.conf['jobtastic_key_prefix']}*"))
     forget_claims(project)
+    project.notes.open(unique)
     assert [result.get(timeout=40) for result in results]
     assert project.runs("work", unique) == 2
 
@@ -192,6 +197,7 @@ def test_rabbitmq_keeps_followers(rabbit: Rabbit, unique: str) -> None:
     project = rabbit.project
     results = follow(project, unique, 5, priority=3)
     wait_until(lambda: rabbit.waiting("work", unique) == [1, 4])
+    project.notes.open(unique)
     assert len({json.dumps(result.get(timeout=60)) for result in results}) == 1
     assert project.runs("work", unique) == 1
     assert rabbit.waiting("work", unique) == [0, 0]
@@ -199,11 +205,12 @@ def test_rabbitmq_keeps_followers(rabbit: Rabbit, unique: str) -> None:
 
 def test_rabbitmq_keeps_a_line_in_order(rabbit: Rabbit, unique: str) -> None:
     project, turns = rabbit.project, rabbit.project.task("turns")
-    results = [turns.delay(unique, 1.0)]
+    results = [turns.delay(unique, gate=unique)]
     wait_until(lambda: project.runs("turns", unique))
     for place in range(1, 4):
         results.append(turns.delay(unique, 0.1))
         wait_until(lambda place=place: sum(rabbit.waiting("turns", unique)) == place)
+    project.notes.open(unique)
     for result in results:
         result.get(timeout=60)
     ids = [each["id"] for each in project.notes.read("turns") if each["x"] == unique]
@@ -215,5 +222,6 @@ def test_rabbitmq_puts_the_first_back_by_itself(rabbit: Rabbit, unique: str) -> 
     results = follow(project, unique, 3)
     wait_until(lambda: sum(rabbit.waiting("work", unique)) == 3)
     forget_claims(project)
+    project.notes.open(unique)
     assert [result.get(timeout=40) for result in results]
     assert project.runs("work", unique) == 2
