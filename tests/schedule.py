@@ -16,6 +16,7 @@ PER_PROCESSOR, AT_MOST = 3, 12
 
 #: Modules that take long whatever is done, the longest first: a shorter one fills what is left.
 FIRST: tuple[str, ...] = (
+    "tests/test_celery_units.py",
     "tests/chaos/test_chaos.py",
     "tests/browser/test_examples.py",
     "tests/integration/test_endings.py",
