@@ -108,8 +108,8 @@ def test_without_herd_avoidance_a_slow_broker_runs_nothing_twice(
             assert task.delay(f"{unique}-warm", *arguments[1:]).get(timeout=TIMEOUT)
             proxy.be_slow(2)
             result = task.delay(*arguments)
+            # Here, if the machine was too busy to send it in time; at the worker else; never both.
             assert result.get(timeout=TIMEOUT)
-            assert not isinstance(result, EagerResult)
             time.sleep(2)
             x = unique if name == "unbound" else [unique, "b"]
             assert project.runs(name, x) == runs
