@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
@@ -19,8 +19,10 @@ from .broker.publisher import Broker
 from .broker.queue_position import QueuePositions
 from .broker.routing import Routes
 from .caller.sending import Caller
+from .counts.tally import Tally
 from .errors import JobtasticError, Problem, StoreError, StoreUnavailable
 from .hooks import RunHooks, around_body
+from .operations.desk import Desk
 from .policy.loader import PolicySet, load_policy, no_policy
 from .policy.model import Plan
 from .policy.planner import make_plan, policy_of, problems_of
@@ -28,6 +30,7 @@ from .policy.problems import did_you_mean
 from .progress.histories import Histories
 from .progress.reporter import Reporter
 from .progress.ticker import Ticker
+from .progress.workflow import typical_lengths
 from .resilience.circuit_breaker import CircuitBreaker
 from .resilience.outbox import Outbox
 from .resilience.per_process import per_process
@@ -39,6 +42,7 @@ from .results.subscriptions import Subscriptions
 from .settings import Settings, misspelt, read_settings, shown, switched_off
 from .stores import open_store
 from .stores.guarded import GuardedStore
+from .worker.counted_runs import CountedRuns
 from .worker.delivery import Deliveries
 from .worker.lease_keeper import LeaseKeeper
 from .worker.postrun import Postrun
@@ -92,6 +96,7 @@ class Runtime:
             **settings.store_options,
         )
         self.store = GuardedStore(store, "the store of claims", self._store_failed)
+        self.tally = Tally(store, self.settings.key_prefix)
         self.owed_to_store = per_process(Outbox)
         self.owed_to_results = per_process(Outbox)
         self.histories = Histories(self.store, self.settings.key_prefix)
@@ -106,7 +111,11 @@ class Runtime:
         self.caller = self._new_caller()
         self.deliveries = self._new_deliveries()
         #: What is told of each run, in this order.
-        self.hooks: tuple[RunHooks, ...] = (Postrun(self.deliveries), self.reporter)
+        self.hooks: tuple[RunHooks, ...] = (
+            Postrun(self.deliveries),
+            self.reporter,
+            CountedRuns(self.plan, self.tally),
+        )
 
     def _new_caller(self) -> Caller:
         return Caller(
@@ -122,6 +131,7 @@ class Runtime:
             broker=self.broker,
             lines=self.lines,
             broker_shares_store=self._broker_shares_store(),
+            tally=self.tally,
             owed_to_store=self.owed_to_store,
             owed_to_results=self.owed_to_results,
         )
@@ -137,6 +147,7 @@ class Runtime:
             results=self.results,
             lines=self.lines,
             publish=publish,
+            tally=self.tally,
             around_body=lambda entered: around_body(self.hooks, entered),
         )
 
@@ -153,7 +164,9 @@ class Runtime:
     @cached_property
     def keeper(self) -> LeaseKeeper:
         """What keeps the leases of a worker."""
-        return LeaseKeeper(self.plan, self.store, self.lines, self.routes, self.settings.lease)
+        return LeaseKeeper(
+            self.plan, self.store, self.lines, self.routes, self.settings.lease, self.tally
+        )
 
     def stop_keeper(self) -> None:
         """Stop it; the next request that is received makes another one."""
@@ -194,6 +207,17 @@ class Runtime:
         from .results.redis_state_writer import RedisWriter  # the driver, only where Redis is used
 
         return RedisWriter(self.settings, through_celery)
+
+    @cached_property
+    def desk(self) -> Desk:
+        """What answers an operator."""
+        return Desk(
+            self.store,
+            self.settings.key_prefix,
+            self.plans,
+            partial(typical_lengths, self.histories),
+            self.tally,
+        )
 
     @cached_property
     def queues(self) -> RedisQueues | None:
@@ -363,4 +387,5 @@ def close_runtime(app: Celery) -> None:
     runtime.owed_to_store().close()
     runtime.owed_to_results().close()
     runtime.broker.close()
+    runtime.tally.close()
     runtime.store.close()

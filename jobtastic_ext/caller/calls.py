@@ -36,7 +36,7 @@ from ..resilience.redaction import in_log
 from ..results.kinds import wants_result
 from .fallback import Undelivered, send_unshared
 from .options import expires_in, plain_arguments, retry_options, take_fallback
-from .sending import CANVAS, Caller, Publish, Sending, decided
+from .sending import CANVAS, COUNTED, Caller, Publish, Sending, decided
 
 #: Options by which Celery or the caller fixed the id, or hangs something on the message, so that
 #: it has to be published whatever happens: the worker then settles what to do with it.
@@ -52,6 +52,15 @@ PINNING = (
 )
 
 
+#: As what `shadow` counts an answer of the store.
+WOULD_BE = {
+    "joined": "shadow_joined",
+    "cached": "shadow_cached",
+    "stale": "shadow_stale",
+    "refresh": "shadow_stale",
+}
+
+
 def apply_async(
     caller: Caller,
     publish: Publish,
@@ -60,7 +69,35 @@ def apply_async(
     kwargs: Any,
     options: dict[str, Any],
 ) -> AsyncResult | EagerResult:
-    """Do what `Task.apply_async` does, once for identical calls."""
+    """Do what `Task.apply_async` does, once for identical calls, and count what became of it."""
+    try:
+        result = decide(caller, publish, task, args, kwargs, options)
+    except BaseException as error:
+        if is_counted(caller, task, options):
+            refused = isinstance(error, DuplicateCall)
+            caller.tally.count(task.name, "refused" if refused else "unsent")
+        raise
+    word: str | None = result.__dict__.get(COUNTED)
+    if word is not None and is_counted(caller, task, options):
+        caller.tally.count(task.name, word)
+    return result
+
+
+def is_counted(caller: Caller, task: Task, options: dict[str, Any]) -> bool:
+    """Whether it is a call of a task with a policy, and not its retry."""
+    eager = caller.app.conf.task_always_eager
+    return not eager and not options.get("retries") and caller.plan(task) is not None
+
+
+def decide(
+    caller: Caller,
+    publish: Publish,
+    task: Task,
+    args: Any,
+    kwargs: Any,
+    options: dict[str, Any],
+) -> AsyncResult | EagerResult:
+    """Settle the call, send it, or fall back."""
     on_broker_error = take_fallback(task)
     refresh = bool(options.pop("refresh", False))
     plan = caller.plan(task)
@@ -155,6 +192,8 @@ class Call:
         if self.plan.policy.shadow:
             self.log(answer.id, f"would be {answer.word}", WHY[answer.word])
             own = answer.word in ("claimed", "buffered")
+            if answer.word in WOULD_BE:
+                self.count(WOULD_BE[answer.word])
             return self.send_claimed(answer if own else self.free(), "it only observes")
         if answer.word == "joined":
             return self.join(answer)
@@ -225,6 +264,10 @@ class Call:
             self.undelivered.abandon(answer, error)
             raise
         self.log(result.id, "published", why)
+        if answer.word == "refresh":
+            self.count("refreshing")
+        elif answer.word == "takeover":
+            self.count("taken_over")
         if self.asked or answer.word == "refresh":
             self.tell(signals.call_refreshed, self.claim.task_id)
         word = "buffered" if answer.word == "buffered" else "published"
@@ -252,6 +295,9 @@ class Call:
         if self.options.get("ignore_result") and not self.plan.blind:
             changes["ignore_result"] = False  # others may join, and they want it
         return self.sending.send(**changes)
+
+    def count(self, word: str) -> None:
+        self.caller.tally.count(self.task.name, word)
 
     def tell(self, signal: Any, task_id: str) -> None:
         if signal.receivers:

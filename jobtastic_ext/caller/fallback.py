@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from celery.result import AsyncResult, EagerResult
 from celery.utils import uuid
 from kombu.exceptions import OperationalError
@@ -30,12 +32,16 @@ def send_unshared(sending: Sending) -> AsyncResult | EagerResult:
             raise
         sending.log(task_id, "-", f"falls back ({sending.mode})", str(error))
         if sending.mode == "fail":
-            return decided(failed_result(sending, task_id, error), "fallback")
-        return decided(run_unclaimed(sending, task_id), "fallback")
+            return decided(failed_result(sending, task_id, error), "fallback", "fallback_failed")
+        return decided(run_unclaimed(sending, task_id), "fallback", "fallback_eager")
 
 
 def tell(sending: Sending, task_id: str, key: str, error: Exception) -> None:
     signals.broker_failed.send(sender=sending.task, task_id=task_id, key=key, exception=error)
+
+
+def fell_back(result: Any, counted: str) -> Any:
+    return decided(result, "fallback", counted)
 
 
 class Undelivered:
@@ -60,14 +66,14 @@ class Undelivered:
             return self.arrived(own)
         if mode == "fail":
             self.log(own, "failed", str(error))
-            return failed_result(self.sending, own, error)
+            return fell_back(failed_result(self.sending, own, error), "fallback_failed")
         if not arrived:
             self.mark_failed(answer, error)
         raise error
 
     def arrived(self, task_id: str) -> AsyncResult:
         self.log(task_id, "published", "the message has arrived, although nobody said so")
-        return self.sending.result(task_id)
+        return fell_back(self.sending.result(task_id), "published")
 
     def abandon(self, answer: Answer, error: BaseException) -> None:
         """Let go of a call that raised before it was sent."""
@@ -105,11 +111,11 @@ class Undelivered:
             if self.claim.pinned and other != own:
                 self.caller.results.pass_on(other, (own,))
                 other = own
-            return self.sending.result(other, settled.outcome.meta)
+            return fell_back(self.sending.result(other, settled.outcome.meta), "cached")
         ran = word in ("reuse", "finished")
         if ran or (word == "follow" and not self.claim.pinned and not self.claim.wants_later):
             self.log(other, "joined", WHY["joined"])
-            return self.sending.result(other)
+            return fell_back(self.sending.result(other), "joined")
         if word == "follow" and self.claim.wants_later:
             # Who joined it is served by the run here; who calls later wants a later one.
             self.leave_place()
@@ -125,7 +131,7 @@ class Undelivered:
             message,
             settled.answer,
         )
-        return run_claimed(run, self.sending)
+        return fell_back(run_claimed(run, self.sending), "fallback_eager")
 
     def leave_place(self) -> None:
         our = self.caller
@@ -133,7 +139,7 @@ class Undelivered:
 
     def run_unclaimed(self) -> EagerResult:
         self.log(self.claim.task_id, "runs here", NOT_TAKEN)
-        return run_unclaimed(self.sending, self.claim.task_id)
+        return fell_back(run_unclaimed(self.sending, self.claim.task_id), "fallback_eager")
 
     def let_go(self, answer: Answer) -> bool:
         """Give the message up; False if it has arrived after all, or somebody else has sent it."""

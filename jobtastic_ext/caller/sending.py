@@ -18,6 +18,7 @@ from ..broker.publisher import NOT_TAKEN, Broker
 from ..broker.routing import Routes
 from ..claims.decision_log import log_decision
 from ..claims.store import Store
+from ..counts.tally import Tally
 from ..policy.model import Plan
 from ..resilience.outbox import Outbox
 from ..results.backend import Backend
@@ -55,6 +56,7 @@ class Caller:
     broker: Broker
     lines: Lines
     broker_shares_store: bool
+    tally: Tally
     #: Of each process.
     owed_to_store: Callable[[], Outbox]
     owed_to_results: Callable[[], Outbox]
@@ -151,7 +153,12 @@ class Sending:
             raise OperationalError(f"{NOT_TAKEN}; the store is on the same server, and is silent")
 
 
-def decided(result: Any, word: str) -> Any:
-    """Return a result that says what became of its call."""
+#: The attribute of a result that holds the word by which its call is counted.
+COUNTED = "jobtastic_counted"
+
+
+def decided(result: Any, word: str, counted: str = "") -> Any:
+    """Return a result that says what became of its call; it is counted by that or a closer word."""
     result.decision = word
+    result.__dict__.setdefault(COUNTED, counted or word)
     return result

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from ..errors import StoreUnavailable
+from .counts import added as counts_with
+from .counts import decode as counts_of
 from .records import Answer, Claim, Operation
+
+#: So often an addition is tried again because another came before it, with seconds in between.
+TRIES, PAUSE = 100, 0.002
 
 
 class ResultPlace(NamedTuple):
@@ -62,6 +69,24 @@ class Store(ABC):
         Atomic.  Returns whether it was done.
         """
         return True
+
+    def add(self, key: str, counts: Mapping[str, int], ttl: int, mark: str) -> None:
+        """Add to the numbers under `key`, each by its name, and keep them for `ttl` milliseconds.
+
+        Atomic.  `mark`, twelve hexadecimal digits, is another one each time: an addition that is
+        tried again with its mark, because nobody knows whether it was made, is made once.
+        """
+        for attempt in range(TRIES):
+            (old,) = self.load([key])
+            new = counts_with(old, counts, mark)
+            if new is None or self.swap(key, old, new, ttl):
+                return
+            time.sleep(random.uniform(0, PAUSE) * attempt)
+        raise StoreUnavailable(f"others kept changing {key}; it is tried again later")
+
+    def totals(self, keys: Sequence[str]) -> list[dict[str, int]]:
+        """Return the numbers under each key, none for what is not there, in their order."""
+        return [counts_of(raw).counts for raw in self.load(keys)]
 
     @abstractmethod
     def ping(self) -> None:

@@ -126,6 +126,12 @@ def history_key(prefix: str, name: str) -> str:
     return f"{head}:%history:{_safe(name, _UNSAFE, _CACHE_PREFIX_LENGTH)}"
 
 
+def counts_key(prefix: str, name: str, hour: int) -> str:
+    """Return the key of what was counted of a task in an hour since 1970; no call's, as above."""
+    head = _safe(prefix, _UNSAFE_IN_PREFIX, _PREFIX_LENGTH)
+    return f"{head}:%counts:{_safe(name, _UNSAFE, _CACHE_PREFIX_LENGTH)}:{hour}"
+
+
 def _safe(text: str, unsafe: re.Pattern[str], length: int) -> str:
     """Percent-encode a text; cut it, when it is long, to end in ``~`` and a digest of the whole."""
     escaped = unsafe.sub(_percent_encode, text)

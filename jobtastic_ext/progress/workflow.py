@@ -138,16 +138,22 @@ def number(value: Any, otherwise: float) -> float:
     return float(value) if isinstance(value, int | float) else otherwise
 
 
+def typical_lengths(histories: Histories, tasks: Iterable[str]) -> dict[str, float]:
+    """Return the seconds that a run of each task takes, of those of which a run has succeeded."""
+    names = {task: histories.name(task) for task in tasks}
+    learned = histories.load_many(names.values())
+    known = {task: learned[key].history for task, key in names.items()}
+    return {
+        task: estimate(history, [(0.0, 0.0)]).seconds
+        for task, history in known.items()
+        if history != History()
+    }
+
+
 def learn_lengths(histories: Histories, leaves: Iterable[Leaf]) -> None:
     """Let past runs say how long those take that do not say it themselves."""
     unknown = [leaf for leaf in leaves if leaf.length is None and leaf.name is not None]
-    names = {leaf.name: histories.name(leaf.name) for leaf in unknown if leaf.name}
-    learned = histories.load_many(names.values())
-    lengths: dict[str, float] = {}
-    for name, key in names.items():
-        history = learned[key].history
-        if history != History():
-            lengths[name] = estimate(history, [(0.0, 0.0)]).seconds
+    lengths = typical_lengths(histories, {leaf.name for leaf in unknown if leaf.name})
     for leaf in unknown:
         leaf.length = lengths.get(leaf.name or "")
 

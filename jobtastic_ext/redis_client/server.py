@@ -67,11 +67,19 @@ class RedisServer:
         return found
 
     def _run(self, script: Script, key: str | bytes, *arguments: bytes) -> Any:
-        rest = b"1", key if isinstance(key, bytes) else key.encode(), *arguments
+        return self._run_on(script, [key if isinstance(key, bytes) else key.encode()], *arguments)
+
+    def _run_many(self, script: Script, keys: Sequence[bytes]) -> list[Any]:
+        """Run a script that answers with one element for each key."""
+        groups = [keys] if self._servers().is_one else [[key] for key in keys]
+        return [one for group in groups if group for one in self._run_on(script, group)]
+
+    def _run_on(self, script: Script, keys: Sequence[bytes], *arguments: bytes) -> Any:
+        rest = b"%d" % len(keys), *keys, *arguments
         try:
-            return self._ask(rest[1], packed(b"EVALSHA", script.digest, *rest))
+            return self._ask(keys[0], packed(b"EVALSHA", script.digest, *rest))
         except ScriptMissing:
-            return self._ask(rest[1], packed(b"EVAL", script.source, *rest))
+            return self._ask(keys[0], packed(b"EVAL", script.source, *rest))
 
     def _ask_many(self, keys: Sequence[bytes], command: bytes) -> Any:
         if self._servers().is_one:

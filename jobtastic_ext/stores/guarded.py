@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from ..claims.records import Answer, Claim, Operation
@@ -56,6 +56,12 @@ class GuardedStore(Store):
 
     def swap(self, key: str, old: bytes | None, new: bytes, ttl: int) -> bool:
         return self._ask(key, lambda: self._store.swap(key, old, new, ttl))
+
+    def add(self, key: str, counts: Mapping[str, int], ttl: int, mark: str) -> None:
+        self._ask(key, lambda: self._store.add(key, counts, ttl, mark))
+
+    def totals(self, keys: Sequence[str]) -> list[dict[str, int]]:
+        return self._ask(keys[0], lambda: self._store.totals(keys)) if keys else []
 
     def ping(self) -> None:
         self._store.ping()

@@ -6,7 +6,7 @@ or Valkey; redis-py 4.5 or newer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from importlib.resources import files
 from typing import Any
@@ -52,6 +52,7 @@ SEEING = (ClaimCall, Begin)
 
 READ = load("record", "read")
 SWAP = load("swap")
+ADD, TOTALS = load("add"), load("totals")
 
 
 class RedisStore(RedisServer, Store):
@@ -105,6 +106,20 @@ class RedisStore(RedisServer, Store):
 
     def swap(self, key: str, old: bytes | None, new: bytes, ttl: int) -> bool:
         return bool(self._run(SWAP, key, old or b"", new, b"%d" % ttl))
+
+    def add(self, key: str, counts: Mapping[str, int], ttl: int, mark: str) -> None:
+        pairs = [part for each, by in counts.items() for part in (each.encode(), b"%d" % by)]
+        self._run(ADD, key, mark.encode(), b"%d" % ttl, *pairs)
+
+    def totals(self, keys: Sequence[str]) -> list[dict[str, int]]:
+        found = self._run_many(TOTALS, [key.encode() for key in keys])
+        return [counted(pairs) for pairs in found]
+
+
+def counted(pairs: Sequence[bytes]) -> dict[str, int]:
+    """The counts that a hash of `add.lua` holds."""
+    named = dict(zip(pairs[::2], pairs[1::2], strict=True))
+    return {name.decode(): int(number) for name, number in named.items() if name}
 
 
 def answered(reply: list[Any]) -> Answer:

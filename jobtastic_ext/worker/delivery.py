@@ -28,6 +28,7 @@ from ..claims.line import wake
 from ..claims.protocol import Settled, start
 from ..claims.records import Answer, Begin, Claim
 from ..claims.store import Store
+from ..counts.tally import Tally
 from ..errors import ArgumentNotEncodable, ArgumentUnknown, DuplicateCall, StoreError
 from ..hooks import Entered, state_of
 from ..policy.model import Plan
@@ -60,6 +61,7 @@ class Deliveries:
     lines: Lines
     #: Celery's own `apply_async`.
     publish: Callable[..., Any]
+    tally: Tally
     #: What surrounds the body of a task while it runs.
     around_body: Callable[[Entered], AbstractContextManager[Any]]
     #: What each wrapped task had of its own: name of the task, then of the attribute.
@@ -238,6 +240,7 @@ class Message:
             return self.follow(answer, message, body)
         if outcome is None:
             return self.end_unserved(answer)
+        self.count("reused")
         self.log("reused", f"the outcome of task {answer.id}")
         if outcome.failed:
             raise outcome.value
@@ -248,6 +251,7 @@ class Message:
 
         What comes after it in a canvas goes on.
         """
+        self.count("reused")
         self.log("dropped", f"task {answer.id} does it, and has no result to share")
         self.state.body = "left out"
         if not self.in_canvas:
@@ -302,6 +306,7 @@ class Message:
         refused = self.plan.policy.on_duplicate == "raise" and not self.header.refresh
         if refused and not own and not displaced:
             self.state.body = "left out"
+            self.count("refused")
             self.log("refused", f"task {other} is running")
             raise DuplicateCall(self.task.name, other)
         if self.blind and not (own or self.in_canvas or message.refresh):
@@ -376,6 +381,9 @@ class Message:
             **options,
         )
         self.deliveries.publish(self.task, signature.args, signature.kwargs, **signature.options)
+
+    def count(self, word: str) -> None:
+        self.deliveries.tally.count(self.task.name, word)
 
     def log(self, decision: str, why: str, level: int = logging.INFO) -> None:
         key = getattr(self, "key", "-")

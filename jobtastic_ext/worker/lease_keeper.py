@@ -23,6 +23,7 @@ from ..claims.header import HEADER, read_header
 from ..claims.line import wake
 from ..claims.records import Renew
 from ..claims.store import Store
+from ..counts.tally import Tally
 from ..errors import ArgumentUnknown, StoreError
 from ..policy.model import Plan
 from ..resilience.per_process import start_daemon
@@ -66,7 +67,9 @@ class LeaseKeeper:
         lines: Lines,
         routes: Routes,
         lease: float,
+        tally: Tally,
     ) -> None:
+        self._tally = tally
         self._plan, self._store, self._lines, self._routes = plan, store, lines, routes
         #: Seconds.
         self._lease_time = lease
@@ -100,6 +103,8 @@ class LeaseKeeper:
     def lose(self, task_id: str) -> None:
         """The child that ran a task is gone, and cannot let go of its claim itself."""
         request = self._received.get(task_id)
+        if request is not None:
+            self._tally.count(request.task.name, "failed")
         lease = self._leases.pop(task_id, None) or (request and self._lease(request))
         if lease:
             self._release(task_id, lease, lease.run or worker_token())

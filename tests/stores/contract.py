@@ -287,6 +287,33 @@ class StoreContract:
 
     # Small values
 
+    def test_counts_are_added_up(self, store: Store, key: str) -> None:
+        assert store.totals([]) == []
+        assert store.totals([key, f"{key}2"]) == [{}, {}]
+        store.add(key, {"ran": 2, "joined": 7}, 60_000, "a" * 12)
+        store.add(key, {"ran": 1}, 60_000, "b" * 12)
+        store.add(f"{key}2", {"failed": 10**9}, 60_000, "b" * 12)
+        assert store.totals([key, f"{key}2"]) == [{"ran": 3, "joined": 7}, {"failed": 10**9}]
+
+    def test_an_addition_that_is_made_again_counts_once(self, store: Store, key: str) -> None:
+        for mark in ("a" * 12, "b" * 12, "a" * 12, "b" * 12):
+            store.add(key, {"ran": 1}, 60_000, mark)
+        assert store.totals([key]) == [{"ran": 2}]
+
+    def test_counts_end(self, store: Store, key: str) -> None:
+        store.add(key, {"ran": 1}, 50, "a" * 12)
+        time.sleep(0.2)
+        assert store.totals([key]) == [{}]
+
+    def test_of_many_who_add_at_once_none_is_lost(self, store: Store, key: str) -> None:
+        def one(n: int) -> None:
+            for i in range(5):
+                store.add(key, {"ran": 1, f"of {n}": 1}, 60_000, f"{n:06}{i:06}")
+
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(one, range(6)))
+        assert store.totals([key]) == [{"ran": 30, **{f"of {n}": 5 for n in range(6)}}]
+
     def test_a_value_is_swapped_only_for_what_is_expected(self, store: Store, key: str) -> None:
         assert store.load([key]) == [None]
         assert not store.swap(key, b"other", b"new", 60_000)

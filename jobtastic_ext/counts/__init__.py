@@ -1,0 +1,1 @@
+"""What became of calls and runs, counted by task and hour."""

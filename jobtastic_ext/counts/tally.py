@@ -1,0 +1,171 @@
+"""Counts in this process, and brings them to the store every second.
+
+To count in the scripts that run anyway would take a second key, which may be on another server of a
+cluster, and would make a write of every join, which is a read in a file or a database.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import time
+import weakref
+from collections import Counter
+from collections.abc import Mapping
+from multiprocessing.util import Finalize
+
+from msgspec import Struct
+
+from ..claims.store import Store
+from ..errors import StoreError, StoreUnavailable
+from ..keys.call_key import counts_key
+from ..resilience.per_process import per_process, start_daemon
+
+logger = logging.getLogger("jobtastic_ext")
+
+#: Seconds between two visits to the store, which a killed process loses at most; and the longest,
+#: while the store is down.
+PAUSE, LONGEST_PAUSE = 1.0, 30.0
+
+#: Visits with nothing to bring after which the thread ends.
+IDLE = 30
+
+#: Seconds of one hour, and how long its counts are kept, in milliseconds.
+HOUR, KEPT = 3600, 36 * 86_400_000
+
+#: Counts of so many tasks and hours wait at most for a store that is down; the oldest go first.
+MOST = 10_000
+
+
+class Batch(Struct):
+    """Counts of one task in one hour that are on their way."""
+
+    key: str
+    counts: Mapping[str, int]
+    #: By which the store knows that it has them already.
+    mark: str
+
+
+class Pending:
+    """What one process has counted and not brought to the store."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        #: Held by whoever visits the store.
+        self.visit = threading.Lock()
+        #: Since the last visit, by task and word.
+        self.fresh: Counter[tuple[str, str]] = Counter()
+        #: By the key of task and hour.
+        self.waiting: dict[str, Counter[str]] = {}
+        #: Sent, and not known to have arrived.
+        self.sent: Batch | None = None
+        #: The store did not answer the last time.
+        self.failing = False
+        self.thread: threading.Thread | None = None
+        self.closed = threading.Event()
+
+
+class Tally:
+    """Counts words of tasks."""
+
+    def __init__(self, store: Store, key_prefix: str) -> None:
+        self._store, self._prefix = store, key_prefix
+        self._pending = per_process(Pending)
+        self._at_exit: dict[int, object] = {}
+
+    def count(self, task: str, word: str, number: int = 1) -> None:
+        """Add to the count of a word of `counts.words`."""
+        pending = self._pending()
+        with pending.lock:
+            pending.fresh[task, word] += number
+            if pending.thread is not None:
+                return
+            pending.thread = start_daemon(self._run, "counts", pending)
+        self._flush_at_exit()
+
+    def flush(self) -> bool:
+        """Bring to the store what has been counted; return whether all of it is there now."""
+        pending = self._pending()
+        with pending.visit:
+            gather(pending, self._prefix, int(time.time()) // HOUR)
+            try:
+                while pending.sent is not None or pending.waiting:
+                    self._bring_one(pending)
+            except StoreUnavailable as error:
+                logger.debug("counts are brought to the store later: %s", error)
+                pending.failing = True
+                return False
+            pending.failing = False
+        return True
+
+    def close(self) -> None:
+        """Bring what is left to the store, if it answers, and stop."""
+        pending = self._pending()
+        pending.closed.set()
+        self.flush()
+        thread = pending.thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(PAUSE)
+
+    def _bring_one(self, pending: Pending) -> None:
+        if pending.sent is None:
+            key, counts = pending.waiting.popitem()
+            pending.sent = Batch(key, dict(counts), os.urandom(6).hex())
+        batch = pending.sent
+        try:
+            self._store.add(batch.key, batch.counts, KEPT, batch.mark)
+        except StoreUnavailable:
+            raise
+        except StoreError as error:
+            logger.warning("%s: the store refuses counts, which are lost: %s", batch.key, error)
+        pending.sent = None
+
+    def _run(self, pending: Pending) -> None:
+        pause, idle = PAUSE, 0
+        while not pending.closed.wait(pause):
+            try:
+                done = self.flush()
+            except Exception:
+                logger.exception("counts are not brought to the store")
+                done = False
+            pause = PAUSE if done else min(2 * pause, LONGEST_PAUSE)
+            with pending.lock:
+                idle = 0 if pending.fresh else idle + 1
+                if idle >= IDLE and done:
+                    pending.thread = None
+                    return
+
+    def _flush_at_exit(self) -> None:
+        """Bring what is left to the store when the process ends, other than by a signal."""
+        pid = os.getpid()
+        if pid in self._at_exit:
+            return
+        itself = weakref.ref(self)
+
+        def flush() -> None:
+            tally = itself()
+            if tally is None or os.getpid() != pid or tally._pending().failing:
+                return
+            try:
+                tally.flush()
+            except RuntimeError as error:  # a driver that needs a thread, when none can start
+                logger.debug("the last counts are lost: %s", error)
+
+        atexit.register(flush)
+        # A child of `multiprocessing` ends without the former.
+        self._at_exit[pid] = Finalize(None, flush, exitpriority=0)
+
+
+def gather(pending: Pending, prefix: str, hour: int) -> None:
+    """Have what was counted since the last visit wait under the keys of its tasks and this hour."""
+    with pending.lock:
+        fresh, pending.fresh = pending.fresh, Counter()
+    for (task, word), number in fresh.items():
+        key = counts_key(prefix, task, hour)
+        pending.waiting.setdefault(key, Counter())[word] += number
+    while len(pending.waiting) > MOST:
+        oldest = next(iter(pending.waiting))
+        logger.warning("too much was counted while the store is down; lost: %s", oldest)
+        del pending.waiting[oldest]

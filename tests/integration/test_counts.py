@@ -1,0 +1,96 @@
+"""What was counted is what has happened: compared with the notes of the runs, on each store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from jobtastic_ext.errors import DuplicateCall
+from jobtastic_ext.operations.desk import Desk
+from jobtastic_ext.operations.savings import Saving
+from jobtastic_ext.runtime import runtime_of
+from tests.integration.conftest import Project, wait_until
+from tests.reports import Flaky
+
+TIMEOUT = 60
+
+
+def desk_of(project: Project) -> Desk:
+    runtime = runtime_of(project.app)
+    assert runtime is not None
+    return runtime.desk
+
+
+def saving_of(project: Project, task: str) -> Saving:
+    return next(each for each in desk_of(project).savings() if each.task == f"reports.{task}")
+
+
+def settled(project: Project, task: str, expected: dict[str, int]) -> Saving:
+    """Wait until the worker has brought its counts; what is too many never gets fewer."""
+
+    def counted() -> dict[str, int]:
+        found = saving_of(project, task)
+        return {word: getattr(found, word) for word in expected}
+
+    wait_until(lambda: counted() == expected, 20, f"{counted()} are not {expected}")
+    return saving_of(project, task)
+
+
+def test_calls_and_runs_are_counted(either: Project, unique: str) -> None:
+    cached = either.task("cached")
+    first = [cached.delay(unique, delay=1.0) for _ in range(5)]
+    assert first[0].get(timeout=TIMEOUT) == first[4].get(timeout=TIMEOUT)
+    again = [cached.delay(unique, delay=9.0) for _ in range(3)]
+    anew = cached.apply_async((unique,), {"delay": 0}, refresh=True)
+    anew.get(timeout=TIMEOUT)
+    told = [result.decision for result in [*first, *again, anew]]
+    assert told == ["published", *["joined"] * 4, *["cached"] * 3, "refreshed"]
+    runs = either.runs("cached", unique)
+    found = settled(
+        either,
+        "cached",
+        {"published": 1, "joined": 4, "cached": 3, "refreshed": 1, "runs": runs, "failed": 0},
+    )
+    assert (found.calls, runs, found.avoided) == (9, 2, 7)
+    assert found.hit_rate == pytest.approx(7 / 9, abs=0.001)
+    assert found.seconds_per_run
+    assert found.seconds_saved == pytest.approx(7 * found.seconds_per_run, rel=0.01)
+
+
+def test_failures_and_refusals_are_counted(either: Project, unique: str) -> None:
+    with pytest.raises(Flaky):
+        either.task("fails").delay(unique).get(timeout=TIMEOUT)
+    alone = either.task("alone")
+    first = alone.delay(unique)
+    with pytest.raises(DuplicateCall):
+        alone.delay(unique)
+    first.get(timeout=TIMEOUT)
+    settled(either, "fails", {"calls": 1, "published": 1, "runs": 1, "failed": 1})
+    settled(either, "alone", {"calls": 2, "published": 1, "refused": 1, "runs": 1, "failed": 0})
+
+
+def test_a_message_that_takes_the_outcome_of_another_run(project: Project, unique: str) -> None:
+    work = project.task("work")
+    pinned = [work.apply_async((unique,), task_id=f"{unique}-{n}") for n in range(3)]
+    for result in pinned:
+        result.get(timeout=TIMEOUT)
+    assert project.runs("work", unique) == 1
+    found = settled(project, "work", {"calls": 3, "published": 3, "runs": 1, "reused": 2})
+    assert found.avoided == 2
+
+
+def test_what_shadow_would_do(start_project: Callable[..., Project], unique: str) -> None:
+    policy: dict[str, Any] = {"tasks": {"reports.cached": {"shadow": True, "cache_duration": "1h"}}}
+    project = start_project(jobtastic_policy=policy)
+    project.worker()
+    cached = project.task("cached")
+    results = [cached.delay(unique) for _ in range(3)]
+    for result in results:
+        result.get(timeout=TIMEOUT)
+    cached.delay(unique).get(timeout=TIMEOUT)
+    found = settled(project, "cached", {"calls": 4, "published": 4, "runs": 4, "shadow_joined": 2})
+    assert found.shadow_cached == 1
+    assert (found.avoided, found.seconds_saved) == (0, 0.0)
+    assert found.shadow_seconds > 0
