@@ -19,6 +19,7 @@ from .broker.publisher import Broker
 from .broker.queue_position import QueuePositions
 from .broker.routing import Routes
 from .caller.sending import Caller
+from .counts.table import SharedCounts
 from .counts.tally import Tally
 from .errors import JobtasticError, Problem, StoreError, StoreUnavailable
 from .hooks import RunHooks, around_body
@@ -181,11 +182,20 @@ class Runtime:
 
         names = ((name, policy_of(name, self.policies)) for name in self.app._tasks)
         found = {name: policy for name, policy in names if policy is not None}
-        self.memory = start_watch(found, worker)
+        self.memory = start_watch(found, worker, lambda name: self.tally.count(name, "leaks"))
         if self.memory is None:
             return False
         self.hooks += (MemoryRuns(self.memory),)
         return True
+
+    def share_counts(self, worker: Any) -> None:
+        """Have the children of this worker, if it will fork any, count in memory of its own."""
+        from .memory.recycle import child_index
+        from .memory.worker_watch import ROWS, has_process_of_its_own
+
+        if has_process_of_its_own(worker.pool_cls):
+            rows = max(ROWS, 2 * int(worker.concurrency or 0))
+            self.tally.share(SharedCounts(list(self.plans()), rows, child_index))
 
     def tell_once(self, about: str, message: str, *values: object) -> None:
         """Warn once in this process."""

@@ -268,6 +268,8 @@ class Call:
             self.count("refreshing")
         elif answer.word == "takeover":
             self.count("taken_over")
+            if answer.rest:
+                self.count("freed_by_lease")
         if self.asked or answer.word == "refresh":
             self.tell(signals.call_refreshed, self.claim.task_id)
         word = "buffered" if answer.word == "buffered" else "published"

@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from .holders import awaits, both, displaced, is_unsent
+from .holders import awaits, both, displaced, has_left, is_unsent
 from .lifetime import later
 from .marks import given_up, marked
 from .records import LINGER, LOST, Answer, Begin, Claim, Holder, Step, Value
@@ -57,7 +57,9 @@ def begin(op: Begin, claim: Claim, now: int) -> Step:
         waiting=both(holder.waiting if holder is not None else "", op.waited),
         **inherited(op, holder),
     )
-    return replace(claim, holder=running), Answer("run", "", running.gen, ids=running.orphans)
+    return replace(claim, holder=running), Answer(
+        "run", "", running.gen, ids=running.orphans, rest=int(has_left(holder, now))
+    )
 
 
 def inherited(op: Begin, holder: Holder | None) -> dict[str, Any]:

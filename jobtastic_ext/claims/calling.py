@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from .holders import after, displaced, queued, queued_again
+from .holders import after, displaced, has_left, queued, queued_again
 from .lifetime import later
 from .records import LINGER, MOMENT, Answer, Claim, ClaimCall, Holder, Step, Value, Word
 
@@ -173,4 +173,5 @@ def take_over(op: ClaimCall, claim: Claim, holder: Holder, now: int) -> Step:
         next_gen="",
         orphans=displaced(holder, holder.owner),
     )
-    return replace(claim, holder=taken), Answer("takeover", holder.owner, holder.gen)
+    left = int(has_left(holder, now))
+    return replace(claim, holder=taken), Answer("takeover", holder.owner, holder.gen, rest=left)

@@ -17,6 +17,11 @@ def after(holder: Holder, now: int, hold: int, orphans: tuple[str, ...]) -> Hold
     return unserved(orphans, holder.gen, now)
 
 
+def has_left(holder: Holder | None, now: int) -> bool:
+    """Whether it is a run that never ended: its lease is over."""
+    return holder is not None and holder.state == "running" and now >= holder.until
+
+
 def awaits(holder: Holder | None, task_id: str) -> bool:
     """Whether the claim is held for the message of this task."""
     return holder is not None and holder.state == "queued" and holder.owner == task_id

@@ -330,6 +330,7 @@ class Answer(Struct, frozen=True):
     #: Where messages are parked that have to be woken now.
     waiting: str = ""
     #: ``follow``: in how long nobody waits for that run any more, unless it is renewed.
+    #: ``run`` and ``takeover``: 1 if a run that never ended had the call, and its lease was over.
     rest: int = 0
 
 

@@ -22,6 +22,7 @@ from ..claims.store import Store
 from ..errors import StoreError, StoreUnavailable
 from ..keys.call_key import counts_key
 from ..resilience.per_process import per_process, start_daemon
+from .table import SharedCounts
 
 logger = logging.getLogger("jobtastic_ext")
 
@@ -74,21 +75,42 @@ class Tally:
         self._store, self._prefix = store, key_prefix
         self._pending = per_process(Pending)
         self._at_exit: dict[int, object] = {}
+        self._table: SharedCounts | None = None
 
     def count(self, task: str, word: str, number: int = 1) -> None:
         """Add to the count of a word of `counts.words`."""
-        pending = self._pending()
+        pending, table = self._pending(), self._table
         with pending.lock:
-            pending.fresh[task, word] += number
-            if pending.thread is not None:
+            if table is not None and table.add(task, word, number):
                 return
-            pending.thread = start_daemon(self._run, "counts", pending)
+            pending.fresh[task, word] += number
+        if pending.thread is None:
+            self._start(pending)
+
+    def share(self, table: SharedCounts) -> None:
+        """Have the children of this process count in `table`.  Before they are forked."""
+        self._table = table
+
+    def watch(self) -> None:
+        """Bring what children count to the store, from now on."""
+        if self._table is not None:
+            self._start(self._pending())
+
+    def _start(self, pending: Pending) -> None:
+        with pending.lock:
+            if pending.thread is None:
+                pending.thread = start_daemon(self._run, "counts", pending)
         self._flush_at_exit()
 
     def flush(self) -> bool:
         """Bring to the store what has been counted; return whether all of it is there now."""
         pending = self._pending()
+        table = self._table
         with pending.visit:
+            if table is not None and table.is_own:
+                with pending.lock:
+                    for task, word, number in table.news():
+                        pending.fresh[task, word] += number
             gather(pending, self._prefix, int(time.time()) // HOUR)
             try:
                 while pending.sent is not None or pending.waiting:
@@ -108,6 +130,9 @@ class Tally:
         thread = pending.thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(PAUSE)
+        if self._table is not None:
+            self._table.close()
+            self._table = None
 
     def _bring_one(self, pending: Pending) -> None:
         if pending.sent is None:
@@ -132,7 +157,7 @@ class Tally:
                 done = False
             pause = PAUSE if done else min(2 * pause, LONGEST_PAUSE)
             with pending.lock:
-                idle = 0 if pending.fresh else idle + 1
+                idle = 0 if pending.fresh or self._table is not None else idle + 1
                 if idle >= IDLE and done:
                     pending.thread = None
                     return

@@ -103,7 +103,9 @@ class MemoryWatch:
         pool: str | None = None,
         row: Callable[[], int] = lambda: 0,
         replace: Callable[[], bool] | None = None,
+        on_report: Callable[[str], object] = lambda name: None,
     ) -> None:
+        self._on_report = on_report
         self.tasks = tasks
         self.table = table
         #: The name of a pool whose tasks share a process; None: each has it for itself.
@@ -229,6 +231,7 @@ class MemoryWatch:
         return leak
 
     def _note_report(self, name: str, watched: Watched, entry: Entry) -> None:
+        self._on_report(name)
         entry.reports += 1
         entry.told_at = time.time()
         if watched.recycle and self._replace is not None and self._replace():

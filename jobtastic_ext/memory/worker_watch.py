@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from celery import states
@@ -22,8 +22,15 @@ logger = logging.getLogger("jobtastic_ext")
 ROWS = 64
 
 
-def start_watch(policies: Mapping[str, TaskPolicy], parent: Any) -> MemoryWatch | None:
-    """Make the watch, before the pool forks, if the policy of a task, by its name, asks for it."""
+def start_watch(
+    policies: Mapping[str, TaskPolicy],
+    parent: Any,
+    on_report: Callable[[str], object] = lambda name: None,
+) -> MemoryWatch | None:
+    """Make the watch, before the pool forks, if the policy of a task, by its name, asks for it.
+
+    `on_report` is told the name of each task of which a leak is reported.
+    """
     tasks = watched_tasks(policies)
     if not tasks:
         return None
@@ -38,6 +45,7 @@ def start_watch(policies: Mapping[str, TaskPolicy], parent: Any) -> MemoryWatch 
         pool=None if isolated else pool_name(parent.pool_cls),
         row=child_index if isolated else lambda: 0,
         replace=replace_child if isolated else None,
+        on_report=on_report,
     )
 
 

@@ -45,5 +45,6 @@ class JobtasticStep(bootsteps.Step):  # type: ignore[misc]
             logger.warning("%s", warning)
         logger.info("jobtastic: %s", runtime.summary())
         wrap_tasks(runtime.deliveries)
+        runtime.share_counts(parent)
         if runtime.watch_memory(parent):
             handlers.connect(handlers.MEMORY)

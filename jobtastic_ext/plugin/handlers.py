@@ -24,7 +24,10 @@ def on_received(sender: Any, request: Any, **_: Any) -> None:
 
 def on_ready(sender: Any, **_: Any) -> None:
     runtime = runtime_of(sender.app)
-    if runtime is not None and any(plan.shares for plan in runtime.plans().values()):
+    if runtime is None:
+        return
+    runtime.tally.watch()
+    if any(plan.shares for plan in runtime.plans().values()):
         runtime.keeper.start()
 
 
@@ -71,6 +74,7 @@ def on_shutdown(sender: Any, **_: Any) -> None:
     runtime = runtime_of(sender.app)
     if runtime is not None:
         runtime.stop_keeper()
+        runtime.tally.flush()
 
 
 def on_process_init(**_: Any) -> None:

@@ -222,6 +222,8 @@ class Message:
         if answer.word not in ("run", "follow"):
             self.let_pass(answer)
         if answer.word in ("run", "free"):
+            if answer.word == "run" and answer.rest:
+                self.count("freed_by_lease")
             run = self.new_run(message, answer)
             return self.run_body(run, body)
         if self.plan.policy.shadow:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -79,6 +82,42 @@ def test_a_message_that_takes_the_outcome_of_another_run(project: Project, uniqu
     assert project.runs("work", unique) == 1
     found = settled(project, "work", {"calls": 3, "published": 3, "runs": 1, "reused": 2})
     assert found.avoided == 2
+
+
+def test_a_child_that_is_killed(start_project: Callable[..., Project], unique: str) -> None:
+    project = start_project()
+    project.worker(concurrency=1)
+    work = project.task("work")
+    for n in range(3):
+        work.delay(f"{unique}{n}", delay=0).get(timeout=TIMEOUT)
+    result = work.delay(unique, delay=60)
+    (line,) = wait_until(lambda: [x for x in project.notes.read("work") if x["x"] == unique])
+    os.kill(line["pid"], signal.SIGKILL)
+    with pytest.raises(Exception, match="SIGKILL"):
+        result.get(timeout=TIMEOUT)
+    settled(project, "work", {"calls": 4, "published": 4, "runs": 4, "failed": 1})
+
+
+def test_a_worker_that_is_killed(start_project: Callable[..., Project], unique: str) -> None:
+    project = start_project()
+    work = project.task("work")
+    with project.worker(concurrency=1) as worker:
+        result = work.delay(unique, delay=60)
+        wait_until(lambda: project.runs("work", unique))
+        settled(project, "work", {"calls": 1, "published": 1, "runs": 1, "failed": 0})
+        worker.kill()
+    claim = project.claim("work", unique)
+    wait_until(lambda: project.claim("work", unique).holder.until < time.time() * 1000)
+    assert claim.holder.state == "running"
+    again = work.delay(unique, delay=0)
+    assert again.id == result.id
+    project.worker(concurrency=1)
+    again.get(timeout=TIMEOUT)
+    settled(
+        project,
+        "work",
+        {"calls": 2, "published": 2, "runs": 2, "taken_over": 1, "freed_by_lease": 1, "failed": 0},
+    )
 
 
 def test_what_shadow_would_do(start_project: Callable[..., Project], unique: str) -> None:

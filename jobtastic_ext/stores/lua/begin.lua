@@ -114,6 +114,6 @@ local running = Holder{
   followed = followed, group = op.group, next = upcoming, next_gen = upcoming_gen,
   bare = op.bare, unmarked = unmarked, orphans = orphans, waiting = waiting,
 }
-local reply = answer(Claim(running, claim.value, claim), 'run', '', gen, orphans)
+local reply = answer(Claim(running, claim.value, claim), 'run', '', gen, orphans, '', has_left(holder) and 1 or 0)
 if unmarked then reply[8], reply[9] = reply[8] or false, '' end
 return reply

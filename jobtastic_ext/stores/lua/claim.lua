@@ -111,7 +111,9 @@ if holder and not refreshes then
       ending = false, taken = true, followed = true, next = '', next_gen = '',
       orphans = displaced(holder, holder.owner),
     })
-    return answer(Claim(taken, value, claim), 'takeover', holder.owner, holder.gen)
+    local left = has_left(holder) and 1 or 0
+    return answer(
+      Claim(taken, value, claim), 'takeover', holder.owner, holder.gen, NOBODY, '', left)
   end
   if op.expires > 0 and now < holder.expires then
     -- The first of the two messages runs.  Were the claim to go to the later one again and again,

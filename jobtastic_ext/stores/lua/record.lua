@@ -86,6 +86,11 @@ local function is_unmarked(holder)
   return holder.unmarked and holder.state == 'running'
 end
 
+-- Whether it is a run that never ended: its lease is over.
+local function has_left(holder)
+  return holder and holder.state == 'running' and now >= holder['until']
+end
+
 -- Whether the claim is held by this run (of a worker's any child, if `run` ends in a dot).
 local function is_run(holder, task_id, run)
   if not holder or holder.state ~= 'running' or holder.owner ~= task_id then return false end

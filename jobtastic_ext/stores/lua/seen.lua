@@ -7,8 +7,8 @@ local LOOK = {
 
 if ARGV[3] and not op.pinned then
   local settled = answer
-  answer = function(changed, word, id, gen, ids)
-    local reply = settled(changed, word, id, gen, ids)
+  answer = function(changed, word, id, gen, ids, waiting, rest)
+    local reply = settled(changed, word, id, gen, ids, waiting, rest)
     if LOOK[word] then
       reply[8] = reply[8] or false
       reply[9] = stored_result(id)
