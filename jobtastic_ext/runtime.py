@@ -43,6 +43,7 @@ from .results.subscriptions import Subscriptions
 from .settings import Settings, misspelt, read_settings, shown, switched_off
 from .stores import open_store
 from .stores.guarded import GuardedStore
+from .telling import tell
 from .worker.counted_runs import CountedRuns
 from .worker.delivery import Deliveries
 from .worker.lease_keeper import LeaseKeeper
@@ -292,7 +293,7 @@ class Runtime:
             yield from problems_of(task, policies, unshareable)
 
     def _store_failed(self, key: str, error: StoreError) -> None:
-        signals.store_failed.send(sender=self.app, key=key, exception=error)
+        tell(signals.store_failed, self.app, key=key, exception=error)
 
 
 def missing(settings: Settings) -> str:

@@ -3,7 +3,7 @@
     ```{from-source} settings
     ```
 
-knows `fields`, `settings`, `commands` and `log-lines`.
+knows `fields`, `settings`, `commands`, `log-lines` and `words`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from sphinx.util.docutils import SphinxDirective
 
 import jobtastic_ext
 from jobtastic_ext.cli import jobtastic
+from jobtastic_ext.decisions import CALLS, EVENTS, MESSAGES, OUTCOMES
 from jobtastic_ext.policy.fields import FIELDS
 from jobtastic_ext.settings import NAMES, PREFIX, Settings
 
@@ -97,11 +98,25 @@ def cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
+def words() -> Iterator[str]:
+    for title, listed in (
+        ("What becomes of a call", CALLS),
+        ("What becomes of a message in a worker", MESSAGES),
+        ("How a run ends", OUTCOMES),
+        ("What happens beside", EVENTS),
+    ):
+        yield f"## {title}\n\n| word | signal | meaning |\n|---|---|---|"
+        for each in listed:
+            yield f"| {each.word} | `{each.signal}` | {cell(each.meaning)} |"
+        yield ""
+
+
 SOURCES: dict[str, Callable[[], Iterator[str]]] = {
     "fields": fields,
     "settings": settings,
     "commands": commands,
     "log-lines": log_lines,
+    "words": words,
 }
 
 

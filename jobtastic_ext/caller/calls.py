@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from typing import Any
 
 from celery._state import _task_stack
@@ -18,6 +17,7 @@ from ..broker.routing import OPTIONS
 from ..celery_internals import custom_headers
 from ..claims.claimed_run import Run
 from ..claims.decision_log import WHY, log_decision
+from ..claims.generation import new_generation, trace_of
 from ..claims.header import HEADER, Header
 from ..claims.line import wake
 from ..claims.protocol import Outcome, Settled, ask, is_claimed
@@ -34,6 +34,7 @@ from ..policy.model import Plan
 from ..resilience.deadline import hurried
 from ..resilience.redaction import in_log
 from ..results.kinds import wants_result
+from ..telling import OF_CALLS, tell, trace_here
 from .fallback import Undelivered, send_unshared
 from .options import expires_in, plain_arguments, retry_options, take_fallback
 from .sending import CANVAS, COUNTED, Caller, Publish, Sending, decided
@@ -51,14 +52,8 @@ PINNING = (
     "replaced_task_nesting",
 )
 
-
-#: As what `shadow` counts an answer of the store.
-WOULD_BE = {
-    "joined": "shadow_joined",
-    "cached": "shadow_cached",
-    "stale": "shadow_stale",
-    "refresh": "shadow_stale",
-}
+#: What would have become of a call that is only observed, by the store's answer.
+WOULD_BE = {"joined": "joined", "cached": "cached", "stale": "stale", "refresh": "stale"}
 
 
 def apply_async(
@@ -162,7 +157,7 @@ class Call:
         expires = 0 if seconds is None else max(1, round(seconds * 1000))
         self.claim = ClaimCall(
             task_id=self.options.get("task_id") or uuid(),
-            gen=os.urandom(8).hex(),
+            gen=new_generation(trace_here(self.caller.app)),
             hold=min(plan.hold, expires or plan.hold),
             pinned=wants or any(self.options.get(name) for name in PINNING),
             refresh=self.refresh,
@@ -191,9 +186,10 @@ class Call:
         answer = settled.answer
         if self.plan.policy.shadow:
             self.log(answer.id, f"would be {answer.word}", WHY[answer.word])
+            self.tell(signals.call_observed, answer.id, WOULD_BE.get(answer.word, "published"))
             own = answer.word in ("claimed", "buffered")
             if answer.word in WOULD_BE:
-                self.count(WOULD_BE[answer.word])
+                self.count(f"shadow_{WOULD_BE[answer.word]}")
             return self.send_claimed(answer if own else self.free(), "it only observes")
         if answer.word == "joined":
             return self.join(answer)
@@ -215,19 +211,22 @@ class Call:
         canvas = any(self.options.get(name) for name in CANVAS)
         if duplicate and not canvas and answer.id != self.claim.task_id:
             self.log(answer.id, "refused", WHY["joined"])
+            self.tell(signals.call_refused, answer.id, "refused", answer.gen)
             raise DuplicateCall(self.task.name, answer.id)
         if self.claim.pinned:
             gen = self.claim.gen if duplicate else answer.gen
             message = Answer("free", self.claim.task_id, gen, answer.at)
             return self.send_claimed(message, f"to follow task {answer.id}")
         self.log(answer.id, "joined", WHY["joined"])
-        self.tell(signals.call_joined, answer.id)
-        return decided(self.sending.result(answer.id), "joined")
+        return self.decided(self.sending.result(answer.id), "joined", answer.gen)
 
     def reuse(self, settled: Settled) -> AsyncResult:
         answer = settled.answer
-        self.log(answer.id, "cached", WHY[answer.word])
-        self.tell(signals.call_cached, answer.id)
+        word = "cached" if answer.word == "cached" else "stale"
+        gen = answer.gen if answer.word != "refresh" else ""  # that is the new run's
+        self.log(answer.id, word, WHY[answer.word])
+        if word == "stale":
+            self.tell(signals.call_cached, answer.id, word, gen)
         if answer.word == "refresh":
             self.sending.is_patient = False  # the caller has its answer, and is not held up
             try:
@@ -235,8 +234,7 @@ class Call:
             except Exception as error:  # noqa: BLE001 - the caller has its answer all the same
                 self.log(self.claim.task_id, "not refreshed", in_log(error), logging.WARNING)
         meta = settled.outcome.meta if settled.outcome else None
-        word = "cached" if answer.word == "cached" else "stale"
-        return decided(self.sending.result(answer.id, meta), word)
+        return self.decided(self.sending.result(answer.id, meta), word, gen)
 
     def send_unclaimed(self, error: StoreError) -> AsyncResult | EagerResult:
         """Publish although the store did not answer; the claim may have been made all the same."""
@@ -247,33 +245,36 @@ class Call:
                 self.sending.check()
             result = self.send(answer)
         except OperationalError as broker_error:
-            return decided(self.undelivered.fall_back(answer, broker_error), "fallback")
+            return self.decided(self.undelivered.fall_back(answer, broker_error), "fallback")
         except BaseException:
             self.undelivered.owe(answer)
             raise
         self.log(self.claim.task_id, "published", f"unshared: {error}")
-        return decided(result, "published")
+        return self.decided(result, "published")
 
     def send_claimed(self, answer: Answer, why: str) -> AsyncResult | EagerResult:
         """Publish, and leave nobody with an id that was never sent."""
         try:
             result = self.send(answer)
         except OperationalError as error:
-            return decided(self.undelivered.fall_back(answer, error), "fallback")
+            return self.decided(self.undelivered.fall_back(answer, error), "fallback")
         except BaseException as error:
             self.undelivered.abandon(answer, error)
             raise
         self.log(result.id, "published", why)
         if answer.word == "refresh":
             self.count("refreshing")
-        elif answer.word == "takeover":
+            # `reuse` tells what became of the call.
+            self.tell(signals.call_refreshed, self.claim.task_id, "stale")
+            return decided(result, "published")
+        if answer.word == "takeover":
             self.count("taken_over")
+            self.tell(signals.call_taken_over, result.id, "published", answer.gen)
             if answer.rest:
                 self.count("freed_by_lease")
-        if self.asked or answer.word == "refresh":
-            self.tell(signals.call_refreshed, self.claim.task_id)
+                tell(signals.run_freed, self.task, task_id=result.id, key=self.key)
         word = "buffered" if answer.word == "buffered" else "published"
-        return decided(result, "refreshed" if self.asked else word)
+        return self.decided(result, "refreshed" if self.asked else word)
 
     def send(self, answer: Answer) -> AsyncResult:
         bare = answer.word == "takeover"
@@ -301,7 +302,12 @@ class Call:
     def count(self, word: str) -> None:
         self.caller.tally.count(self.task.name, word)
 
-    def tell(self, signal: Any, task_id: str) -> None:
+    def decided(self, result: Any, word: str, gen: str = "") -> Any:
+        """Return a result that says what became of its call, and tell who listens."""
+        self.tell(OF_CALLS[word], result.id, word, gen)
+        return decided(result, word)
+
+    def tell(self, signal: Any, task_id: str, word: str, gen: str = "") -> None:
         if signal.receivers:
             signal.send(
                 sender=self.task,
@@ -309,6 +315,8 @@ class Call:
                 key=self.key,
                 args=self.sending.args,
                 kwargs=self.sending.kwargs,
+                decision=word,
+                trace=trace_of(gen),
             )
 
     def log(self, task_id: str, decision: str, why: str, level: int = logging.INFO) -> None:

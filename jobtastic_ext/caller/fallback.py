@@ -17,6 +17,8 @@ from ..claims.protocol import is_claimed, run_instead, start, withdrawal
 from ..claims.records import LINGER, Answer, ClaimCall, Operation
 from ..errors import StoreError, StoreUnavailable
 from ..policy.model import Plan
+from ..telling import OF_CALLS
+from ..telling import tell as tell_of
 from .eager import failed_result, run_claimed, run_token, run_unclaimed
 from .sending import Sending, decided
 
@@ -25,19 +27,37 @@ def send_unshared(sending: Sending) -> AsyncResult | EagerResult:
     """Send a call of which the store knows nothing."""
     task_id = sending.options.get("task_id") or uuid()
     try:
-        return decided(sending.send(task_id=task_id), "published")
+        return decided_unshared(sending, sending.send(task_id=task_id), "published")
     except OperationalError as error:
         tell(sending, task_id, "", error)
         if sending.mode == "raise":
             raise
-        sending.log(task_id, "-", f"falls back ({sending.mode})", str(error))
+        sending.log(task_id, "-", "fallback", f"{sending.mode}: {error}")
         if sending.mode == "fail":
-            return decided(failed_result(sending, task_id, error), "fallback", "fallback_failed")
-        return decided(run_unclaimed(sending, task_id), "fallback", "fallback_eager")
+            result = fell_back(failed_result(sending, task_id, error), "fallback_failed")
+        else:
+            result = fell_back(run_unclaimed(sending, task_id), "fallback_eager")
+        return decided_unshared(sending, result, "fallback")
+
+
+def decided_unshared(sending: Sending, result: Any, word: str) -> Any:
+    """Return a result that says what became of its call; tell of it, if its task has a policy."""
+    if OF_CALLS[word].receivers and sending.caller.plan(sending.task) is not None:
+        tell_of(
+            OF_CALLS[word],
+            sending.task,
+            task_id=result.id,
+            key="",
+            args=sending.args,
+            kwargs=sending.kwargs,
+            decision=word,
+            trace="",
+        )
+    return decided(result, word)
 
 
 def tell(sending: Sending, task_id: str, key: str, error: Exception) -> None:
-    signals.broker_failed.send(sender=sending.task, task_id=task_id, key=key, exception=error)
+    tell_of(signals.broker_failed, sending.task, task_id=task_id, key=key, exception=error)
 
 
 def fell_back(result: Any, counted: str) -> Any:
@@ -65,7 +85,7 @@ class Undelivered:
         if arrived and mode != "raise":
             return self.arrived(own)
         if mode == "fail":
-            self.log(own, "failed", str(error))
+            self.log(own, "fallback", f"it has failed: {error}")
             return fell_back(failed_result(self.sending, own, error), "fallback_failed")
         if not arrived:
             self.mark_failed(answer, error)
@@ -121,7 +141,7 @@ class Undelivered:
             self.leave_place()
         if word != "run":
             return self.run_unclaimed()
-        self.log(message.task_id, "runs here", NOT_TAKEN)
+        self.log(message.task_id, "fallback", f"it runs here: {NOT_TAKEN}")
         run = Run(
             self.caller.store,
             self.caller.results,
@@ -138,7 +158,7 @@ class Undelivered:
         release_message(our.store, our.lines, self.plan, self.key, self.claim.task_id, bare=False)
 
     def run_unclaimed(self) -> EagerResult:
-        self.log(self.claim.task_id, "runs here", NOT_TAKEN)
+        self.log(self.claim.task_id, "fallback", f"it runs here: {NOT_TAKEN}")
         return fell_back(run_unclaimed(self.sending, self.claim.task_id), "fallback_eager")
 
     def let_go(self, answer: Answer) -> bool:

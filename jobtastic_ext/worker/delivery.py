@@ -17,12 +17,14 @@ from kombu.exceptions import OperationalError
 from kombu.serialization import registry
 from msgspec.structs import asdict, replace
 
+from .. import signals
 from ..broker.line import NoLine
 from ..broker.lines import SLOW_LOOK, Lines
 from ..broker.routing import Routes
 from ..celery_internals import CONTENT, carried_headers, custom_headers, ignores_result
 from ..claims.claimed_run import Run, release_message
 from ..claims.decision_log import log_decision
+from ..claims.generation import trace_of
 from ..claims.header import HEADER, Header, foreign_key, read_header
 from ..claims.line import wake
 from ..claims.protocol import Settled, start
@@ -34,6 +36,7 @@ from ..hooks import Entered, state_of
 from ..policy.model import Plan
 from ..results.backend import Backend
 from ..results.kinds import wants_result
+from ..telling import OF_MESSAGES, tell, told
 from .identity import worker_token
 
 logger = logging.getLogger("jobtastic_ext")
@@ -85,6 +88,8 @@ class Message:
         self.deliveries, self.plan, self.task, self.request = deliveries, plan, task, request
         self.state = state_of(request)
         self.args, self.kwargs = args, kwargs
+        #: Seconds from the call to the worker's question, by the store's clock.
+        self.waited: float | None = None
         raw = getattr(request, HEADER, None)
         self.header = read_header(raw, plan.key_head, request.id)
         # Who sends by name does not say it, and older Celery puts False into such messages.
@@ -174,7 +179,7 @@ class Message:
         with contextlib.suppress(StoreError):
             if self.deliveries.store.apply(header.key, asked).word == "dropped":
                 self.state.body = "left out"
-                self.log("dropped", "its sender gave up")
+                self.decide("dropped", "its sender gave up")
                 raise Ignore
         self.release(header.key)
         self.header = Header(
@@ -212,18 +217,21 @@ class Message:
                     self.request.id, started, states.STARTED, request=self.request
                 )
             entered = Entered(self.task, self.request, args, kwargs, key)
-            with self.deliveries.around_body(entered):
+            with self.deliveries.around_body(entered), told(entered, self.waited):
                 return body(*args, **kwargs)
 
         return run
 
     def carry_out(self, settled: Settled, message: Begin, body: Callable[..., Any]) -> Any:
         answer, outcome = settled.answer, settled.outcome
+        if self.header.since and answer.at:
+            self.waited = max(answer.at - self.header.since, 0) / 1000
         if answer.word not in ("run", "follow"):
             self.let_pass(answer)
         if answer.word in ("run", "free"):
             if answer.word == "run" and answer.rest:
                 self.count("freed_by_lease")
+                tell(signals.run_freed, self.task, task_id=self.request.id, key=self.key)
             run = self.new_run(message, answer)
             return self.run_body(run, body)
         if self.plan.policy.shadow:
@@ -232,10 +240,10 @@ class Message:
         if answer.word != "follow":
             self.state.body = "left out"
         if answer.word == "dropped":
-            self.log("dropped", "its sender gave up, or it is a late copy")
+            self.decide("dropped", "its sender gave up, or it is a late copy")
             raise Ignore
         if answer.word == "finished":
-            self.log("dropped", "it has run already")
+            self.decide("dropped", "it has run already")
             self.release(self.key)
             raise Ignore
         if answer.word == "follow":
@@ -243,7 +251,7 @@ class Message:
         if outcome is None:
             return self.end_unserved(answer)
         self.count("reused")
-        self.log("reused", f"the outcome of task {answer.id}")
+        self.decide("reused", f"the outcome of task {answer.id}", answer)
         if outcome.failed:
             raise outcome.value
         return outcome.value
@@ -254,7 +262,7 @@ class Message:
         What comes after it in a canvas goes on.
         """
         self.count("reused")
-        self.log("dropped", f"task {answer.id} does it, and has no result to share")
+        self.decide("dropped", f"task {answer.id} does it, and has no result to share", answer)
         self.state.body = "left out"
         if not self.in_canvas:
             raise Ignore
@@ -309,7 +317,7 @@ class Message:
         if refused and not own and not displaced:
             self.state.body = "left out"
             self.count("refused")
-            self.log("refused", f"task {other} is running")
+            self.decide("refused", f"task {other} is running", answer)
             raise DuplicateCall(self.task.name, other)
         if self.blind and not (own or self.in_canvas or message.refresh):
             return self.end_unserved(answer)
@@ -331,7 +339,8 @@ class Message:
             self.log("runs", f"it could not be put back: {error!r}", logging.WARNING)
             return self.run_unshared(message, body)
         self.state.body = "left out"
-        self.log("waits", f"task {other} is running", logging.INFO if not looks else logging.DEBUG)
+        level = logging.INFO if not looks else logging.DEBUG
+        self.decide("waits", f"task {other} is running", answer, level)
         if place:
             self.look_again(replace(message, parked=place), place)
         raise Ignore
@@ -386,6 +395,22 @@ class Message:
 
     def count(self, word: str) -> None:
         self.deliveries.tally.count(self.task.name, word)
+
+    def decide(
+        self, word: str, why: str, answer: Answer | None = None, level: int = logging.INFO
+    ) -> None:
+        """Say what becomes of this message, to the log and to who listens."""
+        self.log(word, why, level)
+        tell(
+            OF_MESSAGES[word],
+            self.task,
+            task_id=self.request.id,
+            key=getattr(self, "key", ""),
+            args=self.args,
+            kwargs=self.kwargs,
+            other=answer.id if answer is not None else "",
+            trace=trace_of(answer.gen) if answer is not None else "",
+        )
 
     def log(self, decision: str, why: str, level: int = logging.INFO) -> None:
         key = getattr(self, "key", "-")

@@ -15,6 +15,7 @@ from celery.worker.request import Request
 from kombu.exceptions import OperationalError
 from msgspec import Struct
 
+from .. import signals
 from ..broker.lines import Lines
 from ..broker.routing import Routes
 from ..celery_internals import CONTENT
@@ -27,6 +28,7 @@ from ..counts.tally import Tally
 from ..errors import ArgumentUnknown, StoreError
 from ..policy.model import Plan
 from ..resilience.per_process import start_daemon
+from ..telling import tell
 from .delivery import key_of
 from .identity import worker_token
 from .rate_limits import RateLimits
@@ -108,6 +110,8 @@ class LeaseKeeper:
         lease = self._leases.pop(task_id, None) or (request and self._lease(request))
         if lease:
             self._release(task_id, lease, lease.run or worker_token())
+            if request is not None:
+                tell(signals.run_lost, request.task, task_id=task_id, key=lease.key)
 
     def revoke(self, task: Any, request: Any, terminated: bool) -> None:
         """The task was revoked or has expired, before it began or (terminated) while it ran."""

@@ -280,6 +280,8 @@ class ModelRuntime:
     lines = ModelLines()
     broker_shares_store = False
     keeper = None
+    #: Counts change nothing.
+    tally = SimpleNamespace(count=lambda task, word: None)
     publish = staticmethod(publish)
 
     def around_body(self, *_: Any) -> Any:
