@@ -54,7 +54,8 @@ def test_the_order_of_the_features() -> None:
     runtime = runtime_of(app)
     assert runtime is not None
     try:
-        assert [type(one).__name__ for one in runtime.hooks] == ["Postrun", "Reporter", "CountedRuns"]
+        names = [type(one).__name__ for one in runtime.hooks]
+        assert names == ["Postrun", "Reporter", "CountedRuns"]
         assert runtime.watch_memory(SimpleNamespace(pool_cls=TaskPool, concurrency=1))
         names = [type(one).__name__ for one in runtime.hooks]
         assert names == ["Postrun", "Reporter", "CountedRuns", "MemoryRuns"]

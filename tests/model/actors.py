@@ -404,7 +404,7 @@ def renew(behaviour: Behaviour, message: Message) -> None:
 
 def keeper_in(runtime: Any) -> lease_keeper.LeaseKeeper:
     return lease_keeper.LeaseKeeper(
-        runtime.plan, runtime.store, runtime.lines, runtime.routes, LEASE / 1000
+        runtime.plan, runtime.store, runtime.lines, runtime.routes, LEASE / 1000, runtime.tally
     )
 
 
