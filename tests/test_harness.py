@@ -116,6 +116,22 @@ def test_a_policy_may_change_and_its_mistakes_are_told(jobtastic: Any, app: Any)
         jobtastic.policy(app, {"tasks": {"shop.alone": {"significant_kwargs": ["y"]}}})
 
 
+def test_what_forget_does_to_a_message_that_is_queued(jobtastic: Any, app: Any, bill: Any) -> None:
+    """As docs/policy.md has it."""
+    jobtastic.policy(app, POLICY)
+    queued = bill.delay("ann")
+    assert bill.forget("ann")
+    again = bill.delay("ann")
+    assert again.id != queued.id
+    jobtastic.assert_runs(bill, 1)
+    assert queued.get(timeout=1) == again.get(timeout=1) == "ann"
+    assert bill.delay("ann").decision == "cached"
+    assert bill.forget("ann")
+    assert not bill.forget("ann")
+    bill.delay("ann")
+    jobtastic.assert_runs(bill, 2)
+
+
 def test_everything_is_put_back(
     app: Any, bill: Any, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:

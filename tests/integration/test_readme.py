@@ -38,7 +38,7 @@ def test_the_readme_does_what_it_says(redis_server: Any, tmp_path: Path) -> None
     queue = 'app.conf.task_default_queue = "readme"\n'
     (tmp_path / "reports.py").write_text(module + queue)
     (tmp_path / "jobtastic.yaml").write_text(policy)
-    (tmp_path / "calls.py").write_text("from reports import divide\n" + calls)
+    (tmp_path / "calls.py").write_text(calls)
     (tmp_path / "page.py").write_text(PAGE.format(page))
     log = tmp_path / "worker.log"
     with log.open("w") as output:
@@ -55,7 +55,8 @@ def test_the_readme_does_what_it_says(redis_server: Any, tmp_path: Path) -> None
                 assert worker.poll() is None, log.read_text()
                 assert time.monotonic() < deadline, log.read_text()
                 time.sleep(0.05)
-            subprocess.run([sys.executable, "calls.py"], cwd=tmp_path, check=True, timeout=60)
+            for _ in range(2):  # as often as one likes
+                subprocess.run([sys.executable, "calls.py"], cwd=tmp_path, check=True, timeout=60)
             subprocess.run([sys.executable, "page.py"], cwd=tmp_path, check=True, timeout=60)
             checked = subprocess.run(
                 [sys.executable, "-m", "celery", "-A", "reports", "jobtastic", "check"],
