@@ -1045,7 +1045,7 @@ def test_depth_is_limited_also_through_aliases(load: Load) -> None:
     assert mistake == "p.yaml:2:12: nested deeper than 16 levels, expected at most 5"
 
 
-QUIET = settings(max_examples=300, suppress_health_check=list(HealthCheck))
+QUIET = settings(max_examples=100, suppress_health_check=list(HealthCheck))
 WORDS = [
     "tasks", "defaults", "a", "b.*", *fields.FIELDS, ":", ": ", " ", "\n", "\n  ", "\n    ",
     "- ", "[", "]", "{", "}", ",", "'", '"', "&x ", "*x", "!!python/object:os.system", "!", "<<",
