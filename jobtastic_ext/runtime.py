@@ -271,21 +271,15 @@ class Runtime:
 
     def warnings(self) -> list[str]:
         """Return what will surprise: settings that nobody reads, names that no task fits."""
-        policies = (policy_of(name, self.policies) for name in self.app._tasks)
-        used = {policy.pattern for policy in policies if policy is not None}
         return (
             misspelt(self.app.conf)
             + [self.no_policy] * bool(self.no_policy)
-            + [
-                str(self.policies.problem(pattern, None, self._unused(pattern)))
-                for pattern in self.policies.patterns
-                if pattern not in used
-            ]
+            + [str(problem) for problem in self.unused()]
         )
 
-    def _unused(self, pattern: str) -> str:
-        nearest = did_you_mean(pattern, self.app._tasks)
-        return f"no task of this app fits `{pattern}`{nearest}"
+    def unused(self) -> Iterator[Problem]:
+        """Return the names and globs of the policy that no task fits."""
+        return unused(self.app, self.policies)
 
     def _problems(self, policies: PolicySet) -> Iterator[Problem]:
         # Pending tasks are checked when they are first called: no app is finalized from here.
@@ -294,6 +288,17 @@ class Runtime:
 
     def _store_failed(self, key: str, error: StoreError) -> None:
         tell(signals.store_failed, self.app, key=key, exception=error)
+
+
+def unused(app: Celery, policies: PolicySet) -> Iterator[Problem]:
+    """Return the names and globs of a policy that no task of the app fits."""
+    found = (policy_of(name, policies) for name in app._tasks)
+    used = {policy.pattern for policy in found if policy is not None}
+    for pattern in policies.patterns:
+        if pattern not in used:
+            nearest = did_you_mean(pattern, app._tasks)
+            message = f"no task of this app fits `{pattern}`{nearest}"
+            yield policies.problem(pattern, None, message)
 
 
 def missing(settings: Settings) -> str:

@@ -10,9 +10,10 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from celery import Celery, group
+from celery import Celery, chord, group
+from celery.app.task import Task
 
-from jobtastic_ext import DuplicateCall, PolicyError
+from jobtastic_ext import ConfigurationError, DuplicateCall, PolicyError
 from jobtastic_ext.runtime import runtime_of
 from tests.workers import ROOT
 
@@ -61,7 +62,9 @@ def test_identical_calls_run_once_and_then_are_cached(jobtastic: Any, app: Any, 
     jobtastic.policy(app, POLICY)
     first, again = bill.delay("ann"), bill.delay(customer="ann", greeting="dear ")
     jobtastic.assert_joined(first, again)
-    with pytest.raises(AssertionError, match="these calls are not one"):
+    with pytest.raises(
+        AssertionError, match=r"not one: .*: customer = 'ann', but customer = 'bob'"
+    ):
         jobtastic.assert_joined(first, bill.delay("bob"))
     assert first.state == "PENDING"
     jobtastic.assert_runs(bill, 2)
@@ -116,6 +119,68 @@ def test_a_policy_may_change_and_its_mistakes_are_told(jobtastic: Any, app: Any)
         jobtastic.policy(app, {"tasks": {"shop.alone": {"significant_kwargs": ["y"]}}})
 
 
+def test_nothing_is_sent_before_there_is_a_policy(
+    monkeypatch: pytest.MonkeyPatch, jobtastic: Any, app: Any, bill: Any
+) -> None:
+    assert bill.delay("ann").get() == "ann", "an app that is always eager sends nothing"
+    monkeypatch.setitem(app.conf.changes, "task_always_eager", False)
+    for call in (
+        lambda: bill.delay("ann"),
+        lambda: bill.forget("ann"),
+        lambda: app.send_task("shop.bill", ("ann",)),
+        lambda: app.control.revoke("ann"),
+        lambda: group(bill.s("ann")).apply_async(),
+        lambda: chord([bill.s("ann"), bill.s("bob")], bill.si("eve")).apply_async(),
+        lambda: (bill.s("ann") | bill.s()).apply_async(),
+    ):
+        with pytest.raises(ConfigurationError, match=r"call jobtastic\.policy\(app, {…}\) first"):
+            call()
+    for ask in (
+        jobtastic.run,
+        lambda: jobtastic.runs(bill),
+        lambda: jobtastic.assert_runs(bill, 0),
+    ):
+        with pytest.raises(ConfigurationError, match=r"call jobtastic\.policy\(app, …\)"):
+            ask()
+    jobtastic.policy(app, POLICY)
+    bill.delay("ann")
+    jobtastic.assert_runs(bill, 1)
+
+
+def test_names_that_no_task_has_are_told(jobtastic: Any, app: Any, bill: Any) -> None:
+    with pytest.raises(PolicyError, match=r"no task of this app fits `shop\.bil`; did you mean"):
+        jobtastic.policy(app, {"tasks": {"shop.bil": {}}})
+    jobtastic.policy(app, POLICY)
+    with pytest.raises(
+        ConfigurationError, match=r"shop\.bil is no task .* did you mean `shop.bill`"
+    ):
+        jobtastic.assert_runs("shop.bil", 0)
+
+
+def test_why_two_calls_are_not_one(jobtastic: Any, app: Any, bill: Any) -> None:
+    alone, plain = app.tasks["shop.alone"], app.tasks["shop.plain"]
+
+    def why(first: Any, other: Any) -> str:
+        with pytest.raises(AssertionError) as caught:
+            jobtastic.assert_joined(first, other)
+        return str(caught.value).splitlines()[0].partition(": ")[2].partition(": ")[2]
+
+    jobtastic.policy(app, POLICY)
+    assert why(plain.delay(1), plain.delay(1)) == (
+        "shop.plain has no policy; there is one for shop.bill, shop.fails, shop.alone"
+    )
+    assert why(bill.delay("ann"), alone.delay(1)) == (
+        "task = shop.bill and customer = 'ann', but task = shop.alone and x = 1"
+    )
+    german = bill.apply_async(("ann",), headers={"Language": "de"}, queue="slow")
+    assert why(bill.delay("ann"), german) == "nothing, but header Language = 'de' and queue = slow"
+    first = alone.delay(7)
+    jobtastic.run()
+    assert why(first, alone.delay(7)) == (
+        "they agree in task = shop.alone and x = 7, and were decided apart: published, published"
+    )
+
+
 def test_what_forget_does_to_a_message_that_is_queued(jobtastic: Any, app: Any, bill: Any) -> None:
     """As docs/policy.md has it."""
     jobtastic.policy(app, POLICY)
@@ -139,6 +204,7 @@ def test_everything_is_put_back(
 
     monkeypatch.setenv("JOBTASTIC_ENABLED", "0")
     before = dict(app.conf.changes), dict(vars(bill)), app.steps["worker"].copy()
+    methods = Task.apply_async, Task.forget, Celery.send_task, chord.run
     harness = Harness()
     harness.policy(app, POLICY)
     assert runtime_of(app) is not None, "a test that asks for it is not switched off"
@@ -146,6 +212,7 @@ def test_everything_is_put_back(
     harness.run()
     harness.close()
     assert (dict(app.conf.changes), dict(vars(bill)), app.steps["worker"]) == before
+    assert (Task.apply_async, Task.forget, Celery.send_task, chord.run) == methods
     assert runtime_of(app) is None
     assert app.conf.broker_url == "redis://localhost:1"
     assert bill.delay("ann").get() == "ann", "it is always eager again"

@@ -21,15 +21,18 @@ from kombu import Connection
 from kombu.transport.memory import Channel
 from kombu.transport.virtual import Message as VirtualMessage
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, PolicyError
 from ..plugin import handlers
 from ..plugin.bootstep import JobtasticStep
 from ..plugin.patch import install
+from ..policy.problems import did_you_mean
 from ..runtime import Runtime, close_runtime, runtime_of
 from ..settings import SWITCH
 from ..stores.memory import forget_shared, shared
 from ..worker.identity import new_worker_token
 from ..worker.wrapping import unwrap_tasks, wrap_tasks
+from .doors import watch_doors
+from .unlike import Seen, why_not_one
 
 __all__ = ("Harness",)
 
@@ -55,7 +58,8 @@ class Harness:
     """Tries policies without a broker, a result backend or a worker; clean when it is closed.
 
     What is called waits in memory until `run` (or `assert_runs`) runs it here, one message after
-    the other, as a worker's child does.
+    the other, as a worker's child does.  Calls of apps that are under no policy (yet) raise
+    `ConfigurationError`: they would go to a broker.
     """
 
     def __init__(self) -> None:
@@ -63,13 +67,17 @@ class Harness:
         self._apps: dict[Celery, ExitStack] = {}
         self._ahead = timedelta()
         self._runs: Counter[str] = Counter()
+        self._seen: dict[str, Seen] = {}
         self._url = f"memory://{uuid.uuid4().hex}"
+        install()
+        watch_doors(self._apps.__contains__, self._see, self._stack)
 
     def policy(self, app: Celery, policy: Mapping[str, Any] | str | os.PathLike[str]) -> None:
         """Put an app under a policy (a mapping, or the path of a file) until the test ends.
 
         Does what the step does in a worker, for an app that lacks it, too.  May be called again:
-        claims and results stay.  Raises `PolicyError` for a mistake in it.
+        claims and results stay.  Raises `PolicyError` for a mistake in it; a mapping that names
+        tasks which the app does not have is one.
         """
         if not self._apps:
             self._begin()
@@ -84,6 +92,8 @@ class Harness:
         if runtime is None:
             raise ConfigurationError(f"{app} cannot be put under a policy")
         stack.callback(close_runtime, app)
+        if isinstance(policy, Mapping) and (unused := list(runtime.unused())):
+            raise PolicyError(unused)
         self._prepare_tasks(runtime, stack)
 
     def tick(self, seconds: float) -> None:
@@ -94,6 +104,10 @@ class Harness:
 
     def run(self) -> int:
         """Run what is queued and due, and what that queues in turn; return how many messages."""
+        if not self._apps:
+            raise ConfigurationError(
+                "no app is under a policy; call jobtastic.policy(app, …) first"
+            )
         count = 0
         while self._run_due():
             count += 1
@@ -101,12 +115,19 @@ class Harness:
 
     def runs(self, task: Task | str) -> int:
         """Return how often a task's body has run in this test: of messages, and called directly."""
-        return self._runs[name_of(task)]
+        name = name_of(task)
+        known = [each for app in self._apps for each in app.tasks]
+        if name not in known:
+            raise ConfigurationError(
+                f"{name} is no task of an app that is under a policy{did_you_mean(name, known)}; "
+                "call jobtastic.policy(app, …) of its app first"
+            )
+        return self._runs[name]
 
     def assert_joined(self, first: AsyncResult, *others: AsyncResult) -> None:
         """Assert that calls share one run (or one cached result): their results have one id."""
-        ids = [result.id for result in (first, *others)]
-        assert len({*ids}) == 1, f"these calls are not one: {', '.join(map(str, ids))}"
+        for other in others:
+            assert first.id == other.id, self._why_not_one(first.id, other.id)
 
     def assert_runs(self, task: Task | str, count: int) -> None:
         """Run what is queued and due, and assert how often a task's body has run in this test."""
@@ -119,8 +140,24 @@ class Harness:
         self._stack.close()
         self._apps.clear()
 
+    def _see(
+        self, result: AsyncResult, task: Task, args: tuple[Any, ...], options: dict[str, Any]
+    ) -> None:
+        """Remember the call that a result's id comes from."""
+        given = dict(zip(("args", "kwargs"), args, strict=False)) | options
+        decision = str(getattr(result, "decision", "published"))
+        call = Seen(task, given.pop("args", ()), given.pop("kwargs", {}), given, decision)
+        self._seen.setdefault(result.id, call)
+
+    def _why_not_one(self, first: str, other: str) -> str:
+        words = f"these calls are not one: {first}, {other}"
+        if first not in self._seen or other not in self._seen:
+            return words
+        one, two = self._seen[first], self._seen[other]
+        runtime = runtime_of(one.task.app)
+        return words if runtime is None else f"{words}: {why_not_one(runtime, one, two)}"
+
     def _begin(self) -> None:
-        install()
         handlers.connect()
         new_worker_token()
         self._stack.callback(handlers.disconnect)
