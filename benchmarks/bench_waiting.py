@@ -108,7 +108,9 @@ class Side:
 
     def memory(self) -> int:
         processes = [self.worker, *self.worker.children(recursive=True)]
-        return sum(process.memory_full_info().uss for process in processes)
+        return sum(
+            process.memory_full_info().pss for process in processes
+        )  # a fork shares its pages
 
     def follow(self, count: int) -> tuple[str, list[str]]:
         key, ids = uuid.uuid4().hex, [str(uuid.uuid4()) for _ in range(count)]

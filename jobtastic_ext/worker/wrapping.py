@@ -12,6 +12,7 @@ from typing import Any
 
 from celery._state import _task_stack
 from celery.app.task import Task
+from celery.exceptions import Ignore
 
 from ..celery_internals import traced
 from ..errors import ArgumentUnknown
@@ -66,7 +67,13 @@ def wrap(
         if state.body != "not reached":
             return body(*args, **kwargs)  # the body calls itself
         state.body = "reached"
-        return Message(deliveries, plan, task, request, args, kwargs, tracks).run(body)
+        try:
+            return Message(deliveries, plan, task, request, args, kwargs, tracks).run(body)
+        except Ignore as ignored:
+            if state.body != "left out":
+                raise
+            # Celery copies every frame of it, and sends them to the main process.
+            raise ignored.with_traceback(None)
 
     return run
 
