@@ -73,7 +73,7 @@ def wrap(
             if state.body != "left out":
                 raise
             # Celery copies every frame of it, and sends them to the main process.
-            raise ignored.with_traceback(None)
+            raise ignored.with_traceback(None) from None
 
     return run
 
