@@ -216,7 +216,9 @@ def measure(options: argparse.Namespace) -> None:
 
 
 def figures(side: Side, options: argparse.Namespace) -> None:
-    side.served(*side.follow(200))  # warm
+    side.served(
+        *side.follow(600)
+    )  # warm: garbage of that many reports of Celery is there at a time
     idle = side.latency()
     tell("another task, idle", f"p95 {idle * 1000:.1f} ms")
     for count in options.waiting:

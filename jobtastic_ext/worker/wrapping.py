@@ -70,7 +70,7 @@ def wrap(
         try:
             return Message(deliveries, plan, task, request, args, kwargs, tracks).run(body)
         except Ignore as ignored:
-            if state.body != "left out":
+            if state_of(request).body != "left out":
                 raise
             # Celery copies every frame of it, and sends them to the main process.
             raise ignored.with_traceback(None) from None
