@@ -228,7 +228,10 @@ def figures(side: Side, options: argparse.Namespace) -> None:
         time.sleep(1)
         name = f"while {count:,} wait"
         tell(f"{name}: commands a second", f"{side.commands(options.watch):.1f}")
-        tell(f"{name}: memory for each", f"{(side.memory() - before) / count / 1000:.2f} kB")
+        tell(
+            f"{name}: memory for each, main process",
+            f"{(side.memory() - before) / count / 1000:.2f} kB",
+        )
         late = side.latency(options.probes)
         tell(f"{name}: another task", f"p95 {late * 1000:.1f} ms (+{(late - idle) * 1000:.1f})")
         tell(f"{name}: end to last served", f"{side.served(key, ids):.2f} s")
@@ -242,7 +245,7 @@ def show(side: Side, options: argparse.Namespace) -> None:
 
 
 def tell(what: str, figure: str) -> None:
-    print(f"  {what:<46} {figure}", flush=True)
+    print(f"  {what:<54} {figure}", flush=True)
 
 
 def main(arguments: list[str] | None = None) -> None:
