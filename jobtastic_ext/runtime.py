@@ -228,6 +228,7 @@ class Runtime:
             self.plans,
             partial(typical_lengths, self.histories),
             self.tally,
+            self.lines,
         )
 
     @cached_property

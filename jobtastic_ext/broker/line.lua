@@ -13,6 +13,7 @@
 --          [5] delivery tag, [6] what `unacked` is to hold, [7] the entry, [8] s beyond kombu's own.
 -- wake     [2] call key, [3] how many at most, [4] 1 to serve them first, else they go to the end of
 --          their queues.  Answers how many there were.
+-- count    Answers how many there are.
 -- look     [2] the prefix of lists, [3] in how many ms again, [4] how many lines at most.  Wakes the
 --          first message of each line whose time has come.
 
@@ -57,6 +58,8 @@ if ARGV[1] == 'wake' then
   if redis.call('EXISTS', KEYS[4]) == 0 then redis.call('ZREM', lines, ARGV[2]) end
   return count
 end
+
+if ARGV[1] == 'count' then return redis.call('LLEN', KEYS[4]) end
 
 local due = redis.call('ZRANGEBYSCORE', lines, 0, now, 'LIMIT', 0, ARGV[4])
 for _, key in ipairs(due) do

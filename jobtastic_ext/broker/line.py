@@ -26,6 +26,9 @@ class Line(Protocol):
     def wake(self, channel: Any, key: str, place: str, most: int, front: bool) -> int:
         """Put up to so many messages back in their queues; return how many there were."""
 
+    def count(self, channel: Any, key: str, place: str) -> int:
+        """Return how many messages are parked there for a key."""
+
     def look(self, channel: Any, seconds: float) -> int:
         """Wake the first message of each line whose time has come, and again in `seconds`."""
 

@@ -6,14 +6,19 @@ How a line is kept is the broker's affair; where there are none, nothing can be 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from typing import Any
 
+from kombu.exceptions import OperationalError
+
 from .line import Line, NoLine, Parking
 from .publisher import Broker
 from .rabbit_line import RabbitLine
+
+logger = logging.getLogger("jobtastic_ext")
 
 #: Seconds after which one of those that wait looks by itself, lest a wake-up was lost.
 SLOW_LOOK = 60.0
@@ -92,6 +97,25 @@ class Lines:
                 found = self._broker.publish(work, time.monotonic() + PATIENCE, certain=True)
                 count += found
         return count
+
+    def count(self, key: str, places: str) -> int | None:
+        """Return how many messages wait for a key; None if the broker does not say."""
+        line, until = self._line, time.monotonic() + PATIENCE
+        if line is None:
+            return 0
+        count = 0
+        for place in places.split():
+            work = partial(self._counted, line, key, place)
+            try:
+                count += self._broker.publish(work, until, certain=False)
+            except OperationalError as error:
+                logger.debug("it is not known how many wait for %s: %s", key, error)
+                return None
+        return count
+
+    @staticmethod
+    def _counted(line: Line, key: str, place: str, producer: Any) -> int:
+        return line.count(producer.channel, key, place)
 
     @staticmethod
     def _woken(line: Line, key: str, place: str, most: int, front: bool, producer: Any) -> int:

@@ -58,6 +58,9 @@ class RabbitLine:
             move(channel, rest, "", first, LOOK)  # somebody has to look after the rest
         return count
 
+    def count(self, channel: Any, key: str, place: str) -> int:
+        return sum(self._queues(channel, key, place)[2])
+
     def look(self, channel: Any, seconds: float) -> int:
         return 0  # RabbitMQ does it
 

@@ -47,6 +47,9 @@ class RedisLine:
     def wake(self, channel: Any, key: str, place: str, most: int, front: bool) -> int:
         return run(channel, key, "wake", key, most, int(front))
 
+    def count(self, channel: Any, key: str, place: str) -> int:
+        return run(channel, key, "count")
+
     def look(self, channel: Any, seconds: float) -> int:
         lists = f"{channel.global_keyprefix}jobtastic.line:"
         return run(channel, "", "look", lists, round(seconds * 1000), MOST_LINES)

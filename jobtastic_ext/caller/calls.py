@@ -72,8 +72,8 @@ def apply_async(
             refused = isinstance(error, DuplicateCall)
             caller.tally.count(task.name, "refused" if refused else "unsent")
         raise
-    word: str | None = result.__dict__.get(COUNTED)
-    if word is not None and is_counted(caller, task, options):
+    word: str | None = result.__dict__.get(COUNTED)  # of what Celery alone has sent, there is none
+    if word is not None and caller.plan(task) is not None:
         caller.tally.count(task.name, word)
     return result
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,7 @@ from kombu.exceptions import OperationalError
 from ..broker.publisher import NOT_TAKEN, not_taken
 from ..celery_internals import HERE
 from ..claims.claimed_run import Run, keep_result
+from ..claims.holders import NAMED
 from ..claims.records import Renew
 from ..errors import ResultsUnavailable, StoreError
 from ..resilience.deadline import within
@@ -110,7 +112,7 @@ def weight(value: Any) -> int:
 
 def run_token() -> str:
     """Return the token of a run in a process that is no worker."""
-    return f"here-{os.getpid():x}-{os.urandom(6).hex()}"
+    return f"{socket.gethostname()[:80]}{NAMED}{os.getpid():x}-{os.urandom(6).hex()}"
 
 
 def run_unclaimed(sending: Sending, task_id: str) -> EagerResult:

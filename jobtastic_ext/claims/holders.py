@@ -17,6 +17,15 @@ def after(holder: Holder, now: int, hold: int, orphans: tuple[str, ...]) -> Hold
     return unserved(orphans, holder.gen, now)
 
 
+#: In the token of a run, what comes after the name of its worker.
+NAMED = "/"
+
+
+def worker_of(run: str) -> str:
+    """Return the name of the worker that a run's token is of; empty if it says none."""
+    return run.partition(NAMED)[0] if NAMED in run else ""
+
+
 def has_left(holder: Holder | None, now: int) -> bool:
     """Whether it is a run that never ended: its lease is over."""
     return holder is not None and holder.state == "running" and now >= holder.until

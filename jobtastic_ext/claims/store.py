@@ -5,13 +5,16 @@ from __future__ import annotations
 import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from ..errors import StoreUnavailable
+from ..errors import StoreError, StoreUnavailable
 from .counts import added as counts_with
 from .counts import decode as counts_of
 from .records import Answer, Claim, Operation
+
+#: Claims on one page.
+PAGE = 250
 
 #: So often an addition is tried again because another came before it, with seconds in between.
 TRIES, PAUSE = 100, 0.002
@@ -87,6 +90,16 @@ class Store(ABC):
     def totals(self, keys: Sequence[str]) -> list[dict[str, int]]:
         """Return the numbers under each key, none for what is not there, in their order."""
         return [counts_of(raw).counts for raw in self.load(keys)]
+
+    def pages(self, head: str) -> Iterator[list[tuple[str, Claim]]]:
+        """Yield the claims under keys that begin with `head`, some hundreds at a time.
+
+        In no order.  A claim that is made or ends meanwhile may be missing, and one may come twice.
+        The timeout holds for each page.  Raises `StoreError` where a store cannot tell its keys.
+        """
+        raise StoreError(
+            f"{self!r} cannot tell what it holds; name a claim by its key, which `explain` shows"
+        )
 
     @abstractmethod
     def ping(self) -> None:

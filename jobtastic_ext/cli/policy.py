@@ -12,6 +12,7 @@ from ..policy import differences
 from ..policy.fields import policy_schema
 from ..stores import tables_of
 from .project import given, load, plan_of, plans_of
+from .stories import explain_held
 
 
 @click.command()
@@ -38,7 +39,9 @@ def check(context: click.Context) -> None:
 
 
 @click.command()
-@click.argument("task")
+@click.argument("task", required=False)
+@click.option("--key", help="The key of a call, instead of TASK and its arguments.")
+@click.option("--id", "task_id", help="The id of the task that runs a call, or has run it.")
 @click.option("--args", "arguments", help="Positional arguments, a JSON list.")
 @click.option("--kwargs", help="Keyword arguments, a JSON object.")
 @click.option("--headers", help="Headers of the call, a JSON object.")
@@ -46,7 +49,9 @@ def check(context: click.Context) -> None:
 @click.pass_context
 def explain(
     context: click.Context,
-    task: str,
+    task: str | None,
+    key: str | None,
+    task_id: str | None,
     arguments: str | None,
     kwargs: str | None,
     headers: str | None,
@@ -56,7 +61,12 @@ def explain(
 
     Without arguments it tells the policy, and the key of a call without any if TASK takes one.
     """
+    if sum(one is not None for one in (task, key, task_id)) != 1:
+        raise click.UsageError("name a call: TASK with its arguments, --key or --id")
     runtime = load(context)
+    if task is None:
+        explain_held(runtime, key, task_id or "")
+        return
     plan = plan_of(runtime, task)
     lines = [f"rule: {differences.rule(runtime.policies, task, plan)}"]
     lines += [f"{name}: {getattr(plan.policy, name)}" for name in plan.policy.__struct_fields__]

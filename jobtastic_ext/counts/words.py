@@ -1,32 +1,31 @@
-"""The words by which calls and runs are counted: those of the log, of signals and of the docs."""
+"""The words by which calls and runs are counted: those of `jobtastic_ext.decisions`."""
 
 from __future__ import annotations
+
+from .. import decisions
+
+CALLS = {each.word: each.meaning for each in decisions.CALLS}
+MESSAGES = {each.word: each.meaning for each in decisions.MESSAGES}
+BESIDE = {each.word: each.meaning for each in decisions.EVENTS}
 
 #: What became of a call at its caller.  Each call is counted under exactly one of them, so they add
 #: up to all calls.
 DECISIONS = {
-    "published": "a message was sent for it",
-    "joined": "an identical call was under way, and its run is shared",
-    "cached": "the result of an identical call was reused",
-    "stale": "the old result of an identical call was served",
-    "refreshed": "it asked for a new run with `refresh=True`, and that was published",
-    "buffered": "it runs once more after the run that was under way",
-    "debounced": "it waits for a quiet time",
-    "refused": "`DuplicateCall` was raised, at its caller or at the worker",
-    "fallback_eager": "the broker did not take the message, and the task ran at its caller",
-    "fallback_failed": "the broker did not take the message, and the caller got a failure",
+    **{word: meaning for word, meaning in CALLS.items() if word != "fallback"},
+    "fallback_eager": "it could not be sent, and ran at its caller",
+    "fallback_failed": "it could not be sent, and its result has failed",
     "unsent": "it raised something else, such as the broker's error",
 }
 
 #: What happened beside that.
 EVENTS = {
-    "ran": "the body of the task was entered",
+    "ran": "a run began: of a message, or of a call that fell back",
     "failed": "a run has failed, or its process was lost",
-    "reused": "a worker gave a message the outcome of another run",
+    "reused": f"of a message: {MESSAGES['reused']}",
     "refreshing": "a message was sent to refresh a result that was served stale",
-    "taken_over": "a call was sent again under the id of a run or message that counted as lost",
-    "freed_by_lease": "a run that never ended lost its call when its lease was over",
-    "leaks": "a leak of memory was reported",
+    "taken_over": BESIDE["taken over"],
+    "freed_by_lease": BESIDE["freed by lease"],
+    "leaks": BESIDE["leak"],
 }
 
 #: What `shadow` would have done, for calls that are counted as published.

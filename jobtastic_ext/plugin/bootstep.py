@@ -34,7 +34,7 @@ class JobtasticStep(bootsteps.Step):  # type: ignore[misc]
         super().__init__(parent, **kwargs)
         install()
         handlers.connect()
-        new_worker_token()
+        new_worker_token(str(getattr(parent, "hostname", "") or ""))
         cause = switched_off(parent.app.conf)
         runtime = runtime_of(parent.app)
         if cause:

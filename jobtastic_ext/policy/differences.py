@@ -59,7 +59,7 @@ def rule(policies: PolicySet, name: str, plan: Plan) -> str:
     """Say which entry of the policy holds for a task, and where it stands."""
     pattern = plan.policy.pattern
     kind = "its own name" if pattern == name else f"the glob `{pattern}`"
-    return f"{kind} ({policies.source}:{policies.patterns[pattern]})"
+    return f"{kind} ({policies.source}, {policies.patterns[pattern]})"
 
 
 def parts(

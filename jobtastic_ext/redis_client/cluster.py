@@ -52,6 +52,10 @@ class Cluster(Servers):
                 node, asking = (other.host or node[0], other.port), other.once
         raise driver.ClusterError(f"redirected more than {self.HOPS} times")
 
+    def pools(self) -> list[Any]:
+        owners = self._owners or self._learn_owners()
+        return [self._pool(node) for node in sorted({node for node in owners if node})]
+
     def close(self) -> None:
         for pool in list(self._pools.values()):
             pool.disconnect(inuse_connections=False)

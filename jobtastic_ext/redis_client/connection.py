@@ -71,6 +71,10 @@ class Servers(ABC):
         """Send `command` to whoever serves `key` and return the answer, raise an error answer."""
 
     @abstractmethod
+    def pools(self) -> list[Any]:
+        """Return what reaches each of the servers among which keys are spread."""
+
+    @abstractmethod
     def close(self) -> None:
         """Close the connections that no thread uses now."""
 
@@ -86,6 +90,9 @@ class OneServer(Servers):
 
     def ask(self, key: bytes, command: bytes) -> Any:
         return exchange(self._pool, command)
+
+    def pools(self) -> list[Any]:
+        return [self._pool]
 
     def close(self) -> None:
         for pool in (self._pool, *self._others):
@@ -109,12 +116,15 @@ def exchange(pool: Any, command: bytes, *, asking: bool = False) -> Any:
 
     The client class does the same in a quarter more time.
     """
+    return exchange_many(pool, [ASKING, command] if asking else [command])[-1]
+
+
+def exchange_many(pool: Any, commands: list[bytes], *, errors: bool = False) -> list[Any]:
+    """The same with several at once; with `errors`, error answers are among those returned."""
     connection = pool.get_connection(*_CHECKOUT)
     try:
-        connection.send_packed_command([ASKING, command] if asking else [command])
-        if asking:
-            connection.read_response()
-        return connection.read_response()
+        connection.send_packed_command([b"".join(commands)])
+        return [read(connection, errors) for _ in commands]
     except driver.ResponseError:
         raise
     except BaseException:
@@ -124,6 +134,15 @@ def exchange(pool: Any, command: bytes, *, asking: bool = False) -> Any:
         raise
     finally:
         pool.release(connection)
+
+
+def read(connection: Any, errors: bool) -> Any:
+    try:
+        return connection.read_response()
+    except driver.ResponseError as error:
+        if errors:
+            return error
+        raise
 
 
 #: Answers of a server that is up and may serve the command later, or elsewhere.

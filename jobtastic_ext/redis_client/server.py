@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from redis import exceptions as driver
 
 from ..resilience.per_process import per_process
-from .connection import Budget, packed, wrapped
+from .connection import Budget, Servers, exchange_many, packed, wrapped
 from .urls import plan
 
 if TYPE_CHECKING:
     from importlib.abc import Traversable  # which is elsewhere since Python 3.11
+
+
+T = TypeVar("T")
 
 
 class Script(NamedTuple):
@@ -86,12 +89,35 @@ class RedisServer:
             return self._ask(keys[0], packed(command, *keys))
         return [one for key in keys for one in self._ask(key, packed(command, key))]
 
+    def _scan(self, match: bytes, count: int) -> Iterator[list[tuple[bytes, bytes]]]:
+        """Yield the strings under keys that match, with their keys, in steps of about `count`."""
+        for pool in self._bounded(lambda servers: servers.pools()):
+            cursor = b""
+            while cursor != b"0":
+                scan = packed(b"SCAN", cursor or b"0", b"MATCH", match, b"COUNT", b"%d" % count)
+                cursor, keys = self._exchange(pool, [scan], errors=False)[0]
+                values = self._values(pool, keys) if keys else []
+                # One that has moved, or is no string, is left out.
+                yield [pair for pair in zip(keys, values, strict=True) if type(pair[1]) is bytes]
+
+    def _values(self, pool: Any, keys: list[bytes]) -> list[Any]:
+        if self._servers().is_one:
+            found: list[Any] = self._exchange(pool, [packed(b"MGET", *keys)], errors=False)[0]
+            return found
+        return self._exchange(pool, [packed(b"GET", key) for key in keys], errors=True)
+
+    def _exchange(self, pool: Any, commands: list[bytes], errors: bool) -> list[Any]:
+        return self._bounded(lambda _: exchange_many(pool, commands, errors=errors))
+
     def _ask(self, key: bytes, command: bytes) -> Any:
+        return self._bounded(lambda servers: servers.ask(key, command))
+
+    def _bounded(self, ask: Callable[[Servers], T]) -> T:
         own = self._servers
         servers = own()
         self._budget.start()
         try:
-            return servers.ask(key, command)
+            return ask(servers)
         except driver.NoScriptError as error:
             raise ScriptMissing from error
         except driver.RedisError as error:

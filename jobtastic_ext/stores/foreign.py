@@ -1,13 +1,40 @@
-"""What to say about a value under a key that is not a claim."""
+"""What is found where claims are, and which of it is one."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from ..claims.lifetime import expiry, prune
+from ..claims.records import LINGER, Claim
 
 logger = logging.getLogger(__name__)
 
 #: So many keys are remembered; past that, further ones are logged again.
 REMEMBERED = 1_000
+
+
+#: Comes after every character of a key.
+LAST = "~~"
+
+_decode = msgspec.json.Decoder(Claim).decode
+
+
+def claims_in(values: Iterable[tuple[str, bytes]], now: int) -> Iterator[tuple[str, Claim]]:
+    """Yield those of the values under their keys that are claims, and have not ended."""
+    for key, raw in values:
+        try:
+            claim = _decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, TypeError):
+            continue
+        if claim.holder is not None and claim.value is None and not claim.tombstones:
+            # Most are so, and there may be a million.
+            if now < claim.holder.until + LINGER:
+                yield key, claim
+        elif now < expiry(claim):  # which is 0 for what is no claim
+            yield key, prune(claim, now)
 
 
 class ForeignValues:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from ..claims.records import Answer, Claim, Operation
@@ -62,6 +62,11 @@ class GuardedStore(Store):
 
     def totals(self, keys: Sequence[str]) -> list[dict[str, int]]:
         return self._ask(keys[0], lambda: self._store.totals(keys)) if keys else []
+
+    def pages(self, head: str) -> Iterator[list[tuple[str, Claim]]]:
+        pages = self._store.pages(head)
+        while (page := self._ask(head, lambda: next(pages, None))) is not None:
+            yield page
 
     def ping(self) -> None:
         self._store.ping()

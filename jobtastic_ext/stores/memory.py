@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from ..claims.lifetime import expiry, prune
 from ..claims.records import EMPTY, Answer, Claim, Operation
 from ..claims.rules import step
-from ..claims.store import Store
+from ..claims.store import PAGE, Store
 from ..resilience.per_process import per_process
 
 #: Expired claims are looked for after this many changes.
@@ -69,6 +69,16 @@ class MemoryStore(Store):
             memory.keep(key, new, now, now + ttl)
             return True
 
+    def pages(self, head: str) -> Iterator[list[tuple[str, Claim]]]:
+        memory = self._memory()
+        with memory.lock:
+            now = self._clock()
+            keys = [key for key in memory.held() if key.startswith(head)]
+            found = [(key, memory.load(key, now)) for key in keys]
+        held = [(key, claim) for key, claim in found if claim != EMPTY]
+        for start in range(0, len(held), PAGE):
+            yield held[start : start + PAGE]
+
     def ping(self) -> None:
         """Return: memory answers always."""
 
@@ -85,6 +95,9 @@ class _Memory:
         #: Value and the time of its end.
         self._values: dict[str, tuple[bytes, int]] = {}
         self._changes = 0
+
+    def held(self) -> list[str]:
+        return list(self._claims)
 
     def load(self, key: str, now: int) -> Claim:
         claim = self._claims.get(key, EMPTY)

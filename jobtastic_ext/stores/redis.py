@@ -6,7 +6,8 @@ or Valkey; redis-py 4.5 or newer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from importlib.resources import files
 from typing import Any
@@ -27,9 +28,9 @@ from ..claims.records import (
     Renew,
     Requeue,
 )
-from ..claims.store import ResultPlace, Store
+from ..claims.store import PAGE, ResultPlace, Store
 from ..redis_client.server import RedisServer, Script
-from .foreign import ForeignValues
+from .foreign import ForeignValues, claims_in
 
 encode = msgspec.json.Encoder().encode
 decode = msgspec.json.Decoder(Claim).decode
@@ -114,6 +115,12 @@ class RedisStore(RedisServer, Store):
     def totals(self, keys: Sequence[str]) -> list[dict[str, int]]:
         found = self._run_many(TOTALS, [key.encode() for key in keys])
         return [counted(pairs) for pairs in found]
+
+    def pages(self, head: str) -> Iterator[list[tuple[str, Claim]]]:
+        match = re.sub(r"([\\*?\[\]])", r"\\\1", head) + "*"
+        now = self.look(head)[1]
+        for page in self._scan(match.encode(), PAGE):
+            yield list(claims_in(((key.decode(), raw) for key, raw in page), now))
 
 
 def counted(pairs: Sequence[bytes]) -> dict[str, int]:

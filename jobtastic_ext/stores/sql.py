@@ -12,7 +12,7 @@ import re
 import socket
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.resources import files
 from importlib.util import find_spec
 from math import ceil
@@ -21,8 +21,11 @@ from typing import Any, NamedTuple
 from sqlalchemy.engine import Dialect, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
+from ..claims.records import Claim
+from ..claims.store import PAGE
 from ..errors import ConfigurationError, StoreError, StoreUnavailable
 from .cas import CompareAndSetStore, Entry, Session
+from .foreign import LAST, claims_in
 
 #: One change in so many also removes a bite of expired rows, more than there can be new ones.
 PURGE_EVERY = 10
@@ -43,6 +46,8 @@ MADE_MEANWHILE = ("23505", "42P07")
 
 READ = """SELECT clock.now, e.name, e.value, e.version, e.expires
 FROM (SELECT {now} AS now) AS clock LEFT JOIN jobtastic_claims AS e ON e.name IN ({names})"""
+PAGE_OF = """SELECT {now} AS now, e.name, e.value, e.expires FROM jobtastic_claims AS e
+WHERE e.name > %s AND e.name < %s ORDER BY e.name LIMIT %s"""
 UPDATE = """UPDATE jobtastic_claims SET value = %s, version = %s, expires = %s
 WHERE name = %s AND version = %s"""
 INSERT = "INSERT INTO jobtastic_claims (value, version, expires, name) VALUES (%s, %s, %s, %s)"
@@ -131,6 +136,12 @@ class SQLStore(CompareAndSetStore):
         found = (name for name, module in drivers.items() if find_spec(module))
         return next(found, next(iter(drivers)))
 
+    def pages(self, head: str) -> Iterator[list[tuple[str, Claim]]]:
+        after, until = head, head + LAST
+        while rows := self._ask(partial(next_page, after, until)):
+            after = rows[-1][0]
+            yield list(claims_in(rows, self.look("-")[1]))
+
     def connect(self) -> Session:
         arguments, options = self._dialect.create_connect_args(self._url)
         options = {**options, **self._connect_args}
@@ -194,6 +205,17 @@ class SQLSession(Session):
         found = {name: entry(now, *rest) for _, name, *rest in rows}
         return [found.get(name, Entry()) for name in names], now
 
+    def page(self, after: str, until: str, most: int) -> list[Any]:
+        """Return name and value of what stands between two names, in order; None what has ended."""
+        query = PAGE_OF.format(now=self._flavour.now)
+        try:
+            rows = self._rows(query, (after, until, most))
+        except Exception as error:
+            if not is_one_of(NO_TABLE, error):
+                raise
+            return []
+        return [(name, bytes(value) if now < ends else b"") for now, name, value, ends in rows]
+
     def put(self, name: str, old: Entry, new: Entry, expires: int, now: int) -> bool:
         values = (new.raw, new.mark, expires, name)
         if old.version is None:
@@ -236,6 +258,11 @@ class SQLSession(Session):
         with closing(self._connection.cursor()) as cursor:
             cursor.execute(query, values)
             return list(cursor.fetchall())
+
+
+def next_page(after: str, until: str, session: Session) -> list[Any]:
+    assert isinstance(session, SQLSession)
+    return session.page(after, until, PAGE)
 
 
 def entry(now: int, value: Any, version: Any, expires: Any) -> Entry:

@@ -9,18 +9,19 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib.resources import files
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from ..claims.lifetime import expiry, prune
 from ..claims.records import EMPTY, Answer, Claim, Operation
 from ..claims.rules import step
-from ..claims.store import Store
+from ..claims.store import PAGE, Store
 from ..errors import ConfigurationError, StoreError, StoreUnavailable
-from .foreign import ForeignValues
+from .foreign import LAST, ForeignValues, claims_in
 
 T = TypeVar("T")
 
@@ -40,6 +41,9 @@ LONGEST_QUEUE = 6
 SCHEMA = files(__package__).joinpath("schema.sql").read_text(encoding="utf-8")
 SELECT = "SELECT claim, expires FROM claims WHERE key = ?"
 UPSERT = "INSERT OR REPLACE INTO claims (key, claim, expires) VALUES (?, ?, ?)"
+SELECT_MANY = (
+    "SELECT key, claim FROM claims WHERE key > ? AND key < ? AND expires > ? ORDER BY key LIMIT ?"
+)
 DELETE = "DELETE FROM claims WHERE key = ?"
 SELECT_VALUE = "SELECT value FROM histories WHERE key = ? AND expires > ?"
 UPSERT_VALUE = "INSERT OR REPLACE INTO histories (key, value, expires) VALUES (?, ?, ?)"
@@ -135,6 +139,15 @@ class SQLiteStore(Store):
 
     def swap(self, key: str, old: bytes | None, new: bytes, ttl: int) -> bool:
         return self._retried(lambda connection: self._swap(connection, key, old, new, ttl))
+
+    def pages(self, head: str) -> Iterator[list[tuple[str, Claim]]]:
+        after, until, now = head, head + LAST, self._clock()
+        while True:
+            rows = self._retried(partial(rows_of, (after, until, now, PAGE)))
+            if not rows:
+                return
+            after = rows[-1][0]
+            yield list(claims_in(rows, now))
 
     def ping(self) -> None:
         self._retried(lambda connection: connection.execute(SELECT, ("",)).fetchall())
@@ -276,6 +289,10 @@ class SQLiteStore(Store):
             "the space on its disk, and move the file away if it is damaged (claims are "
             "rebuilt by the next calls)"
         )
+
+
+def rows_of(values: tuple[str, str, int, int], connection: sqlite3.Connection) -> list[Any]:
+    return connection.execute(SELECT_MANY, values).fetchall()
 
 
 def connect(path: str) -> sqlite3.Connection:

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
+import socket
+
+from ..claims.holders import NAMED
 
 #: Set in the worker's main process; its children inherit it, by the fork.
 WORKER_VARIABLE = "JOBTASTIC_WORKER"
 
+#: Longest that the name of a worker may be in a claim.
+LONGEST_NAME = 80
 
-def new_worker_token() -> None:
-    """Give this process, a worker's main process, a token of its own; once."""
-    if not os.environ.get(WORKER_VARIABLE, "").startswith(f"{os.getpid():x}-"):
-        os.environ[WORKER_VARIABLE] = f"{os.getpid():x}-{os.urandom(6).hex()}."
+
+def new_worker_token(name: str = "") -> None:
+    """Give this process, a worker's main process, a token of its own; once.
+
+    It begins with the worker's name, by which an operator finds who holds a claim.
+    """
+    mine = f"{NAMED}{os.getpid():x}-"
+    if mine not in os.environ.get(WORKER_VARIABLE, ""):
+        plain = re.sub(r"[^A-Za-z0-9_.@-]", "_", name or socket.gethostname())[:LONGEST_NAME]
+        os.environ[WORKER_VARIABLE] = f"{plain}{mine}{os.urandom(6).hex()}."
 
 
 def worker_token() -> str:

@@ -314,6 +314,31 @@ class StoreContract:
             list(pool.map(one, range(6)))
         assert store.totals([key]) == [{"ran": 30, **{f"of {n}": 5 for n in range(6)}}]
 
+    def test_claims_are_listed(self, store: Store, key: str) -> None:
+        for n in range(30):
+            store.apply(f"{key}:{n}", call(f"a{n}"))
+        store.apply(f"{key}:30", begin("a30"))
+        store.apply(f"{key}:31", call("a31", hold=0))  # which leaves nothing
+        store.apply(f"{key[:-1]}:1", call("other"))
+        store.add(f"{key}:%counts:x:1", {"ran": 1}, 60_000, "a" * 12)
+        store.swap(f"{key}:%history:x", None, b"-x", 60_000)
+        found = {name: claim for page in store.pages(f"{key}:") for name, claim in page}
+        assert found == {f"{key}:{n}": store.read(f"{key}:{n}") for n in range(31)}
+        assert [one for page in store.pages(f"{key}-none:") for one in page] == []
+
+    def test_claims_on_many_pages(
+        self, store: Store, key: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name, module in sys.modules.copy().items():
+            if name.startswith("jobtastic_ext.stores.") and hasattr(module, "PAGE"):
+                monkeypatch.setattr(module, "PAGE", 7)
+        names = [f"{key}:{n}" for n in range(30)]
+        for name in names:
+            store.apply(name, call("a"))
+        pages = list(store.pages(f"{key}:"))
+        assert sorted(name for page in pages for name, _ in page) == sorted(names)
+        assert len(pages) > 2
+
     def test_a_value_is_swapped_only_for_what_is_expected(self, store: Store, key: str) -> None:
         assert store.load([key]) == [None]
         assert not store.swap(key, b"other", b"new", 60_000)

@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 from pymemcache.client.base import Client
 
-from jobtastic_ext.errors import StoreUnavailable
+from jobtastic_ext.errors import StoreError, StoreUnavailable
 from jobtastic_ext.stores import Store, memcached, open_store
 from tests.memcached import Memcached
 from tests.stores.compare_and_set import AwayContract
@@ -32,6 +32,13 @@ class TestMemcachedStore(AwayContract, SharedStoreContract):
         self.ports = [server.port for server in servers]
         self.port = self.ports[0]
         return "memcached://" + ",".join(f"127.0.0.1:{port}" for port in self.ports)
+
+    def test_claims_are_listed(self, store: Store, key: str) -> None:
+        """No server of memcached tells its keys."""
+        with pytest.raises(StoreError, match="cannot tell what it holds; name a claim by its key"):
+            next(store.pages(key))
+
+    test_claims_on_many_pages = None
 
     def place(self, port: int) -> str:
         return f"memcached://127.0.0.1:{port}"

@@ -1,0 +1,77 @@
+"""Tells in words what is held for a call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+
+from ..claims.records import Claim
+from ..errors import StoreError
+from ..operations.held import Held
+from ..policy import differences
+from ..runtime import Runtime
+from .lengths import lasting
+from .project import plans_of
+
+
+def explain_held(runtime: Runtime, key: str | None, task_id: str) -> None:
+    """Print what is held under a key, or for the task of an id."""
+    try:
+        keys = [key] if key else [one.key for one in runtime.desk.named(task_id)]
+        found = [(each, *runtime.desk.claim(each)) for each in keys]
+    except StoreError as error:
+        raise click.ClickException(str(error)) from error
+    known = [each for each in found if each[1] is not None]
+    if not known:
+        raise click.ClickException(
+            f"nothing is held under {key}" if key else f"no call is held for task {task_id}"
+        )
+    for each, claim, held in known:
+        click.echo("\n".join(story(runtime, each, claim or Claim(), held)))
+
+
+def story(runtime: Runtime, key: str, claim: Claim, held: Held | None) -> Iterator[str]:
+    yield f"key: {key}"
+    if held is not None:
+        plans = plans_of(runtime)
+        yield f"task: {held.task}"
+        for name in held.task.split(","):
+            if name in plans:
+                yield f"rule: {differences.rule(runtime.policies, name, plans[name])}"
+        yield from told(held)
+    yield f"holder: {claim.holder}"
+    yield f"value: {claim.value}"
+
+
+def told(held: Held) -> Iterator[str]:
+    """Yield what has happened, and what comes next."""
+    age, left = lasting(held.age), held.deadline
+    ago = lasting(-left) if left is not None and left <= 0 else ""
+    ahead = "for ever" if left is None else f"for {lasting(left)}"
+    if held.state == "done":
+        yield f"task {held.id} ended {age} ago"
+        if ago:
+            yield "its result is shared no more: the next identical call runs"
+        else:
+            yield f"identical calls are given its result {ahead}"
+        return
+    if held.state == "running":
+        where = f" in worker {held.worker}" if held.worker else ""
+        yield f"task {held.id} has been running for {age}{where}"
+        if ago:
+            yield f"its lease was over {ago} ago: the worker has died, or does not reach the store"
+        else:
+            yield f"its worker is alive: the lease is renewed, and good {ahead}"
+    else:
+        yield f"task {held.id} has been queued for {age}"
+        if ago:
+            yield f"no worker has begun it: its message has counted as lost for {ago}"
+        else:
+            yield f"its message is believed to be on its way {ahead}"
+    if ago:
+        yield "the next identical call sends it again, under the same id"
+    if held.waiting:
+        yield f"waiting for it: {held.waiting}"
+    yield "to let go of it, so that the next identical call runs:"
+    yield f"  celery jobtastic forget --key {held.key}"
