@@ -583,6 +583,21 @@ def test_a_mistake_in_a_task(load: Load, fields: str, expected: str) -> None:
     assert mistakes(load, one_task(fields)) == [f"p.yaml:{expected}"]
 
 
+@pytest.mark.parametrize("glob", ["*.divide", "*divide", "*", "[ab].divide", "*.div*"])
+def test_a_glob_without_its_quotes_is_told_how_to_be_written(load: Load, glob: str) -> None:
+    (mistake,) = mistakes(load, f"tasks:\n  reports.divide: {{}}\n  {glob}:\n    shadow: true\n")
+    assert mistake.startswith("p.yaml:3:")
+    assert mistake.endswith(f'; a glob is quoted: `"{glob}"`')
+
+
+@pytest.mark.parametrize("field", ["cache_duration: 1h", "significant_kwargs: [a]"])
+def test_a_field_beside_its_task_is_told_where_it_belongs(load: Load, field: str) -> None:
+    name = field.partition(":")[0]
+    assert mistakes(load, f"tasks:\n  reports.divide:\n  {field}\n") == [
+        f"p.yaml:3:3: `{name}` is a field: indent it under the name of its task"
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -39,6 +39,8 @@ Kind = Literal[
 _KINDS: dict[str, Kind] = {"int": "number", "float": "number", "bool": "bool", "null": "nothing"}
 _RESOLVER: Any = Resolver()
 _DECIMAL_INT = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
+#: A key that begins as an alias or a list does, where a name or a glob was meant.
+_BARE_GLOB = re.compile(r"\s*([*\[][^\s:{}\"']*)\s*:")
 
 
 class Node(Struct, frozen=True, kw_only=True):
@@ -142,8 +144,10 @@ class _Builder:
             place = _place(mark) if mark else self.last
             reason = ", ".join(part for part in (exc.context, exc.problem) if part)
             lines = [*text.splitlines(), ""]
-            indent = lines[min(place.line, len(lines)) - 1][: place.column]
-            hint = "; indent with spaces, not tabs" if "\t" in indent else ""
+            line = lines[min(place.line, len(lines)) - 1]
+            hint = "; indent with spaces, not tabs" if "\t" in line[: place.column] else ""
+            if glob := _BARE_GLOB.match(line):
+                hint = f"; a glob is quoted: {quoted(_in_quotes(glob[1]))}"
             self.report.stop(place, f"not valid YAML: {reason}{hint}")
         except (yaml.YAMLError, ValueError, OverflowError) as exc:
             # The pure Python scanner lets chr() raise on escapes such as "\UFFFFFFFF".
@@ -191,6 +195,9 @@ class _Builder:
         node = self.anchors.get(anchor)
         if node is None:
             expected = f"expected {quoted('&' + anchor)} before"
+            start, children = self.open[-1] if self.open else (None, [])
+            if isinstance(start, yaml.MappingStartEvent) and len(children) % 2 == 0:
+                expected += f"; a glob is quoted: {quoted(_in_quotes('*' + anchor))}"
             self.report.add(self.last, f"found the alias {quoted('*' + anchor)}, {expected}")
             node = Node(kind="broken", place=self.last)
         self.grow(node.size, node.height)
@@ -212,6 +219,10 @@ class _Builder:
         if len(self.open) + height > MAX_DEPTH:
             limit = f"nested deeper than {MAX_DEPTH} levels, expected at most 5"
             self.report.stop(self.last, limit)
+
+
+def _in_quotes(text: str) -> str:
+    return f'"{text}"'
 
 
 def _understood(text: str, *, plain: bool) -> tuple[Kind, Any]:

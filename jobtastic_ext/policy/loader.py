@@ -206,6 +206,10 @@ def _read_tasks(node: Node, report: Report) -> dict[str, _Section]:
         node.refuse(report, f"a mapping of task names to their fields{empty}")
     tasks: dict[str, _Section] = {}
     for key, value in node.entries:
+        if key.text in FIELDS and value.kind not in ("mapping", "nothing"):
+            under = f"{quoted(key.text)} is a field: indent it under the name of its task"
+            report.add(key.place, under)
+            continue
         section = _read_section(key, value, report, common=False)
         tasks.setdefault(key.text, section)
         if not key.text:
