@@ -21,7 +21,7 @@ from .broker.routing import Routes
 from .caller.sending import Caller
 from .counts.table import SharedCounts
 from .counts.tally import Tally
-from .errors import JobtasticError, Problem, StoreError, StoreUnavailable
+from .errors import JobtasticError, PolicyError, Problem, StoreError, StoreUnavailable
 from .hooks import RunHooks, around_body
 from .operations.desk import Desk
 from .policy.loader import PolicySet, load_policy, no_policy
@@ -79,7 +79,7 @@ class Runtime:
         if self.no_policy:
             self.policies = no_policy(str(self.settings.policy))
         else:
-            self.policies = load_policy(self.settings.policy, further=self._problems)
+            self.policies = load_policy(self.settings.policy, further=partial(unfit, app))
         settings = self.settings
         self.results = Backend(app, min(settings.store_timeout, settings.publish_timeout / 2))
         #: The same for what is only shown: its trouble is no trouble of calls.
@@ -123,7 +123,7 @@ class Runtime:
         return Caller(
             app=self.app,
             settings=self.settings,
-            plan=self.plan,
+            plan=self._plan_of_call if self.no_policy else self.plan,
             routes=self.routes,
             tell_once=self.tell_once,
             store=self.store,
@@ -282,13 +282,37 @@ class Runtime:
         """Return the names and globs of the policy that no task fits."""
         return unused(self.app, self.policies)
 
-    def _problems(self, policies: PolicySet) -> Iterator[Problem]:
-        # Pending tasks are checked when they are first called: no app is finalized from here.
-        for task in self.app._tasks.values():
-            yield from problems_of(task, policies, unshareable)
+    def _plan_of_call(self, task: Task) -> Plan | None:
+        """Return none, and say once in this process why: whoever calls sees no worker's log."""
+        self.tell_once(self.no_policy, "%s", self.no_policy)
+        return self.plan(task)
 
     def _store_failed(self, key: str, error: StoreError) -> None:
         tell(signals.store_failed, self.app, key=key, exception=error)
+
+
+def all_mistakes(app: Celery) -> list[Problem]:
+    """Return every mistake in the app's policy: names that no task fits as well.
+
+    Only where all the app's tasks are known.
+    """
+
+    def further(policies: PolicySet) -> Iterator[Problem]:
+        yield from unfit(app, policies)
+        yield from unused(app, policies)
+
+    try:
+        load_policy(read_settings(app.conf, app.main).policy, further=further)
+    except PolicyError as error:
+        return list(error.problems)
+    return []
+
+
+def unfit(app: Celery, policies: PolicySet) -> Iterator[Problem]:
+    """Return what of a policy cannot work for the app's tasks."""
+    # Pending tasks are checked when they are first called: no app is finalized from here.
+    for task in app._tasks.values():
+        yield from problems_of(task, policies, unshareable)
 
 
 def unused(app: Celery, policies: PolicySet) -> Iterator[Problem]:
@@ -308,7 +332,8 @@ def missing(settings: Settings) -> str:
         return ""
     return (
         f"there is no {settings.policy} in {os.getcwd()}: no task has a policy; "
-        "create it, or set `jobtastic_policy` to the path of the policy file"
+        "create it, or set `jobtastic_policy` or the environment's JOBTASTIC_POLICY to the path of "
+        "the policy file"
     )
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import click
 from celery import Celery
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, PolicyError
 from ..policy.model import Plan
 from ..policy.problems import did_you_mean
-from ..runtime import Runtime, runtime_of
+from ..runtime import Runtime, all_mistakes, runtime_of
 from ..settings import misspelt, switched_off
 
 #: What JSON calls them.
@@ -43,6 +43,9 @@ def load(context: click.Context) -> Runtime:
     app = load_app(context)
     try:
         runtime = runtime_of(app)
+    except PolicyError as error:
+        words = str(PolicyError(all_mistakes(app) or error.problems))
+        raise click.ClickException("\n".join([*misspelt(app.conf), words])) from error
     except ConfigurationError as error:
         raise click.ClickException("\n".join([*misspelt(app.conf), str(error)])) from error
     if runtime is None and (cause := switched_off(app.conf)):

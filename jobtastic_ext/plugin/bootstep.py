@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from celery import bootsteps
+import click
+from celery import Celery, bootsteps
 
-from ..runtime import runtime_of
+from ..errors import ConfigurationError, PolicyError
+from ..runtime import Runtime, all_mistakes, runtime_of
 from ..settings import switched_off
 from ..worker.identity import new_worker_token
 from ..worker.wrapping import wrap_tasks
@@ -36,15 +38,29 @@ class JobtasticStep(bootsteps.Step):  # type: ignore[misc]
         handlers.connect()
         new_worker_token(str(getattr(parent, "hostname", "") or ""))
         cause = switched_off(parent.app.conf)
-        runtime = runtime_of(parent.app)
+        runtime = checked_runtime(parent.app)
         if cause:
             logger.warning("jobtastic is switched off by %s: Celery does everything", cause)
         if runtime is None:
             return  # or task_always_eager: nothing is ever sent
         for warning in runtime.warnings():
-            logger.warning("%s", warning)
+            runtime.tell_once(warning, "%s", warning)
         logger.info("jobtastic: %s", runtime.summary())
         wrap_tasks(runtime.deliveries)
         runtime.share_counts(parent)
         if runtime.watch_memory(parent):
             handlers.connect(handlers.MEMORY)
+
+
+def checked_runtime(app: Celery) -> Runtime | None:
+    """Return the app's runtime; a worker that was started by a command ends with the message alone.
+
+    Raises `ConfigurationError` in a worker that a program has started.
+    """
+    try:
+        return runtime_of(app)
+    except ConfigurationError as error:
+        if click.get_current_context(silent=True) is None:
+            raise
+        mistakes = all_mistakes(app) if isinstance(error, PolicyError) else []
+        raise click.ClickException(str(PolicyError(mistakes) if mistakes else error)) from error

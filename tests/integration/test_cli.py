@@ -58,11 +58,14 @@ def test_check_tells_what_is_fine_and_what_surprises(start_project: Any, tmp_pat
 
 def test_check_tells_all_mistakes(start_project: Any, tmp_path: Path) -> None:
     path = tmp_path / "jobtastic.yaml"
-    path.write_text("tasks:\n  reports.work:\n    cache_durations: 1\n    shadow: 7\n")
+    path.write_text(
+        "tasks:\n  reports.work:\n    cache_durations: 1\n    shadow: 7\n  reports.wrok: {}\n"
+    )
     done = ask(start_project(jobtastic_policy=str(path)).app, "check")
     assert done.exit_code == 1
     assert f"{path}:3:5: unknown field" in done.stderr
     assert f"{path}:4:13: " in done.stderr
+    assert f"{path}:5:3: no task of this app fits `reports.wrok`" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -76,7 +76,8 @@ app.steps["worker"].add(JobtasticStep)
 @app.task(name="t")
 def t(): return 1
 run = t.run
-class Parent: pass
+from celery.concurrency.solo import TaskPool
+class Parent: pool_cls = TaskPool
 parent = Parent(); parent.app = app
 JobtasticStep(parent); JobtasticStep(parent)
 assert t.run is not run and t.run() == 1
@@ -145,6 +146,7 @@ tasks:
     significant_kwargs: [x, yy]
   reports.cached:
     herd_avoidance_timeout: -5
+  reports.wrok: {}
 """
 
 
@@ -166,14 +168,21 @@ def test_a_producer_raises_all_mistakes_at_the_first_call(
 
 
 def test_a_policy_that_nobody_named_may_be_missing(
-    start_project: Any, unique: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start_project: Any,
+    unique: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     # A call in another working directory raised for every task, also those that no policy names.
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("JOBTASTIC_POLICY", raising=False)
     project = start_project(jobtastic_policy=None)
     assert project.task("work").delay(unique).state == "PENDING"
+    project.task("work").delay(unique)
+    (record,) = (each for each in caplog.records if each.name == "jobtastic_ext")
     (warning,) = runtime_of(project.app).warnings()  # type: ignore[union-attr]
+    assert record.getMessage() == warning, "a producer is told once, for it sees no worker's log"
     assert f"there is no jobtastic.yaml in {tmp_path}" in warning
     for named in (str(tmp_path / "none.yaml"), "jobtastic.yaml"):
         wrong = start_project(jobtastic_policy=named)
@@ -187,8 +196,9 @@ def test_a_worker_warns_that_there_is_no_policy(
     monkeypatch.delenv("JOBTASTIC_POLICY", raising=False)
     project = start_project(jobtastic_policy=None)
     worker = project.worker(concurrency=1)
-    assert f"there is no jobtastic.yaml in {ROOT}: no task has a policy" in worker.output()
     assert project.task("plain").delay(unique).get(timeout=30) == unique
+    told = f"there is no jobtastic.yaml in {ROOT}: no task has a policy"
+    assert worker.output().count(told) == 1
 
 
 def test_a_significant_argument_that_the_task_does_not_take(
@@ -227,7 +237,9 @@ def test_a_worker_refuses_to_start_on_an_invalid_policy(start_project: Any, tmp_
     with pytest.raises(AssertionError) as caught, Worker(project.conf):
         raise RuntimeError("it started")
     assert f"{path}:3:5: " in str(caught.value)
-    assert "3 mistakes" in str(caught.value)
+    assert "Error: 4 mistakes in the jobtastic policy:" in str(caught.value)
+    assert f"{path}:7:3: no task of this app fits `reports.wrok`" in str(caught.value)
+    assert "Traceback" not in str(caught.value)
 
 
 def test_a_policy_for_no_task_is_a_warning_when_a_worker_starts(
