@@ -540,8 +540,8 @@ def test_what_refines_the_watch_on_memory_needs_one(load: Load, field: str) -> N
             "3:5: unknown field `zzz`, expected one of: significant_kwargs, "
             "herd_avoidance_timeout, cache_duration, cache_prefix, memleak_threshold, "
             "memleak_trend, memleak_trace, memleak_action, on_broker_error, on_store_error, "
-            "vary, on_duplicate, stale_while_revalidate, failure_cache_duration, shadow, "
-            "estimate_by",
+            "vary, on_duplicate, unique_until, unique_for, stale_while_revalidate, "
+            "failure_cache_duration, shadow, estimate_by",
         ),
         (
             "divide: {cache_duration: 1h}",
@@ -1162,6 +1162,8 @@ def test_the_schema_names_every_field_and_its_default() -> None:
         "on_store_error": "run",
         "vary": ["headers", "queue"],
         "on_duplicate": "join",
+        "unique_until": "end",
+        "unique_for": 0,
         "stale_while_revalidate": 0,
         "failure_cache_duration": -1,
         "shadow": False,

@@ -162,6 +162,7 @@ class Call:
             pinned=wants or any(self.options.get(name) for name in PINNING),
             refresh=self.refresh,
             buffer=plan.buffers,
+            unique=plan.unique,
             expires=expires,
             group=self.options.get("group_id") or "",
         )

@@ -111,9 +111,8 @@ class Undelivered:
         message = run_instead(
             answer,
             self.claim,
+            self.plan,
             run=run_token(),
-            lease=self.plan.lease if self.plan.herd else 0,
-            herd=self.plan.herd,
             give_up=LINGER,
         )
         try:

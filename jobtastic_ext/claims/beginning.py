@@ -6,10 +6,12 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from .beside import adopt, with_adopted
 from .holders import awaits, both, displaced, has_left, is_unsent
 from .lifetime import later
 from .marks import given_up, marked
 from .records import LINGER, LOST, Answer, Begin, Claim, Holder, Step, Value
+from .started import begun, in_force_for
 
 
 def begin(op: Begin, claim: Claim, now: int) -> Step:
@@ -35,6 +37,9 @@ def begin(op: Begin, claim: Claim, now: int) -> Step:
     if not op.lease:
         return claim, Answer("free", op.task_id, op.gen)
     holder = claim.holder
+    started = in_force_for(op, claim, now)
+    if started is not None and claim.run_of(started.owner) is None:
+        return claim, Answer("reuse", started.owner, started.gen)
     if holder is not None:
         if must_follow(op, holder, now):
             claim = replace(claim, holder=replace(holder, followed=True))
@@ -43,23 +48,34 @@ def begin(op: Begin, claim: Claim, now: int) -> Step:
             return claim, Answer("follow", holder.owner, holder.gen, rest=rest)
         if holder.owner == op.task_id and op.attempt < holder.attempt and now < holder.until:
             return claim, Answer("dropped", op.task_id, op.gen)
+    return begin_run(op, claim, now)
+
+
+def begin_run(op: Begin, claim: Claim, now: int) -> Step:
+    holder = claim.holder
+    claim, adopted = adopt(claim, now)
+    parts = inherited(op, holder)
+    if adopted:
+        parts["orphans"] = with_adopted(parts.get("orphans", ()), adopted, op.task_id)
+    started = begun(op, claim, now, parts["gen"])
+    unique = later(started.at, op.unique) if started is not None and op.unique else 0
     running = Holder(
         state="running",
         owner=op.task_id,
         run=op.run,
         at=now,
         until=later(now, op.lease),
-        herd=later(now, op.herd),
+        herd=max(later(now, op.herd), unique),
         attempt=op.attempt,
         group=op.group,
         bare=op.bare,
         unmarked=op.unmarked and not op.exclusive,
         waiting=both(holder.waiting if holder is not None else "", op.waited),
-        **inherited(op, holder),
+        **parts,
     )
-    return replace(claim, holder=running), Answer(
-        "run", "", running.gen, ids=running.orphans, rest=int(has_left(holder, now))
-    )
+    claim = replace(claim, holder=running, started=started)
+    left = int(has_left(holder, now))
+    return claim, Answer("run", "", running.gen, ids=running.orphans, rest=left)
 
 
 def inherited(op: Begin, holder: Holder | None) -> dict[str, Any]:
@@ -100,8 +116,9 @@ def settle_by_value(op: Begin, claim: Claim, value: Value, now: int) -> Step | N
             return replace(claim, value=kept), Answer("finished", value.owner, value.gen)
     if op.exclusive:
         return None
-    moment = value.began if op.refresh else value.ended
-    is_next = op.refresh and awaits(claim.holder, op.task_id)
+    later_only = op.refresh or op.starts
+    moment = value.began if later_only else value.ended
+    is_next = later_only and awaits(claim.holder, op.task_id)
     lately = op.lease and op.since and moment > op.since and not is_next
     meant = same or lately
     if (now < value.fresh and (meant or not op.refresh)) or (meant and now < value.kept):

@@ -6,7 +6,8 @@ from msgspec.structs import replace
 
 from .holders import after, displaced, has_left, queued, queued_again
 from .lifetime import later
-from .records import LINGER, MOMENT, Answer, Claim, ClaimCall, Holder, Step, Value, Word
+from .records import LINGER, MOMENT, Answer, Claim, ClaimCall, Holder, Started, Step, Value, Word
+from .started import in_force
 
 
 def claim_call(op: ClaimCall, claim: Claim, now: int) -> Step:
@@ -16,11 +17,12 @@ def claim_call(op: ClaimCall, claim: Claim, now: int) -> Step:
     claim, orphans = without_gone(op, claim, now)
     value, holder = claim.value, claim.holder
     refreshes = False
+    started = in_force(op, claim, now)
     if value is not None:
         if now < value.fresh:
             return claim, Answer("cached", value.owner, value.gen)
         if now < value.stale and not op.pinned:
-            if is_held(holder, now):
+            if is_held(holder, now) or started is not None:
                 return claim, Answer("stale", value.owner, value.gen)
             refreshes = True
         elif shares_group(op, value, now):
@@ -29,6 +31,8 @@ def claim_call(op: ClaimCall, claim: Claim, now: int) -> Step:
         return claim, Answer("refresh", value.owner, op.gen)
     if not op.hold:
         return claim, Answer("free", value.owner if value else op.task_id, op.gen)
+    if started is not None and not is_held(holder, now):
+        return claim, join_start(op, claim, started)
     if holder is not None and not refreshes:
         held = settle_by_holder(op, claim, holder, now)
         if held is not None:
@@ -130,12 +134,14 @@ def join(op: ClaimCall, claim: Claim, holder: Holder, now: int) -> Step:
         waiting = replace(holder, next=op.task_id, next_gen=op.gen)
         word: Word = "claimed" if op.refresh else "buffered"
         return replace(claim, holder=waiting), Answer(word, op.task_id, op.gen)
+    started = in_force(op, claim, now)
+    counts = started is not None and started.owner == holder.owner
     answer = Answer("joined", holder.owner, holder.gen)
     if holder.next and foreign:
         answer = Answer("joined", holder.next, holder.next_gen)
     elif foreign and not op.pinned and holder.ending:
-        answer = replace(answer, word="ending")
-    elif foreign and not op.pinned and is_unmarked(holder):
+        answer = replace(answer, word="started" if counts else "ending")
+    elif foreign and not op.pinned and is_unmarked(holder) and not counts:
         answer = replace(answer, word="unmarked")
     elif foreign and not op.pinned and is_overdue(holder, now):
         claim = replace(claim, holder=replace(holder, looked=now))
@@ -143,6 +149,13 @@ def join(op: ClaimCall, claim: Claim, holder: Holder, now: int) -> Step:
     if op.pinned and not holder.followed:
         claim = replace(claim, holder=replace(holder, followed=True))
     return claim, answer
+
+
+def join_start(op: ClaimCall, claim: Claim, started: Started) -> Answer:
+    """Share the one start in a time; whoever looks may find that it has failed a moment ago."""
+    run = claim.beside.get(started.owner)
+    looks = run is not None and run.ending and not op.pinned
+    return Answer("started" if looks else "joined", started.owner, started.gen)
 
 
 def is_overdue(holder: Holder, now: int) -> bool:

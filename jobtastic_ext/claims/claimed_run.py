@@ -47,7 +47,9 @@ class Run:
     def end(self, failed: bool) -> None:
         """The body is over: who calls from now on looks whether the outcome is known."""
         self.over = True
-        looks = not (self.terms.exclusive or self.terms.blind or self.unclaimed)
+        terms = self.terms
+        unseen = terms.exclusive or terms.blind or (terms.starts and not terms.unique)
+        looks = not (unseen or self.unclaimed)
         if looks and (failed or not self.unmarked):
             answer = self._apply(Ending(task_id=self.begun.task_id, run=self.begun.run))
             self.orphans = answer.ids if answer is not None else self.orphans
@@ -138,9 +140,9 @@ class Run:
 def keep_result(run: Run) -> None:
     """Let the stored result live as long as it is cached."""
     terms = run.terms
-    if not terms.fresh:
+    if not (terms.fresh or terms.unique) or terms.blind:
         return
-    lifetime = terms.fresh + terms.stale
+    lifetime = max(terms.fresh + terms.stale, terms.unique)
     try:
         run.results.keep(run.begun.task_id, inf if lifetime >= FOREVER else lifetime / 1000)
     except ResultsUnavailable as error:  # it lives as long as the backend lets it

@@ -86,3 +86,10 @@ def is_unsent(holder: Holder | None, op: Begin | Release) -> bool:
         return holder is not None
     mine = awaits(holder, op.task_id) and holder.gen == op.gen
     return mine and not holder.taken and not holder.attempt
+
+
+def is_run(holder: Holder | None, task_id: str, run: str) -> bool:
+    """Whether the claim is held by this run (of a worker's any child, if `run` ends in a dot)."""
+    if holder is None or holder.state != "running" or holder.owner != task_id:
+        return False
+    return holder.run == run or (run.endswith(".") and holder.run.startswith(run))

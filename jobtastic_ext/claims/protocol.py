@@ -13,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ..errors import ResultsUnavailable
-from .records import Answer, Begin, Claim, ClaimCall, Lapse, Release
+from .records import Answer, Begin, Claim, ClaimCall, Lapse, Release, Terms
 from .store import Store
 
 #: How often a call is settled anew because a result proved to be gone, or final already.
@@ -86,7 +86,10 @@ def ask(
         except ResultsUnavailable:
             # The caller reads it when the backend is back.
             return Settled(joined(answer))
-        if answer.word in ("takeover", "ending", "unmarked", "overdue"):
+        if answer.word == "started":
+            if outcome is None or (outcome.shareable and not outcome.failed):
+                return Settled(joined(answer))
+        elif answer.word in ("takeover", "ending", "unmarked", "overdue"):
             # Nobody waits for a result that is final: to send its id again would show the old one.
             # A failure may be another's: of a child that had sent its retry or a caller's.
             if outcome is None or (answer.word == "unmarked" and outcome.failed):
@@ -102,10 +105,10 @@ def ask(
 
 
 #: Answers that depend on a result.
-LOOK = ("cached", "stale", "refresh", "takeover", "ending", "unmarked", "overdue")
+LOOK = ("cached", "stale", "refresh", "takeover", "ending", "unmarked", "started", "overdue")
 
 #: Answers to one who joins, and looks.
-JOINING = ("ending", "unmarked", "overdue")
+JOINING = ("ending", "unmarked", "started", "overdue")
 
 
 def joined(answer: Answer) -> Answer:
@@ -195,18 +198,18 @@ def is_claimed(answer: Answer) -> bool:
     return answer.word in ("claimed", "buffered", "refresh", "takeover")
 
 
-def run_instead(
-    answer: Answer, call: ClaimCall, *, run: str, lease: int, herd: int, give_up: int
-) -> Begin:
+def run_instead(answer: Answer, call: ClaimCall, terms: Terms, *, run: str, give_up: int) -> Begin:
     """Return what a caller asks, as a worker would, before it runs what could not be sent."""
     bare = answer.word == "takeover"
     return Begin(
         task_id=answer.id if bare else call.task_id,
         run=run,
-        lease=lease,
-        herd=herd,
+        lease=terms.lease if terms.herd else 0,
+        herd=terms.herd,
         gen=answer.gen,
         group=call.group,
+        starts=terms.starts,
+        unique=terms.unique,
         refresh=call.wants_later,
         since=answer.at,
         bare=bare,

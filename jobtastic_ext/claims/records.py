@@ -25,6 +25,9 @@ LINGER = 3_600_000
 #: The most places at which messages of one call are parked; those elsewhere wake by themselves.
 MOST_PLACES = 8
 
+#: The most runs that one claim remembers beside its holder (`unique_until: start`).
+MOST_BESIDE = 32
+
 #: How long a claim may be queued before those who join it look whether its task has ended all the
 #: same: in a worker without the plugin or the task, or where the store did not answer.
 MOMENT = 1_000
@@ -39,6 +42,10 @@ class Terms(Struct, frozen=True, kw_only=True):
     buffers: bool = False
     #: Nobody can read how a run ended: calls share runs, and nothing else.
     blind: bool = False
+    #: A run that has begun holds nobody up.
+    starts: bool = False
+    #: At most one start in this time, counted from the start.
+    unique: int = 0
     lease: int = 0
     herd: int = 0
     #: How long a queued message is believed to be on its way before it is sent again.
@@ -115,15 +122,39 @@ class Value(Struct, frozen=True, omit_defaults=True, kw_only=True):
     kept: int = 0
 
 
+class Started(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The last start after which no other one may follow for a time."""
+
+    owner: str
+    gen: str
+    at: int
+    #: When it need not be remembered any more.
+    until: int
+
+
 class Claim(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """All that the store holds under one call key."""
 
     holder: Holder | None = None
     value: Value | None = None
+    started: Started | None = None
+    #: Task id -> the run of it, or its retry, that holds nobody up (`unique_until: start`).
+    beside: dict[str, Holder] = {}
     #: ``gen:task id`` of messages whose sender gave up -> until when they are dropped.
     tombstones: dict[str, int] = {}
     #: The same of messages that have arrived, lest their sender gives them up.
     arrivals: dict[str, int] = {}
+
+    @property
+    def owners(self) -> set[str]:
+        """The tasks whose runs, or queued messages, are known here."""
+        parts = (self.holder, self.value, self.started)
+        return {*self.beside, *(part.owner for part in parts if part is not None)}
+
+    def run_of(self, task_id: str) -> Holder | None:
+        """The run of a task, or what is queued of it."""
+        held = self.holder is not None and self.holder.owner == task_id
+        return self.beside.get(task_id) or (self.holder if held else None)
 
 
 #: The claim on a key that nobody has called, or whose time is over.
@@ -135,8 +166,9 @@ class ClaimCall(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="clai
 
     Answers ``claimed``, ``buffered`` (claimed, for after the run that holds it), ``takeover``
     (publish under that id), ``joined``, ``ending`` (joined, but its outcome may be known already),
-    ``unmarked`` (joined, but it may have ended with success a moment ago), ``overdue`` (joined, but
-    it has waited for a while and may have ended long ago), ``cached``, ``stale`` (served, somebody
+    ``unmarked`` (joined, but it may have ended with success a moment ago), ``started`` (joined a
+    run that is unique for a time, and may have failed a moment ago), ``overdue`` (joined, but it
+    has waited for a while and may have ended long ago), ``cached``, ``stale`` (served, somebody
     else refreshes), ``refresh`` (served, and this call publishes the refresh) or ``free`` (publish,
     no claim).
     """
@@ -150,6 +182,8 @@ class ClaimCall(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="clai
     refresh: bool = False
     #: While another call runs, only a run that begins later will do (`on_duplicate: buffer_one`).
     buffer: bool = False
+    #: At most one start in this time.
+    unique: int = 0
     #: In how long the message of this call would expire; 0: never.
     expires: int = 0
     group: str = ""
@@ -179,6 +213,10 @@ class Begin(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="begin", 
     group: str = ""
     #: Never two at once, whatever their age, and nothing shared (``on_duplicate: serialize``).
     exclusive: bool = False
+    #: The run is to hold nobody up, and only one that began after a call will do for it.
+    starts: bool = False
+    #: At most one start in this time.
+    unique: int = 0
     gone: str = ""
     #: Only a run that began after the call will do (`refresh=True`).
     refresh: bool = False
@@ -305,6 +343,7 @@ ToCall = Literal[
     "joined",
     "ending",
     "unmarked",
+    "started",
     "overdue",
     "cached",
     "stale",

@@ -16,8 +16,9 @@ from typing import Any
 from msgspec.structs import replace
 
 from .beginning import begin
+from .beside import place_of, put_back, seen_from, stand_beside
 from .calling import claim_call
-from .holders import after, displaced, is_unsent, kept_for_line, queued_again, unserved
+from .holders import after, displaced, is_run, is_unsent, kept_for_line, queued_again, unserved
 from .lifetime import later, prune
 from .marks import given_up
 from .records import (
@@ -40,19 +41,21 @@ from .records import (
     Step,
     Value,
 )
+from .started import freed
 
 
 def step(operation: Operation, claim: Claim, now: int) -> Step:
     """Carry out `operation` at store time `now`; return the new claim and the answer."""
-    changed, answer = STEPS[type(operation)](operation, prune(claim, now), now)
+    claim = prune(claim, now)
+    place = place_of(operation, claim, now)
+    seen = seen_from(claim, place) if place else claim
+    changed, answer = STEPS[type(operation)](operation, seen, now)
+    begun = operation if isinstance(operation, Begin) and answer.word == "run" else None
+    if place:
+        changed = put_back(claim, changed, begun.task_id if begun else "")
+    elif begun is not None and begun.starts:
+        changed = stand_beside(changed)
     return changed, replace(answer, at=now)
-
-
-def is_run(holder: Holder | None, task_id: str, run: str) -> bool:
-    """Whether the claim is held by this run (of a worker's any child, if `run` ends in a dot)."""
-    if holder is None or holder.state != "running" or holder.owner != task_id:
-        return False
-    return holder.run == run or (run.endswith(".") and holder.run.startswith(run))
 
 
 def ending(op: Ending, claim: Claim, now: int) -> Step:
@@ -87,6 +90,8 @@ def finish(op: Finish, claim: Claim, now: int) -> Step:
             kept=later(now, max(op.keep, LINGER) if followed else op.keep),
         )
     claim = replace(claim, value=value)
+    if op.failed:
+        claim = freed(claim, op.task_id)
     if held is None:
         return claim, OK
     rest = after(held, now, op.hold, ())
@@ -123,7 +128,7 @@ def release(op: Release, claim: Claim, now: int) -> Step:
             rest = kept_for_line(now, op.hold)
     else:
         return claim, LOST
-    claim = replace(claim, holder=rest)
+    claim = freed(replace(claim, holder=rest), op.task_id)
     if op.give_up:
         claim = given_up(claim, f"{gen}:{op.task_id}", later(now, op.give_up))
     return claim, replace(OK, waiting=waiting)
@@ -152,13 +157,14 @@ def renew(op: Renew, claim: Claim, now: int) -> Step:
 
 
 def forget(op: Forget, claim: Claim, now: int) -> Step:
-    known = claim.holder is not None or claim.value is not None
+    known = any(part is not None for part in (claim.holder, claim.value, claim.started))
     rest, waiting = None, ""
     if claim.holder is not None:
         # Should it be dead, those who wait for it are served by the next run.
         rest = unserved(displaced(claim.holder, ""), claim.holder.gen, now)
         waiting = claim.holder.waiting
-    return replace(claim, holder=rest, value=None), replace(OK if known else LOST, waiting=waiting)
+    forgotten = replace(claim, holder=rest, value=None, started=None)
+    return forgotten, replace(OK if known else LOST, waiting=waiting)
 
 
 STEPS: dict[type, Callable[[Any, Claim, int], Step]] = {

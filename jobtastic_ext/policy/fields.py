@@ -12,7 +12,15 @@ from msgspec.structs import fields
 
 from .converters import CONVERTERS, Converter, ConverterError, load_converter
 from .document import Node
-from .model import MemleakAction, OnBrokerError, OnDuplicate, OnStoreError, Significant, TaskPolicy
+from .model import (
+    MemleakAction,
+    OnBrokerError,
+    OnDuplicate,
+    OnStoreError,
+    Significant,
+    TaskPolicy,
+    UniqueUntil,
+)
 from .problems import Report, did_you_mean, quoted
 
 #: 100 years, in seconds.
@@ -357,6 +365,16 @@ FIELDS: dict[str, Field] = {
             one_of(OnDuplicate),
             "What an identical call does: share the run, run after it, raise `DuplicateCall`, or, "
             "while one runs, share the one run that follows.",
+        ),
+        Field(
+            "unique_until",
+            one_of(UniqueUntil),
+            "Until when a call is unique: until its run has ended, or until its run begins.",
+        ),
+        Field(
+            "unique_for",
+            A_TIME,
+            "At most one start in this time, whatever became of it; a failure frees it.",
         ),
         Field(
             "stale_while_revalidate",

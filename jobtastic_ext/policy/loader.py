@@ -17,26 +17,9 @@ from .document import Node, read_file, read_mapping
 from .fields import FIELDS
 from .model import TaskPolicy
 from .problems import INLINE_SOURCE, NOWHERE, Place, Report, did_you_mean, quoted
+from .together import EXCLUSIONS, NEEDS, OFF, Exclusion
 
 MINIMAL = "`tasks: {reports.divide: {cache_duration: 1h}}`"
-#: What these exclude, and why.
-NO_CACHE = {
-    "serialize": "runs every call",
-    "buffer_one": "answers a call by a run that begins after it",
-}
-#: What they exclude, and how each is switched off.
-SHARING = {
-    "cache_duration": "-1",
-    "failure_cache_duration": "-1",
-    "stale_while_revalidate": "0",
-}
-WATCH = ("memleak_threshold", "which switches the watch on memory on")
-#: Fields that mean nothing without another one, and why.
-NEEDS = {
-    "stale_while_revalidate": ("cache_duration", "after which it begins"),
-    "memleak_trace": WATCH,
-    "memleak_action": WATCH,
-}
 
 
 class _Section(Struct, frozen=True, kw_only=True):
@@ -271,10 +254,12 @@ def _checked(pattern: str, task: _Section, defaults: _Section, report: Report) -
             f"`cache_prefix` under the glob {quoted(pattern)} would make one call of all its tasks "
             "with the same arguments; write it under each task's own name",
         )
-    if policy.on_duplicate in NO_CACHE and "on_duplicate" not in unread:
-        _check_uncached(policy, unread, task, defaults, report)
+    for exclusion in EXCLUSIONS:
+        if getattr(policy, exclusion.field) == exclusion.value and exclusion.field not in unread:
+            _check_excluded(exclusion, policy, unread, task, defaults, report)
     for field, (needed, why) in NEEDS.items():
-        if getattr(policy, needed) is not None or getattr(policy, field) == FIELDS[field].default:
+        has_it = getattr(policy, needed) != OFF.get(needed)
+        if has_it or getattr(policy, field) == FIELDS[field].default:
             continue
         if field not in task.places:
             policy = replace(policy, **{field: FIELDS[field].default})
@@ -283,20 +268,26 @@ def _checked(pattern: str, task: _Section, defaults: _Section, report: Report) -
     return policy
 
 
-def _check_uncached(
-    policy: TaskPolicy, unread: set[str], task: _Section, defaults: _Section, report: Report
+def _check_excluded(
+    exclusion: Exclusion,
+    policy: TaskPolicy,
+    unread: set[str],
+    task: _Section,
+    defaults: _Section,
+    report: Report,
 ) -> None:
-    for field, off in SHARING.items():
+    ruling = exclusion.field
+    for field, off in exclusion.fields.items():
         if field in unread or getattr(policy, field) == FIELDS[field].default:
             continue
         # The task is what to change, also when only one of the two stands there.
         places = {**defaults.places, **task.places}
-        at = places[field if field in task.places else "on_duplicate"]
+        at = places[field if field in task.places else ruling]
         origin = "" if field in task.places else f", set {defaults.places[field]} in `defaults`,"
         report.add(
             at,
-            f"`on_duplicate: {policy.on_duplicate}` {NO_CACHE[policy.on_duplicate]}, which "
-            f"excludes caching: `{field}`{origin} must be {off}",
+            f"`{ruling}: {exclusion.value}` {exclusion.why}: `{field}`{origin} must be {off}"
+            f"{exclusion.instead}",
         )
 
 
@@ -306,7 +297,7 @@ def _check_defaults(tasks: Mapping[str, _Section], defaults: _Section, report: R
     for field, (needed, why) in NEEDS.items():
         if defaults.values.get(field, FIELDS[field].default) == FIELDS[field].default:
             continue
-        inherited = defaults.values.get(needed)
-        used = any(task.values.get(needed, inherited) is not None for task in tasks.values())
+        inherited, off = defaults.values.get(needed, FIELDS[needed].default), OFF.get(needed)
+        used = any(section.values.get(needed, inherited) != off for section in sections)
         if not used and not any(needed in section.unread for section in sections):
             report.add(defaults.places[field], f"`{field}` needs `{needed}`, {why}")

@@ -16,6 +16,7 @@ from .converters import Converter
 OnBrokerError = Literal["raise", "eager", "fail"]
 OnStoreError = Literal["run", "raise"]
 OnDuplicate = Literal["join", "serialize", "raise", "buffer_one"]
+UniqueUntil = Literal["end", "start"]
 MemleakAction = Literal["log", "recycle"]
 
 
@@ -53,6 +54,8 @@ class TaskPolicy(Struct, frozen=True, kw_only=True):
     #: What counts beside the arguments: ``headers``, ``headers.NAME``, ``queue``.
     vary: tuple[str, ...] = ("headers", "queue")
     on_duplicate: OnDuplicate = "join"
+    unique_until: UniqueUntil = "end"
+    unique_for: float = 0.0
     stale_while_revalidate: float = 0.0
     #: None: failures are not shared.
     failure_cache_duration: float | None = None

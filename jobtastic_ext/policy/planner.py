@@ -56,8 +56,9 @@ def make_plan(
     failure_fresh = milliseconds(policy.failure_cache_duration)
     exclusive = policy.on_duplicate == "serialize"
     buffers = policy.on_duplicate == "buffer_one"
-    if buffers and herd:
-        herd = FOREVER  # never two at once, however long a run takes
+    starts = policy.unique_until == "start"
+    if (buffers or starts) and herd:
+        herd = FOREVER  # who waits does so however long a run takes
     return Plan(
         policy=policy,
         signature=signature_of(task),
@@ -72,6 +73,8 @@ def make_plan(
         or (policy.on_broker_error != "raise" and not task.ignore_result),
         exclusive=exclusive,
         buffers=buffers,
+        starts=starts,
+        unique=milliseconds(policy.unique_for),
         blind=not exclusive and unshareable(task) is not None,
         lease=lease,
         herd=herd,

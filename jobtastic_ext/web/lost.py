@@ -53,8 +53,8 @@ class Verdicts:
             with self._lock:
                 self._suspects.clear()
             return "alive"
-        holder = claim.holder if claim is not None else None
-        if holder is None or holder.state != "running" or holder.owner != task_id:
+        holder = claim.run_of(task_id) if claim is not None else None
+        if holder is None or holder.state != "running":
             return self._clear(key)
         if now < holder.until:
             return self._clear(key)

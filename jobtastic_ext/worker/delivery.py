@@ -148,7 +148,7 @@ class Message:
         if self.header.key or not parent or settled.answer.word not in ("reuse", "follow"):
             return settled
         claim = store.read(self.key) or Claim()
-        if parent not in [part.owner for part in (claim.holder, claim.value) if part is not None]:
+        if parent not in claim.owners:
             return settled
         # A run of this very call has sent it, by name: it wants a run of its own.
         self.header = replace(self.header, refresh=True)
@@ -197,6 +197,8 @@ class Message:
             attempt=self.request.retries or 0,
             group=self.request.group or "",
             exclusive=self.plan.exclusive,
+            starts=self.plan.starts,
+            unique=self.plan.unique,
             refresh=self.header.refresh or self.plan.buffers,
             since=self.header.since,
             after=self.header.after,

@@ -64,6 +64,8 @@ lengths = st.sampled_from([1, 2, 3, 5, 10, 1_000]).map(lambda n: n * UNIT)
 sinces = st.sampled_from([0, 0, START, START + 3 * UNIT, START + 20 * UNIT])
 lengths_or_none = st.sampled_from([0, 0, UNIT, 3 * UNIT, 10 * UNIT, FOREVER])
 
+uniques = st.sampled_from([0, 0, 3 * UNIT, 20 * UNIT, FOREVER])
+
 times = st.integers(0, 60).map(lambda n: START + n * UNIT)
 
 operations: st.SearchStrategy[Operation] = st.one_of(
@@ -75,6 +77,7 @@ operations: st.SearchStrategy[Operation] = st.one_of(
         pinned=rarely,
         refresh=rarely,
         buffer=rarely,
+        unique=uniques,
         expires=lengths | st.just(0),
         group=groups,
         gone=gone,
@@ -89,6 +92,8 @@ operations: st.SearchStrategy[Operation] = st.one_of(
         attempt=attempts,
         group=groups,
         exclusive=rarely,
+        starts=st.booleans(),
+        unique=uniques,
         gone=gone,
         refresh=rarely,
         since=st.sampled_from([0, 0, START, START + UNIT, START + 10 * UNIT]),
@@ -137,7 +142,9 @@ operations: st.SearchStrategy[Operation] = st.one_of(
 )
 pauses = st.sampled_from([0, 0, 1, 1, 2, 3, LINGER // UNIT, 2_000]).map(lambda n: n * UNIT)
 #: What an operation is about: anybody, or somebody who is there.
-aims = st.sampled_from(["", "holder", "holder", "value", "next", "gen of holder", "gen of value"])
+aims = st.sampled_from(
+    ["", "holder", "holder", "value", "next", "beside", "beside", "gen of holder", "gen of value"]
+)
 #: When it comes: after a pause, or at the very moment when something ends.
 moments = st.sampled_from(["", "", "", "", "until", "herd", "fresh", "stale", "kept"])
 # Long ones: with a smaller minimum most would end before anything interesting has been built up.
@@ -147,6 +154,8 @@ histories = st.lists(st.tuples(pauses, moments, aims, operations), min_size=12, 
 def aimed(operation: Operation, claim: Claim, aim: str) -> Operation:
     """`operation` as the holder of the claim would send it, or the owner of its value, …"""
     somebody = claim.value if aim.endswith("value") else claim.holder
+    if aim == "beside":
+        somebody = claim.beside[min(claim.beside)] if claim.beside else None
     if somebody is None or not aim:
         return operation
     fields: dict[str, str] = {"gen": somebody.gen, "group": somebody.group}
@@ -164,7 +173,8 @@ def aimed(operation: Operation, claim: Claim, aim: str) -> Operation:
 
 def moment(claim: Claim, name: str, now: int) -> int:
     """When that ends, if it is still to come."""
-    ends = max(getattr(part, name, 0) for part in (claim.holder, claim.value))
+    parts = (claim.holder, claim.value, claim.started, *claim.beside.values())
+    ends = max(getattr(part, name, 0) for part in parts)
     return ends if now < ends < FOREVER else now
 
 

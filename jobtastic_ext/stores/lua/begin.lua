@@ -1,9 +1,30 @@
 -- A worker has a message in hand: the twin of `jobtastic_ext.claims.beginning.begin`.
 -- KEYS[1]  the call key.
--- ARGV[1]  `Begin`: task_id, run, lease, herd, gen, attempt, group, exclusive, gone, refresh, since,
+-- ARGV[1]  `Begin`: task_id, run, lease, herd, gen, attempt, group, exclusive, starts, unique, gone, refresh, since,
 --          after, bare, redelivered, give_up, unclaimed,
 --          arrival, unmarked, waited, parked.  ARGV[3] and further as in `look.lua`.
 
+-- The start after which nobody is to be run but who is asked to.
+local function in_force_for()
+  if op.attempt > 0 or awaits(claim.holder, op.task_id) then return nil end
+  return in_force()
+end
+
+-- See the claim from the place of the run that this message is of, or is served by.
+local function find_place_of_message()
+  if stored.beside[op.task_id] then return see_from(op.task_id) end
+  local serving
+  for name, run in pairs(stored.beside) do
+    local serves = op.gen ~= '' and run.gen == op.gen
+    for _, id in ipairs(run.orphans) do serves = serves or id == op.task_id end
+    if serves and (not serving or name < serving) then serving = name end
+  end
+  local only = not serving and in_force_for()
+  if only and stored.beside[only.owner] then serving = only.owner end
+  if serving then see_from(serving) end
+end
+
+find_place_of_message()
 local message = op.gen .. ':' .. op.task_id
 if op.give_up ~= 0 then
   local unsent = op.unclaimed or is_unsent(claim.holder)
@@ -38,8 +59,9 @@ local function settle_by_value()
       return kept, 'finished'
     end
     if not op.exclusive then
-      local moment = op.refresh and value.began or value.ended
-      local is_next = op.refresh and holder and holder.state == 'queued' and holder.owner == op.task_id
+      local later_only = op.refresh or op.starts
+      local moment = later_only and value.began or value.ended
+      local is_next = later_only and awaits(holder, op.task_id)
       local lately = op.lease ~= 0 and op.since ~= 0 and moment > op.since and not is_next
       local meant = same or lately
       if (now < value.fresh and (meant or not op.refresh)) or (meant and now < value.kept) then
@@ -81,6 +103,8 @@ if op.parked ~= '' then
 end
 if settled then return answer(settled, word, value.owner, value.gen) end
 if op.lease == 0 then return answer(claim, 'free', op.task_id, op.gen) end
+local only = in_force_for()
+if only and not run_of(only.owner) then return answer(claim, 'reuse', only.owner, only.gen) end
 
 local gen = op.gen ~= '' and op.gen or op.run
 local upcoming, upcoming_gen, followed, orphans, waiting = '', '', false, NOBODY, op.waited
@@ -104,16 +128,47 @@ if holder then
     orphans = displaced(holder, op.task_id, upcoming)
   end
 end
+-- Those whose run has died beside the claim are served by this one.
+local alive, dead = {}, {}
+for name, run in pairs(claim.beside) do
+  if now >= run['until'] then dead[#dead + 1] = name else alive[name] = run end
+end
+if #dead > 0 then
+  table.sort(dead)
+  local seen, ids = { [op.task_id] = true }, {}
+  local function add(found)
+    for _, id in ipairs(found) do
+      if not seen[id] then ids[#ids + 1] = id end
+      seen[id] = true
+    end
+  end
+  add(orphans)
+  for _, name in ipairs(dead) do add(displaced(claim.beside[name], '')) end
+  orphans = { unpack(ids, math.max(1, #ids - MOST_ORPHANS + 1)) }
+  if #orphans == 0 then orphans = NOBODY end
+  claim = Claim(holder, value, claim)
+  claim.beside = alive
+end
+local started, unique = claim.started, 0
+if op.unique > 0 then
+  if not (op.attempt > 0 and started and started.owner == op.task_id) then
+    started = { owner = op.task_id, gen = gen, at = now, ['until'] = later(op.unique) }
+  end
+  unique = math.min(started.at + op.unique, FOREVER)
+end
 local unmarked = false
 if not op.exclusive then
   unmarked = op.unmarked or (ARGV[3] ~= nil and stored_result(op.task_id) == '')
 end
 local running = Holder{
   state = 'running', owner = op.task_id, gen = gen, run = op.run, at = now,
-  ['until'] = later(op.lease), herd = later(op.herd), attempt = op.attempt,
+  ['until'] = later(op.lease), herd = math.max(later(op.herd), unique), attempt = op.attempt,
   followed = followed, group = op.group, next = upcoming, next_gen = upcoming_gen,
   bare = op.bare, unmarked = unmarked, orphans = orphans, waiting = waiting,
 }
-local reply = answer(Claim(running, claim.value, claim), 'run', '', gen, orphans, '', has_left(holder) and 1 or 0)
+local changed = Claim(running, claim.value, claim)
+changed.started = started
+if op.starts and not place then changed = stand_beside(changed) end
+local reply = answer(changed, 'run', '', gen, orphans, '', has_left(holder) and 1 or 0)
 if unmarked then reply[8], reply[9] = reply[8] or false, '' end
 return reply

@@ -1,6 +1,7 @@
 -- A caller asks for the right to publish: the twin of `jobtastic_ext.claims.calling.claim_call`.
 -- KEYS[1]  the call key.
--- ARGV[1]  `ClaimCall`: task_id, gen, hold, pinned, refresh, buffer, expires, group, gone.
+-- ARGV[1]  `ClaimCall`: task_id, gen, hold, pinned, refresh, buffer, unique,
+--          expires, group, gone.
 
 local value, holder = claim.value, claim.holder
 local waiting = holder and holder.waiting or ''
@@ -34,11 +35,19 @@ if holder and holder.owner == op.gone
 end
 claim = Claim(holder, value, claim)
 
+-- Share the one start in a time; whoever looks may find that it has failed a moment ago.
+local started = in_force()
+local function join_start()
+  local run = claim.beside[started.owner]
+  local word = run and run.ending and not op.pinned and 'started' or 'joined'
+  return answer(claim, word, started.owner, started.gen)
+end
+
 local refreshes = false
 if value then
   if now < value.fresh then return answer(claim, 'cached', value.owner, value.gen) end
   if now < value.stale and not op.pinned then
-    if is_held(holder) then return answer(claim, 'stale', value.owner, value.gen) end
+    if is_held(holder) or started then return answer(claim, 'stale', value.owner, value.gen) end
     refreshes = true
   elseif op.group ~= '' and op.group == value.group and not op.refresh and not value.failed
       and now < value.kept then
@@ -78,12 +87,13 @@ local function join()
     local claimed = op.refresh and 'claimed' or 'buffered'
     return answer(Claim(waiting, value, claim), claimed, op.task_id, op.gen)
   end
+  local counts = started and started.owner == holder.owner
   local word, id, gen = 'joined', holder.owner, holder.gen
   if holder.next ~= '' and foreign then
     id, gen = holder.next, holder.next_gen
   elseif foreign and not op.pinned and holder.ending then
-    word = 'ending'
-  elseif foreign and not op.pinned and is_unmarked(holder) then
+    word = counts and 'started' or 'ending'
+  elseif foreign and not op.pinned and is_unmarked(holder) and not counts then
     word = 'unmarked'
   elseif foreign and not op.pinned and is_overdue() then
     return answer(Claim(with(holder, { looked = now }), value, claim), 'overdue', id, gen)
@@ -93,6 +103,7 @@ local function join()
   return answer(Claim(joined, value, claim), word, id, gen)
 end
 
+if started and not is_held(holder) then return join_start() end
 if holder and not refreshes then
   if may_join() then return join() end
   local over = now >= holder['until'] and (holder.state == 'queued' or not (op.refresh or op.buffer))

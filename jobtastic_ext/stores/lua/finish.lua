@@ -3,6 +3,7 @@
 -- ARGV[1]  `Finish`: task_id, run, gen, fresh, stale, keep, hold, failed, attempt, group, unclaimed,
 --          line.
 
+find_place()
 local holder, value = claim.holder, claim.value
 local held = is_run(holder, op.task_id, op.run) and holder or nil
 if not held and not op.unclaimed then return answer(claim, 'lost') end
@@ -25,6 +26,7 @@ if not op.failed or fresh ~= 0 or (followed and not old_serves) then
     kept = later(followed and math.max(op.keep, LINGER) or op.keep),
   }
 end
+if op.failed then claim = freed(claim) end
 if not held then return answer(Claim(holder, value, claim), 'ok') end
 local rest = after(held, op.hold, NOBODY)
 if not rest and op.line and held.waiting ~= '' then rest = kept_for_line(op.hold) end

@@ -8,13 +8,14 @@
 --
 -- A script answers {word, task id, generation, time, other ids, where messages wait that are to be
 -- woken, in how long nobody waits any more}, and an eighth element, 1, when what was stored under the
--- key was not a claim.  Records are never changed in place, as in `claims.py`;
+-- key was not a claim.  Records are never changed in place, as in `rules.py`;
 -- so what is still the same table, or holds the same fields, need not be written.
 
 local FOREVER = 90000000000000
 local LINGER = 3600000
 local MOMENT = 1000
 local MOST_MARKS = 32
+local MOST_BESIDE = 32
 local MOST_ORPHANS = 32
 local MOST_PLACES = 8
 local NOBODY = {}
@@ -25,6 +26,7 @@ local HOLDER_DEFAULTS = {
   group = '', next = '', next_gen = '', ending = false, unmarked = false, taken = false, bare = false,
   orphans = NOBODY, waiting = '', line = false,
 }
+local STARTED = { owner = 'string', gen = 'string', at = 'number', ['until'] = 'number' }
 local VALUE = { owner = 'string', gen = 'string' }
 local VALUE_DEFAULTS = {
   group = '', failed = false, bare = false, attempt = 0, began = 0, ended = 0,
@@ -35,7 +37,7 @@ local OPERATION_DEFAULTS = {
   refresh = false, expires = 0, exclusive = false, failed = false, unclaimed = false,
   since = 0, after = '', bare = false, redelivered = false, unserved = false, unmarked = false,
   waited = '', parked = '', line = false,
-  buffer = false,
+  buffer = false, starts = false, unique = 0,
 }
 
 local HOLDER_META = { __index = HOLDER_DEFAULTS }
@@ -53,11 +55,15 @@ local function later(length)
   return math.min(now + length, FOREVER)
 end
 
-local function Claim(holder, value, marks)
-  return { holder = holder, value = value, tombstones = marks.tombstones, arrivals = marks.arrivals }
+-- A claim with that holder and value, and the rest of another one.
+local function Claim(holder, value, rest)
+  return {
+    holder = holder, value = value, started = rest.started, beside = rest.beside,
+    tombstones = rest.tombstones, arrivals = rest.arrivals,
+  }
 end
 
-local EMPTY = Claim(nil, nil, { tombstones = {}, arrivals = {} })
+local EMPTY = Claim(nil, nil, { beside = {}, tombstones = {}, arrivals = {} })
 
 local function Holder(fields)
   return setmetatable(fields, HOLDER_META)
@@ -124,13 +130,15 @@ end
 
 -- `claim` with the mark of a message that was given up, or has arrived.
 local function given_up(claim, message, length)
-  local tombstones = marked(claim.tombstones, message, length)
-  return Claim(claim.holder, claim.value, { tombstones = tombstones, arrivals = claim.arrivals })
+  local changed = Claim(claim.holder, claim.value, claim)
+  changed.tombstones = marked(claim.tombstones, message, length)
+  return changed
 end
 
 local function arrived(claim, message, length)
-  local arrivals = marked(claim.arrivals, message, length)
-  return Claim(claim.holder, claim.value, { tombstones = claim.tombstones, arrivals = arrivals })
+  local changed = Claim(claim.holder, claim.value, claim)
+  changed.arrivals = marked(claim.arrivals, message, length)
+  return changed
 end
 
 -- Join places at which messages are parked.
@@ -197,6 +205,8 @@ local function expiry(claim)
   local last = 0
   for _, ends in pairs(claim.tombstones) do last = math.max(last, ends) end
   for _, ends in pairs(claim.arrivals) do last = math.max(last, ends) end
+  for _, run in pairs(claim.beside) do last = math.max(last, run['until'] + LINGER) end
+  if claim.started then last = math.max(last, claim.started['until']) end
   if claim.holder then last = math.max(last, claim.holder['until'] + LINGER) end
   if claim.value then
     last = math.max(last, claim.value.fresh, claim.value.stale, claim.value.kept)
@@ -250,32 +260,50 @@ local function are_marks(marks)
   return true
 end
 
+-- Make what was decoded a holder; false if it is none.
+local function read_holder(holder)
+  if not is_record(holder, HOLDER, HOLDER_DEFAULTS) then return false end
+  if holder.state ~= 'queued' and holder.state ~= 'running' then return false end
+  for place, id in pairs(holder.orphans or NOBODY) do
+    if type(place) ~= 'number' or not is_text(id) then return false end
+  end
+  if holder.orphans and #holder.orphans == 0 then
+    holder.orphans = nil -- an empty table would be encoded as an object
+  end
+  setmetatable(holder, HOLDER_META)
+  return true
+end
+
+-- The same for the runs that hold nobody up.
+local function read_beside(beside)
+  if type(beside) ~= 'table' then return false end
+  for name, run in pairs(beside) do
+    if not is_text(name) or not read_holder(run) then return false end
+  end
+  return true
+end
+
 -- The claim that `raw` encodes; nil if it encodes none.
 local function decode(raw)
   local understood, claim = pcall(cjson.decode, raw)
   if not understood or type(claim) ~= 'table' then return nil end
   local holder, value = claim.holder, claim.value
-  local marks = { tombstones = claim.tombstones or {}, arrivals = claim.arrivals or {} }
-  if holder == nil and value == nil and not claim.tombstones and not claim.arrivals then
+  local rest = {
+    started = claim.started, beside = claim.beside or {},
+    tombstones = claim.tombstones or {}, arrivals = claim.arrivals or {},
+  }
+  if not (holder or value or claim.started or claim.beside or claim.tombstones or claim.arrivals) then
     return nil
   end
-  if holder ~= nil then
-    if not is_record(holder, HOLDER, HOLDER_DEFAULTS) then return nil end
-    if holder.state ~= 'queued' and holder.state ~= 'running' then return nil end
-    for place, id in pairs(holder.orphans or NOBODY) do
-      if type(place) ~= 'number' or not is_text(id) then return nil end
-    end
-    if holder.orphans and #holder.orphans == 0 then
-      holder.orphans = nil -- an empty table would be encoded as an object
-    end
-    setmetatable(holder, HOLDER_META)
-  end
+  if holder ~= nil and not read_holder(holder) then return nil end
+  if claim.started ~= nil and not is_record(claim.started, STARTED, {}) then return nil end
+  if not read_beside(rest.beside) then return nil end
   if value ~= nil then
     if not is_record(value, VALUE, VALUE_DEFAULTS) then return nil end
     setmetatable(value, VALUE_META)
   end
-  if not are_marks(marks.tombstones) or not are_marks(marks.arrivals) then return nil end
-  return Claim(holder, value, marks)
+  if not are_marks(rest.tombstones) or not are_marks(rest.arrivals) then return nil end
+  return Claim(holder, value, rest)
 end
 
 local function unexpired(marks)
@@ -291,7 +319,13 @@ local function prune(claim)
   if expiry(claim) <= now then return EMPTY end
   local value = claim.value
   if value and now >= math.max(value.fresh, value.stale, value.kept) then value = nil end
+  local started, beside = claim.started, {}
+  if started and now >= started['until'] then started = nil end
+  for name, run in pairs(claim.beside) do
+    if now < run['until'] + LINGER then beside[name] = run end
+  end
   return Claim(claim.holder, value, {
+    started = started, beside = beside,
     tombstones = unexpired(claim.tombstones), arrivals = unexpired(claim.arrivals),
   })
 end
@@ -319,7 +353,10 @@ local function sparse(fields, defaults)
 end
 
 local function encode(claim)
+  local beside = {}
+  for name, run in pairs(claim.beside) do beside[name] = sparse(run, HOLDER_DEFAULTS) end
   return cjson.encode{
+    started = claim.started, beside = next(beside) and beside or nil,
     holder = sparse(claim.holder, HOLDER_DEFAULTS),
     value = sparse(claim.value, VALUE_DEFAULTS),
     tombstones = next(claim.tombstones) and claim.tombstones or nil,
@@ -344,10 +381,86 @@ end
 
 local stored, foreign = load()
 local claim = stored
+-- The task whose place beside the claim is seen as the claim; see `jobtastic_ext.claims.beside`.
+local place = nil
+
+-- Whether the claim is held for the message of this task.
+local function awaits(holder, id)
+  return holder and holder.state == 'queued' and holder.owner == id
+end
+
+-- See the claim as it is for the run of that task, which holds it there.
+local function see_from(name)
+  place = name
+  local others = {}
+  for other, run in pairs(stored.beside) do
+    if other ~= name then others[other] = run end
+  end
+  claim = Claim(stored.beside[name], stored.value, stored)
+  claim.beside = others
+end
+
+-- `claim` with its holder beside it.
+local function stand_beside(changed)
+  local beside, count, oldest = {}, 0, nil
+  for name, run in pairs(changed.beside) do beside[name] = run end
+  if changed.holder then beside[changed.holder.owner] = changed.holder end
+  for name, run in pairs(beside) do
+    count = count + 1
+    local ends, first = run['until'], oldest and beside[oldest]['until']
+    if not oldest or ends < first or (ends == first and name < oldest) then oldest = name end
+  end
+  if count > MOST_BESIDE and not place then beside[oldest] = nil end
+  local result = Claim(nil, changed.value, changed)
+  result.beside = beside
+  return result
+end
+
+-- Undo `see_from` after a change.
+local function put_back(changed, word)
+  local result = stand_beside(changed)
+  local begins = word == 'run' and awaits(stored.holder, op.task_id)
+  if not begins then result.holder = stored.holder end
+  return result
+end
+
+-- The run of a task, or what is queued of it.
+local function run_of(id)
+  local holder = claim.holder
+  return claim.beside[id] or (holder and holder.owner == id and holder) or nil
+end
+
+-- The start after which this call or message is not to start another run: of
+-- `jobtastic_ext.claims.started`.
+local function in_force()
+  local started = claim.started
+  if not started or now >= math.min(started.at + op.unique, FOREVER) or op.refresh then return nil end
+  if started.owner == op.task_id or started.owner == op.gone then return nil end
+  local run = run_of(started.owner)
+  if run and now >= run['until'] then return nil end
+  return started
+end
+
+-- Let another run start: that of this task has come to nothing.
+local function freed(changed)
+  if changed.started and changed.started.owner == op.task_id then
+    changed = Claim(changed.holder, changed.value, changed)
+    changed.started = nil
+  end
+  return changed
+end
+
+-- Be about the place of the run that the operation names, if it has one.
+local function find_place()
+  local run = stored.beside[op.task_id]
+  if run and is_run(run, op.task_id, op.run) then see_from(op.task_id) end
+end
 
 -- Store `changed`, unless nothing did change, and answer.
 local function answer(changed, word, id, gen, ids, waiting, rest)
+  if place then changed = put_back(changed, word) end
   if not (same(changed.holder, stored.holder) and same(changed.value, stored.value)
+      and same(changed.started, stored.started) and same(changed.beside, stored.beside)
       and same(changed.tombstones, stored.tombstones)
       and same(changed.arrivals, stored.arrivals)) then
     local ends = expiry(changed)

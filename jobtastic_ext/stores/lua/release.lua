@@ -2,6 +2,12 @@
 -- KEYS[1]  the call key.
 -- ARGV[1]  `Release`: task_id, hold, run, gen, bare, unserved, give_up, unclaimed, line.
 
+local retry = stored.beside[op.task_id]
+if op.run ~= '' then
+  find_place()
+elseif retry and (op.unclaimed or (retry.state == 'queued' and not awaits(claim.holder, op.task_id))) then
+  see_from(op.task_id)
+end
 local holder, value = claim.holder, claim.value
 if op.unclaimed then
   -- It runs, or another caller has sent it again, by which the mark would be meant as well.
@@ -27,7 +33,7 @@ elseif is_run(holder, op.task_id, op.run) then
 else
   return answer(claim, 'lost')
 end
-local released = Claim(rest, value, claim)
+local released = freed(Claim(rest, value, claim))
 if op.give_up ~= 0 then
   released = given_up(released, gen .. ':' .. op.task_id, op.give_up)
 end

@@ -2,6 +2,7 @@
 -- KEYS[1]  the call key.
 -- ARGV[1]  `Requeue`: task_id, run, hold, attempt.
 
+find_place()
 local holder = claim.holder
 if not is_run(holder, op.task_id, op.run) then return answer(claim, 'lost') end
 local waiting = with(holder, {
