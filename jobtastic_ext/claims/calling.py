@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from .holders import after, displaced, has_left, queued, queued_again
 from .lifetime import later
 from .records import LINGER, MOMENT, Answer, Claim, ClaimCall, Holder, Started, Step, Value, Word
-from .started import in_force
+from .started import freed, in_force
 
 
 def claim_call(op: ClaimCall, claim: Claim, now: int) -> Step:
@@ -32,7 +32,7 @@ def claim_call(op: ClaimCall, claim: Claim, now: int) -> Step:
     if not op.hold:
         return claim, Answer("free", value.owner if value else op.task_id, op.gen)
     if started is not None and not is_held(holder, now):
-        return claim, join_start(op, claim, started)
+        return claim, join_start(op, claim, started, now)
     if holder is not None and not refreshes:
         held = settle_by_holder(op, claim, holder, now)
         if held is not None:
@@ -60,6 +60,8 @@ def without_gone(op: ClaimCall, claim: Claim, now: int) -> tuple[Claim, tuple[st
         value = replace(value, fresh=0, stale=0)  # for those who wait for it, not for this call
     if value is not None and value.owner in (op.gone, op.task_id):
         value = None  # unreadable, or sent anew under the same id
+    if op.gone and not op.well:
+        claim = freed(claim, op.gone)
     orphans = displaced(holder, op.task_id)
     if holder is not None and holder.owner == op.gone and is_over(holder, now):
         if holder.followed:
@@ -151,10 +153,10 @@ def join(op: ClaimCall, claim: Claim, holder: Holder, now: int) -> Step:
     return claim, answer
 
 
-def join_start(op: ClaimCall, claim: Claim, started: Started) -> Answer:
+def join_start(op: ClaimCall, claim: Claim, started: Started, now: int) -> Answer:
     """Share the one start in a time; whoever looks may find that it has failed a moment ago."""
     run = claim.beside.get(started.owner)
-    looks = run is not None and run.ending and not op.pinned
+    looks = run is not None and not op.pinned and (run.ending or is_overdue(run, now))
     return Answer("started" if looks else "joined", started.owner, started.gen)
 
 

@@ -48,7 +48,9 @@ class Run:
         """The body is over: who calls from now on looks whether the outcome is known."""
         self.over = True
         terms = self.terms
-        unseen = terms.exclusive or terms.blind or (terms.starts and not terms.unique)
+        # Nobody joins a run that holds nobody up, unless the store knows it as queued yet.
+        joined = not terms.starts or terms.unique or self.unsure
+        unseen = terms.exclusive or terms.blind or not joined
         looks = not (unseen or self.unclaimed)
         if looks and (failed or not self.unmarked):
             answer = self._apply(Ending(task_id=self.begun.task_id, run=self.begun.run))

@@ -100,7 +100,8 @@ def ask(
             return Settled(answer, outcome)
         elif answer.word == "refresh":  # the claim is ours, only the old result is gone
             return Settled(Answer("claimed", call.task_id, answer.gen, answer.at))
-        call = replace(call, gone=answer.id)
+        well = outcome is not None and outcome.shareable and not outcome.failed
+        call = replace(call, gone=answer.id, well=well)
     return Settled(Answer("free", call.task_id, call.gen))
 
 

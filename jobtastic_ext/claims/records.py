@@ -189,6 +189,8 @@ class ClaimCall(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="clai
     group: str = ""
     #: Task id that must not be joined or reused: its result is gone, or final already.
     gone: str = ""
+    #: It ended with success, so that its start counts where there is to be one in a time.
+    well: bool = False
 
     @property
     def wants_later(self) -> bool:

@@ -17,7 +17,8 @@ def in_force(op: ClaimCall | Begin, claim: Claim, now: int) -> Started | None:
     started = claim.started
     if started is None or now >= later(started.at, op.unique) or op.refresh:
         return None
-    if started.owner in (op.task_id, op.gone):
+    failed = not (isinstance(op, ClaimCall) and op.well)
+    if started.owner == op.task_id or (started.owner == op.gone and failed):
         return None
     run = claim.run_of(started.owner)
     return started if run is None or now < run.until else None
@@ -32,7 +33,7 @@ def in_force_for(op: Begin, claim: Claim, now: int) -> Started | None:
 def begun(op: Begin, claim: Claim, now: int, gen: str) -> Started | None:
     """What is to be remembered of a run that begins now; a retry is no other start."""
     started = claim.started
-    if not op.unique or (op.attempt and started is not None and started.owner == op.task_id):
+    if not op.unique or op.attempt:
         return started
     return Started(owner=op.task_id, gen=gen, at=now, until=later(now, op.unique))
 

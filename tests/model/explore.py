@@ -106,6 +106,8 @@ class Explorer:
             last = end.callers[-1]
             if last.id is None:
                 raise Violation("the last call got an error")
+            if self.scenario.unique and (final(called, last.id) or ("",))[0] == "FAILURE":
+                raise Violation(f"the last call is given {nice(last.id)}, which had failed")
             for task_id in promised(end):
                 excused = {"lost", f"lost {task_id}"} & {*end.excused} and task_id != last.id
                 if final(end, task_id) is None and not excused:
@@ -136,7 +138,13 @@ class Explorer:
 
         Of one that has ended, whoever joins knows after a moment.
         """
-        holder = self.model.claims.all[world.claim].holder
+        claim = self.model.claims.all[world.claim]
+        for run in claim.beside.values():
+            if run.until > world.now + LEASE:
+                raise Violation(f"nobody looks after {nice(run.owner)} for {run.until} ms")
+        last = max((run.until for run in claim.beside.values()), default=0)
+        world = replace(world, now=max(world.now, last))
+        holder = claim.holder
         if holder is None or world.now >= holder.until:
             return world
         if holder.state == "queued" and final(world, holder.owner) is not None:

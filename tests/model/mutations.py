@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from jobtastic_ext.caller import calls
 from jobtastic_ext.caller.fallback import Undelivered
-from jobtastic_ext.claims import beginning, calling, claimed_run, protocol, records, rules
+from jobtastic_ext.claims import beginning, beside, calling, claimed_run, protocol, records, rules
 from jobtastic_ext.claims.records import (
     Answer,
     Begin,
@@ -300,9 +300,76 @@ def a_message_that_was_given_up_stops_the_line() -> Patches:
     return [mock.patch.object(delivery.Message, "let_pass", return_value=None)]
 
 
+def a_run_that_holds_nobody_up_is_not_remembered() -> Patches:
+    """celery-once, celery-singleton: the lock is gone, and a second delivery runs as well."""
+    return [mock.patch.object(rules, "stand_beside", lambda claim: replace(claim, holder=None))]
+
+
+def who_depended_on_a_dead_run_is_forgotten() -> Patches:
+    real = beginning.adopt
+
+    def adopt(claim: Claim, now: int) -> Any:
+        return real(claim, now)[0], ()
+
+    return [mock.patch.object(beginning, "adopt", adopt)]
+
+
+def a_run_answers_calls_that_were_made_after_it_began() -> Patches:
+    real = beginning.settle_by_value
+
+    def settle(op: Begin, claim: Claim, value: Any, now: int) -> Any:
+        return real(replace(op, starts=False), claim, value, now)
+
+    return [mock.patch.object(beginning, "settle_by_value", settle)]
+
+
+def it_holds_others_up_all_the_same() -> Patches:
+    return [mock.patch.object(rules, "stand_beside", lambda claim: claim)]
+
+
+def a_failure_does_not_free_its_start() -> Patches:
+    return [mock.patch.object(rules, "freed", lambda claim, task_id: claim)]
+
+
+def the_end_of_a_run_frees_its_start() -> Patches:
+    real = rules.finish
+
+    def finish(op: Finish, claim: Claim, now: int) -> Any:
+        changed, answer = real(op, claim, now)
+        return replace(changed, started=None), answer
+
+    return rule(Finish, finish)
+
+
+def a_dead_run_counts_as_a_start() -> Patches:
+    def in_force(op: Any, claim: Claim, now: int) -> Any:
+        started = claim.started
+        return started if started is not None and now < started.at + op.unique else None
+
+    return [mock.patch.object(calling, "in_force", in_force)]
+
+
+def a_message_starts_whatever_has_started() -> Patches:
+    nothing = mock.Mock(return_value=None)
+    return [
+        mock.patch.object(beginning, "in_force_for", nothing),
+        mock.patch.object(beside, "in_force_for", nothing),
+    ]
+
+
 TWO, THREE = CASTS["two plain calls"], CASTS["three plain calls"]
 PINNED, RETRIED = CASTS["a plain and a pinned call"], CASTS["a task that is retried"]
 TURNS = CASTS["a task that takes turns"]
+START, NAMED = (
+    CASTS["a task that is unique until it begins"],
+    CASTS["a named call of a task that is unique until it begins"],
+)
+#: Options of a call that the worker settles.
+LATER = (("countdown", 1),)
+ONCE, ONCE_FAILS = (
+    CASTS["a task that starts once in a time"],
+    CASTS["a task that fails, and starts once in a time"],
+)
 
 #: A bug, and the smallest of the explored scenarios in which it shows.
 MUTATIONS: dict[Callable[[], Patches], Scenario] = {
@@ -336,6 +403,14 @@ MUTATIONS: dict[Callable[[], Patches], Scenario] = {
     the_claim_is_kept_for_a_line_that_has_ended: TURNS,
     who_was_woken_waits_for_the_line: TURNS,
     a_message_that_was_given_up_stops_the_line: with_faults(TURNS, "publish"),
+    a_run_that_holds_nobody_up_is_not_remembered: with_faults(START, "copy"),
+    who_depended_on_a_dead_run_is_forgotten: with_faults(START, "crash"),
+    a_run_answers_calls_that_were_made_after_it_began: with_faults(NAMED, "tick"),
+    it_holds_others_up_all_the_same: START,
+    a_failure_does_not_free_its_start: ONCE_FAILS,
+    the_end_of_a_run_frees_its_start: ONCE,
+    a_dead_run_counts_as_a_start: with_faults(ONCE, "crash"),
+    a_message_starts_whatever_has_started: replace(ONCE, callers=((), LATER)),
 }
 
 

@@ -72,6 +72,48 @@ CASTS = {
         buffers=True,
         behaviour=body(on_duplicate="buffer_one", on_broker_error="eager"),
     ),
+    "a task that is unique until it begins": Scenario(
+        callers=(PLAIN, PLAIN),
+        budget=Budget(),
+        buffers=True,
+        starts=True,
+        behaviour=body(unique_until="start"),
+    ),
+    "a task that is retried, and unique until it begins": Scenario(
+        callers=(PLAIN, PLAIN),
+        budget=Budget(),
+        buffers=True,
+        starts=True,
+        behaviour=body("retry", "value", unique_until="start"),
+    ),
+    "a named call of a task that is unique until it begins": Scenario(
+        callers=(PLAIN, pinned(1)),
+        budget=Budget(),
+        buffers=True,
+        starts=True,
+        behaviour=body(unique_until="start"),
+    ),
+    "a task that starts once in a time": Scenario(
+        callers=(PLAIN, pinned(1)),
+        budget=Budget(),
+        cached=True,
+        unique=3_600_000,
+        behaviour=body(unique_for="1h"),
+    ),
+    "a task that is retried, and starts once in a time": Scenario(
+        callers=(PLAIN, PLAIN),
+        budget=Budget(),
+        cached=True,
+        starts=True,
+        unique=3_600_000,
+        behaviour=body("retry", "value", unique_until="start", unique_for="1h"),
+    ),
+    "a task that fails, and starts once in a time": Scenario(
+        callers=(PLAIN, PLAIN),
+        budget=Budget(),
+        unique=3_600_000,
+        behaviour=body("fail", unique_for="1h"),
+    ),
     "a task that takes turns": Scenario(
         callers=(PLAIN, PLAIN),
         budget=Budget(),
@@ -109,6 +151,10 @@ PAIRS = (
 )
 
 
+#: With every fault these take minutes.
+LARGE = {"a task that is retried, and unique until it begins": ("crash", "lapse", "wait", "purge")}
+
+
 def with_faults(scenario: Scenario, *faults: str) -> Scenario:
     budget = scenario.budget
     for name in faults:
@@ -124,7 +170,7 @@ def small() -> Iterator[tuple[str, Scenario]]:
     for name, cast in CASTS.items():
         yield name, cast
         if len(cast.callers) < 3:
-            for fault in Budget.__struct_fields__:
+            for fault in LARGE.get(name, Budget.__struct_fields__):
                 yield f"{name}, {fault}", with_faults(cast, fault)
     for pair in PAIRS:
         yield f"two plain calls, {', '.join(pair)}", with_faults(CASTS["two plain calls"], *pair)

@@ -99,6 +99,10 @@ FAULTS = (
 )
 
 
+#: After these a start may have come to nothing without a word.
+UNSURE = ("crash", "store", "late", "lapse", "publish", "forget", "foreign", "unknown")
+
+
 class Scenario(Struct, frozen=True):
     """Who calls, how often what may go wrong, and what the task is."""
 
@@ -112,6 +116,10 @@ class Scenario(Struct, frozen=True):
     cached: bool = False
     #: A call is answered by a run that begins after it.
     buffers: bool = False
+    #: A run that has begun holds nobody up.
+    starts: bool = False
+    #: So many milliseconds there is one start at most.
+    unique: int = 0
     #: The store is on the server of the results, and its answers bring them with them.
     sees: bool = False
 
@@ -143,6 +151,7 @@ class Run(Struct, frozen=True):
     until: int
     herd: int
     exclusive: bool
+    gen: str = ""
     #: The body has ended; what follows is bookkeeping.
     over: bool = False
 
@@ -164,11 +173,13 @@ class World(Struct, frozen=True):
     begun: int = 0
     #: Bodies that have ended: their values tell them apart.
     bodies: int = 0
+    #: The last start that nothing has freed, and when it was.
+    start: tuple[str, int] = ("", 0)
     #: Who made the takeover that stands.
     taker: str = ""
     clean: bool = True
     #: What may happen after what has happened, as docs/reliability.md says: ``twice``, ``stale``,
-    #: ``lost``.
+    #: ``lost``, ``early``.
     excused: tuple[str, ...] = ()
 
 
@@ -347,6 +358,8 @@ class Model:
                     copied = spend(replace(world, queue=queue), "copy")
                     # It may run again while its first result is what everybody sees.
                     copied = excuse(copied, "stale")
+                    if "fail" in self.scenario.behaviour.body:
+                        copied = excuse(copied, "early")  # the first has failed, and is known to
                     word = "redelivered" if flag else "plain"
                     yield f"{line} of two ({word})", put(copied, "slots", index, slot)
             yield from self.odd_deliveries(world, taken, index, slot, line)
@@ -404,6 +417,9 @@ class Model:
                 ends.add(max(claim.holder.at, claim.holder.looked) + MOMENT)
         if claim.value is not None:
             ends |= {claim.value.fresh, claim.value.stale}
+        if claim.started is not None:
+            ends.add(claim.started.until)
+        ends |= {run.until for run in claim.beside.values()}
         return sorted(end for end in ends if world.now < end < FOREVER)
 
     def wait(self, world: World, moment: int) -> World:
@@ -451,6 +467,8 @@ class Model:
             world = self.celerys_own(world, name, task_id, state)
             if results.get(task_id, ("",))[0] != "SUCCESS":
                 results[task_id] = (state, value)
+            if state in ("FAILURE", "REVOKED") and task_id == world.start[0]:
+                world = replace(world, start=("", 0))
             line = f"stores {state} of {nice(task_id)}"
             yield line, replace(world, results=tuple(sorted(results.items()))), None
         elif effect.kind == "wake":
@@ -581,11 +599,16 @@ class Model:
         if kept and before.holder is not None and before.holder != after.holder:
             self.check_owner(world, name, operation, before.holder)
         world = replace(world, claim=number)
+        if any(run.state == "queued" and world.now >= run.until for run in before.beside.values()):
+            world = excuse(world, "early")  # a retry that nobody begins counts as lost
         if isinstance(operation, ClaimCall) and answer.word == "takeover":
             world = replace(world, taker=name)
         if isinstance(operation, Begin) and answer.word == "run":
             if "twice" not in world.excused:
-                self.check_alone(world, operation)
+                self.check_alone(world, operation, answer.gen)
+                self.check_only_start(world, operation)
+            if not operation.attempt:
+                world = replace(world, start=(operation.task_id, world.now))
             if (final(world, operation.task_id) or ("",))[0] == "SUCCESS":
                 world = excuse(world, "stale")  # the first result is what everybody sees
             if slot is not None:
@@ -596,9 +619,15 @@ class Model:
                     until=world.now + operation.lease,
                     herd=world.now + operation.herd,
                     exclusive=operation.exclusive,
+                    gen=answer.gen,
                 )
                 runs = (*world.runs, run)
                 world = replace(world, runs=runs, begun=world.begun + 1)
+        ends = isinstance(operation, Release) or (
+            isinstance(operation, Finish) and operation.failed
+        )
+        if ends and answer.word == "ok" and operation.task_id == world.start[0]:
+            world = replace(world, start=("", 0))
         if isinstance(operation, Renew) and answer.word == "ok":
             runs = tuple(
                 replace(run, until=world.now + operation.lease) if run.token == answer.id else run
@@ -609,12 +638,26 @@ class Model:
 
     # Invariants of one move
 
-    def check_alone(self, world: World, operation: Begin) -> None:
-        """No two runs hold a live lease at once."""
+    def check_alone(self, world: World, operation: Begin, gen: str) -> None:
+        """No two runs hold a live lease at once; if they hold nobody up, no two of one message.
+
+        Nor of one generation: whoever was asked for before a run began is served by it.
+        """
         for run in world.runs:
             past_herd = world.now >= run.herd and not run.exclusive
+            if self.scenario.starts and run.id != operation.task_id and run.gen != gen:
+                continue
             if world.now < run.until and not past_herd and not run.over:
                 raise Violation(f"{operation.run} runs beside {run.token}, whose lease is alive")
+
+    def check_only_start(self, world: World, operation: Begin) -> None:
+        """After a start there is no other one for a time, unless it has come to nothing."""
+        owner, began = world.start
+        same = owner == operation.task_id or operation.attempt
+        if not owner or same or operation.refresh or "early" in world.excused:
+            return
+        if world.now < began + self.scenario.unique:
+            raise Violation(f"{nice(operation.task_id)} starts after {nice(owner)}, too early")
 
     def check_owner(self, world: World, name: str, operation: Operation, holder: Holder) -> None:
         """Nobody frees or finishes another's claim."""
@@ -647,6 +690,7 @@ def put(world: World, where: str, index: int, what: Any) -> World:
 
 def spend(world: World, what: str) -> World:
     budget = replace(world.budget, **{what: getattr(world.budget, what) - 1})
+    world = excuse(world, "early") if what in UNSURE else world
     return replace(world, budget=budget, clean=world.clean and what not in FAULTS)
 
 

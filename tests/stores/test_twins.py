@@ -81,6 +81,7 @@ operations: st.SearchStrategy[Operation] = st.one_of(
         expires=lengths | st.just(0),
         group=groups,
         gone=gone,
+        well=rarely,
     ),
     st.builds(
         Begin,

@@ -151,10 +151,10 @@ if #dead > 0 then
 end
 local started, unique = claim.started, 0
 if op.unique > 0 then
-  if not (op.attempt > 0 and started and started.owner == op.task_id) then
+  if op.attempt == 0 then
     started = { owner = op.task_id, gen = gen, at = now, ['until'] = later(op.unique) }
   end
-  unique = math.min(started.at + op.unique, FOREVER)
+  unique = started and math.min(started.at + op.unique, FOREVER) or 0
 end
 local unmarked = false
 if not op.exclusive then

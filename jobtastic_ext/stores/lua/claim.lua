@@ -1,7 +1,7 @@
 -- A caller asks for the right to publish: the twin of `jobtastic_ext.claims.calling.claim_call`.
 -- KEYS[1]  the call key.
 -- ARGV[1]  `ClaimCall`: task_id, gen, hold, pinned, refresh, buffer, unique,
---          expires, group, gone.
+--          expires, group, gone, well.
 
 local value, holder = claim.value, claim.holder
 local waiting = holder and holder.waiting or ''
@@ -16,6 +16,7 @@ end
 if value and (value.owner == op.gone or value.owner == op.task_id) then
   value = nil -- unreadable, or sent anew under the same id
 end
+if op.gone ~= '' and not op.well then claim = freed(claim, op.gone) end
 local orphans = displaced(holder, op.task_id)
 if holder and holder.owner == op.gone
     and (holder.ending or is_unmarked(holder) or holder.state == 'queued'
@@ -35,11 +36,18 @@ if holder and holder.owner == op.gone
 end
 claim = Claim(holder, value, claim)
 
+-- Whether its task may have ended without the claim knowing, although nobody has begun it.
+local function is_overdue(holder)
+  local since = math.max(holder.at, holder.looked)
+  return holder.state == 'queued' and (holder.taken or now - since >= MOMENT)
+end
+
 -- Share the one start in a time; whoever looks may find that it has failed a moment ago.
 local started = in_force()
 local function join_start()
   local run = claim.beside[started.owner]
-  local word = run and run.ending and not op.pinned and 'started' or 'joined'
+  local looks = run and not op.pinned and (run.ending or is_overdue(run))
+  local word = looks and 'started' or 'joined'
   return answer(claim, word, started.owner, started.gen)
 end
 
@@ -73,12 +81,6 @@ local function may_join()
   return now < holder['until'] and (op.refresh or op.buffer or holder.next ~= '')
 end
 
--- Whether its task may have ended without the claim knowing, although nobody has begun it.
-local function is_overdue()
-  local since = math.max(holder.at, holder.looked)
-  return holder.state == 'queued' and (holder.taken or now - since >= MOMENT)
-end
-
 local function join()
   local foreign = holder.owner ~= op.task_id
   local later_run = op.refresh or op.buffer
@@ -95,7 +97,7 @@ local function join()
     word = counts and 'started' or 'ending'
   elseif foreign and not op.pinned and is_unmarked(holder) and not counts then
     word = 'unmarked'
-  elseif foreign and not op.pinned and is_overdue() then
+  elseif foreign and not op.pinned and is_overdue(holder) then
     return answer(Claim(with(holder, { looked = now }), value, claim), 'overdue', id, gen)
   end
   local joined = holder

@@ -26,7 +26,7 @@ if not op.failed or fresh ~= 0 or (followed and not old_serves) then
     kept = later(followed and math.max(op.keep, LINGER) or op.keep),
   }
 end
-if op.failed then claim = freed(claim) end
+if op.failed then claim = freed(claim, op.task_id) end
 if not held then return answer(Claim(holder, value, claim), 'ok') end
 local rest = after(held, op.hold, NOBODY)
 if not rest and op.line and held.waiting ~= '' then rest = kept_for_line(op.hold) end

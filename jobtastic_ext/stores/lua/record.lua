@@ -37,7 +37,7 @@ local OPERATION_DEFAULTS = {
   refresh = false, expires = 0, exclusive = false, failed = false, unclaimed = false,
   since = 0, after = '', bare = false, redelivered = false, unserved = false, unmarked = false,
   waited = '', parked = '', line = false,
-  buffer = false, starts = false, unique = 0,
+  buffer = false, starts = false, unique = 0, well = false,
 }
 
 local HOLDER_META = { __index = HOLDER_DEFAULTS }
@@ -435,15 +435,15 @@ end
 local function in_force()
   local started = claim.started
   if not started or now >= math.min(started.at + op.unique, FOREVER) or op.refresh then return nil end
-  if started.owner == op.task_id or started.owner == op.gone then return nil end
+  if started.owner == op.task_id or (started.owner == op.gone and not op.well) then return nil end
   local run = run_of(started.owner)
   if run and now >= run['until'] then return nil end
   return started
 end
 
 -- Let another run start: that of this task has come to nothing.
-local function freed(changed)
-  if changed.started and changed.started.owner == op.task_id then
+local function freed(changed, id)
+  if changed.started and changed.started.owner == id then
     changed = Claim(changed.holder, changed.value, changed)
     changed.started = nil
   end

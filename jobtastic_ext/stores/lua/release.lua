@@ -33,7 +33,7 @@ elseif is_run(holder, op.task_id, op.run) then
 else
   return answer(claim, 'lost')
 end
-local released = freed(Claim(rest, value, claim))
+local released = freed(Claim(rest, value, claim), op.task_id)
 if op.give_up ~= 0 then
   released = given_up(released, gen .. ':' .. op.task_id, op.give_up)
 end
