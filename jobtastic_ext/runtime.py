@@ -194,7 +194,8 @@ class Runtime:
         from .memory.recycle import child_index
         from .memory.worker_watch import ROWS, has_process_of_its_own
 
-        if has_process_of_its_own(worker.pool_cls):
+        pool = getattr(worker, "pool_cls", None)
+        if pool is not None and has_process_of_its_own(pool):
             rows = max(ROWS, 2 * int(worker.concurrency or 0))
             self.tally.share(SharedCounts(list(self.plans()), rows, child_index))
 

@@ -154,7 +154,8 @@ def judge(samples: list[Sample], client: redis.Redis) -> bool:
     time.sleep(KEY_LIFE)
     keys = list(client.scan_iter("*", count=1000))
     histories = [key for key in keys if b":%history:" in key]  # what runs have taught
-    raws = [client.get(key) for key in keys if key not in histories]
+    counts = [key for key in keys if b":%counts:" in key]  # of each task, in each hour
+    raws = [client.get(key) for key in keys if key not in histories and key not in counts]
     claims = [msgspec.json.decode(raw, type=Claim) for raw in raws if raw is not None]
     # The end of a run that pinned calls followed is remembered for late messages, for `LINGER`.
     lingering = [
@@ -163,9 +164,10 @@ def judge(samples: list[Sample], client: redis.Redis) -> bool:
     print(
         f"  keys      most {max(s.keys for s in warm):,}; {KEY_LIFE} s later {len(claims):,}, of "
         f"which {len(lingering):,} for pinned calls ({samples[-1].pinned:,} were made), "
-        f"and {len(histories)} histories of tasks"
+        f"and {len(histories)} histories of tasks; {len(counts)} of counts"
     )
-    held = held and len(histories) <= TASKS
+    hours = 2 + (samples[-1].at - samples[0].at) // 3600
+    held = held and len(histories) <= TASKS and len(counts) <= hours * len(POLICY["tasks"])
     return held and len(lingering) == len(claims) and len(lingering) <= samples[-1].pinned
 
 

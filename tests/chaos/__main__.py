@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from datetime import datetime, timezone
 from typing import Any
@@ -22,7 +22,9 @@ from typing import Any
 import msgspec
 
 from jobtastic_ext.claims.records import Claim
-from jobtastic_ext.runtime import close_runtime
+from jobtastic_ext.counts.tally import PAUSE
+from jobtastic_ext.counts.words import WORDS
+from jobtastic_ext.runtime import close_runtime, runtime_of
 from jobtastic_ext.testing.server import EmbeddedServer
 from tests.workers import ROOT
 
@@ -62,8 +64,10 @@ def settings(server: EmbeddedServer, history: EmbeddedServer, store: str) -> dic
 class Chaos:
     """One store, harmed for a while."""
 
-    def __init__(self, store: str, seconds: float, seed: str) -> None:
-        self.store, self.seconds, self.seed = store, seconds, seed
+    def __init__(self, store: str, seconds: float, seed: str, spares: Collection[str] = ()) -> None:
+        self.store, self.seconds, self.seed, self.spares = store, seconds, seed, spares
+        #: Calls that `serve` has made.
+        self.last = 0
 
     def run(self) -> check.Report:
         with ExitStack() as stack:
@@ -74,7 +78,7 @@ class Chaos:
             self.app = create(self.conf)
             stack.callback(close_runtime, self.app)
             stack.callback(self.app.history.close)
-            nemesis = Nemesis(self.conf, victim, self.app.history, self.seed, LEASE)
+            nemesis = Nemesis(self.conf, victim, self.app.history, self.seed, LEASE, self.spares)
             nemesis.app = self.app
             stack.callback(nemesis.close)
             nemesis.start_workers()
@@ -94,6 +98,8 @@ class Chaos:
                     report.excused.append(f"{line}: {why}")
             report.longest_wait = self.longest_wait(found)
             report.left_behind = self.left_behind(victim)
+            report.counted = self.counted()
+            report.made = found.made() + self.last
             return report
 
     def harm(self, nemesis: Nemesis, stack: ExitStack) -> None:
@@ -133,6 +139,7 @@ class Chaos:
             result = self.app.tasks[task].delay(key, seconds=seconds_of(key))
             ids.add(result.id)
             kinds[result.id] = "last"
+            self.last += 1
         wait(lambda: not self.pending(ids), 40)
         return {one: kinds[one] for one in self.pending(ids)}
 
@@ -153,6 +160,21 @@ class Chaos:
                 waited = done.timestamp() - call["at"] - seconds_of(call["key"])
                 longest = max(longest, waited)
         return longest
+
+    def counted(self) -> dict[str, int]:
+        """What `savings` tells, once every process has had the time to say what it counted."""
+        runtime = runtime_of(self.app)
+        assert runtime is not None
+        seen: list[dict[str, int]] = [{}]
+
+        def settled() -> bool:
+            told = runtime.desk.counts()
+            seen.append({word: sum(one[word] for one in told.values()) for word in WORDS})
+            return seen[-1] == seen[-2]
+
+        time.sleep(2 * PAUSE)
+        wait(settled, 30)
+        return seen[-1]
 
     def left_behind(self, victim: Victim) -> list[str]:
         """Claims that somebody seems to hold, though nobody runs or waits any more."""

@@ -8,6 +8,7 @@ import random
 import signal
 import threading
 import time
+from collections.abc import Collection
 from typing import Any
 
 import psutil
@@ -25,9 +26,17 @@ class Nemesis(threading.Thread):
     """Harms workers and store until it is told to stop; then `heal` undoes what it can."""
 
     def __init__(
-        self, conf: dict[str, Any], victim: Victim, history: History, seed: str, lease: float
+        self,
+        conf: dict[str, Any],
+        victim: Victim,
+        history: History,
+        seed: str,
+        lease: float,
+        spares: Collection[str] = (),
     ) -> None:
         super().__init__(daemon=True)
+        #: Deeds that it leaves undone.
+        self.spares = spares
         self.conf, self.victim, self.history, self.lease = conf, victim, history, lease
         self.random = random.Random(seed)
         self.stopped = threading.Event()
@@ -76,7 +85,7 @@ class Nemesis(threading.Thread):
             "revoke": self.revoke,
             **dict.fromkeys(injuries),
         }
-        name = self.random.choice(list(deeds))
+        name = self.random.choice([deed for deed in deeds if deed not in self.spares])
         began = time.time()
         pids: list[int] = []
         if name in injuries:

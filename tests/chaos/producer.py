@@ -12,6 +12,8 @@ from typing import Any
 
 from celery import chain, chord, group
 
+from jobtastic_ext.runtime import runtime_of
+
 from .app import create
 
 KEYS = 200
@@ -95,6 +97,9 @@ def main() -> None:
         thread.start()
     for thread in threads:
         thread.join()
+    runtime = runtime_of(app)
+    while runtime is not None and not runtime.tally.flush():
+        time.sleep(0.1)  # the store is away just now
 
 
 if __name__ == "__main__":

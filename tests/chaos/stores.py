@@ -54,7 +54,7 @@ class Victim:
         found: dict[str, bytes] = {}
         for client in self.clients():
             with contextlib.suppress(redis.ResponseError):  # a replica of a cluster
-                for key in client.scan_iter("*", count=1000):
+                for key in client.scan_iter("*", count=1000, _type="string"):
                     found[key.decode()] = client.get(key) or b""
         return found
 
