@@ -38,7 +38,7 @@ decode = msgspec.json.Decoder(Claim).decode
 load = partial(Script.load, files(__package__) / "lua")
 
 SCRIPTS = {
-    ClaimCall: load("free", "record", "look", "seen", "claim"),
+    ClaimCall: load("free", "look", "held", "record", "seen", "claim"),
     Begin: load("record", "look", "begin"),
     Ending: load("record", "ending"),
     Finish: load("record", "finish"),
