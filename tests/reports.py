@@ -29,7 +29,8 @@ class Notes:
         self.name = name
 
     def add(self, **line: Any) -> int:
-        return int(self.client.rpush(self.name, json.dumps({**line, "pid": os.getpid()})))
+        noted = {**line, "pid": os.getpid(), "at": time.time()}
+        return int(self.client.rpush(self.name, json.dumps(noted)))
 
     def read(self, task: str | None = None, event: str = "run") -> list[dict[str, Any]]:
         lines = [json.loads(line) for line in self.client.lrange(self.name, 0, -1)]
@@ -134,6 +135,14 @@ def create(conf: dict[str, Any]) -> Celery:
         note(self, x)
         time.sleep(delay)
         return x
+
+    def tells(self, x, text="", delay=0.0):
+        note(self, x)
+        time.sleep(delay)
+        return text
+
+    for name in ("reports.noted", "reports.buffered"):
+        declare(tells, name=name, bind=True)
 
     @declare(name="reports.unbound")
     def unbound(x, delay=0.3):

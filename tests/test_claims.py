@@ -75,6 +75,19 @@ def renew(name: str, run: str = "") -> Renew:
     return Renew(task_id=name, run=run or f"{name}.1", lease=ms(LEASE))
 
 
+def late(name: str, **options: Any) -> ClaimCall:
+    """A call that is due after 5 s of quiet, or 20 s after the first one."""
+    times = {"debounce": ms(5), "debounce_max": ms(20)}
+    return call(name, hold=30, buffer=True, **times, **options)
+
+
+def comes(name: str, gen: str = "", calls: bool = False, **options: Any) -> Begin:
+    """Its message has come; one of beat's `calls`, as the caller of others has."""
+    times = {"debounce": ms(5), "debounce_max": ms(20)} if calls else {}
+    options = {"herd": 9e9, "refresh": True, "heed": True, **times, **options}
+    return begin(name, gen, **options)
+
+
 RAN = [
     (0, call("a"), "claimed a ga"),
     (1, begin("a", "ga"), "run  ga"),
@@ -691,6 +704,110 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
         (3 + HOLD, begin("c", exclusive=True), "run  c.1"),
     ],
     # Identical headers of one chord or group
+    "in time: each call moves it on": [
+        (0, late("a"), "claimed a ga"),
+        (4, late("b"), "joined a ga"),
+        (5, comes("a", "ga"), "wait a ga"),
+        (8, late("c"), "joined a ga"),
+        (9, comes("a", "ga"), "wait a ga"),
+        (13, comes("a", "ga"), "run  ga"),
+    ],
+    "in time: not beyond the longest": [
+        (1, late("a"), "claimed a ga"),
+        *[(1 + 4 * n, late("b"), "joined a ga") for n in range(1, 5)],
+        (20, late("b"), "joined a ga"),
+        (20.9, comes("a", "ga"), "wait a ga"),
+        (21, comes("a", "ga"), "run  ga"),
+    ],
+    "in time: what is due waits no longer, for whomever": [
+        (0, late("a"), "claimed a ga"),
+        (5, late("b"), "joined a ga"),
+        (5, comes("a", "ga"), "run  ga"),
+    ],
+    "in time: a countdown is kept": [
+        (0, late("a", countdown=ms(30)), "claimed a ga"),
+        (1, late("b"), "joined a ga"),
+        (29, comes("a", "ga"), "wait a ga"),
+        (30, comes("a", "ga"), "run  ga"),
+    ],
+    "in time: a refresh is not put off": [
+        (0, late("a"), "claimed a ga"),
+        (1, late("b", refresh=True), "hastened a ga"),
+        (1, comes("a", "ga"), "run  ga"),
+        (2, finish("a", keep=3600), "ok"),
+        (5, comes("a", "ga"), "finished a ga"),
+    ],
+    "in time: a refresh on its own": [
+        (0, late("a", refresh=True), "claimed a ga"),
+        (0, comes("a", "ga"), "run  ga"),
+    ],
+    "in time: a call while it runs begins the next": [
+        (0, late("a"), "claimed a ga"),
+        (5, comes("a", "ga"), "run  ga"),
+        (6, late("b"), "buffered b gb"),
+        (8, late("c"), "joined b gb"),
+        (9, finish("a"), "ok"),
+        (10, late("d"), "joined b gb"),
+        (11, comes("b", "gb"), "wait b gb"),
+        (15, comes("b", "gb"), "run  gb"),
+    ],
+    "in time: which is due, but waits for the end": [
+        (0, late("a"), "claimed a ga"),
+        (5, comes("a", "ga"), "run  ga"),
+        (6, late("b"), "buffered b gb"),
+        (11, comes("b", "gb"), "follow a ga"),
+        (12, late("c", refresh=True), "joined b gb"),
+        (13, finish("a"), "ok"),
+        (13, comes("b", "gb"), "run  gb"),
+    ],
+    "in time: a refresh of the next has it run at the end": [
+        (0, late("a"), "claimed a ga"),
+        (5, comes("a", "ga"), "run  ga"),
+        (6, late("b"), "buffered b gb"),
+        (7, late("c", refresh=True), "hastened b gb"),
+        (7, comes("b", "gb"), "follow a ga"),
+        (8, finish("a"), "ok"),
+        (8, comes("b", "gb"), "run  gb"),
+    ],
+    "in time: messages of other ways call, and wait": [
+        (0, comes("a", calls=True), "wait a a.1"),
+        (4, comes("b", calls=True), "joined a a.1"),
+        (5, comes("a", "a.1"), "wait a a.1"),
+        (9, comes("a", "a.1"), "run  a.1"),
+        (10, comes("c", calls=True), "follow a a.1"),
+        (11, comes("d", calls=True), "joined c c.1"),
+        (12, finish("a", gen="a.1", keep=60), "ok"),
+        (12, comes("b", since=ms(4)), "reuse a a.1"),
+        (12, comes("c", since=ms(9.9)), "wait c c.1"),
+        (16, comes("c", since=ms(9.9)), "run  c.1"),
+    ],
+    "in time: a message of its own id follows, and takes over if nobody else has come": [
+        (0, late("a"), "claimed a ga"),
+        (1, late("b", pinned=True), "joined a ga"),
+        (1, comes("b", "ga"), "joined a ga"),
+        (6, comes("b", "ga"), "run  ga"),
+        (6, comes("a", "ga"), "follow b ga"),
+    ],
+    "in time: a lost message is sent again, from when it was due": [
+        (0, late("a"), "claimed a ga"),
+        (4, late("b"), "joined a ga"),
+        (38, late("c"), "overdue a ga"),
+        (39, late("d"), "takeover a ga"),
+        (40, comes("a", "ga", bare=True), "wait a ga"),
+        (44, comes("a", "ga", bare=True), "run  ga"),
+    ],
+    "in time: who revokes it ends the wait": [
+        (0, late("a"), "claimed a ga"),
+        (4, release("a"), "ok"),
+        (5, late("b"), "claimed b gb"),
+    ],
+    "in time: a retry is not put off": [
+        (0, late("a"), "claimed a ga"),
+        (5, comes("a", "ga"), "run  ga"),
+        (6, requeue("a", 1), "ok"),
+        (7, late("b"), "overdue a ga"),
+        (7, comes("a", "ga", attempt=1, run="a.2"), "run  ga"),
+    ],
     "group: a member shares a run that has ended": [
         (0, call("a", group="c1"), "claimed a ga"),
         (1, begin("a", "ga", group="c1"), "run  ga"),
@@ -836,6 +953,40 @@ def test_what_is_remembered_of_messages_is_limited(marks: str) -> None:
         claim, _ = step(operations[marks], claim, n)
     kept = [f"g:a{n}" for n in range(2 * MOST_MARKS, 3 * MOST_MARKS)]
     assert list(getattr(claim, marks)) == kept, "the oldest go first"
+
+
+def test_a_run_is_given_the_newest_arguments_until_it_has_begun() -> None:
+    def given(claim: Claim, operation: Operation, seconds: float) -> tuple[Claim, str]:
+        claim, answer = step(operation, claim, ms(seconds))
+        return claim, answer.arguments
+
+    claim, _ = given(EMPTY, late("a", arguments="1"), 0)
+    claim, _ = given(claim, late("b", arguments="2"), 1)
+    claim, _ = given(claim, comes("c", calls=True, arguments="3"), 2)
+    claim, first = given(claim, comes("a", "ga"), 10)
+    claim, _ = given(claim, late("d", arguments="4"), 11)
+    claim, _ = given(claim, late("e", arguments="5"), 12)
+    _, again = given(claim, comes("a", "ga", run="a.2", redelivered=True), 50)
+    claim, _ = given(claim, requeue("a", 1), 13)
+    claim, retry = given(claim, comes("a", "ga", run="a.3", attempt=1), 14)
+    claim, _ = given(claim, finish("a", run="a.3"), 15)
+    claim, following = given(claim, comes("d", "gd"), 20)
+    assert (first, again, retry, following) == ("3", "3", "3", "5")
+    claim, _ = given(claim, finish("d"), 21)
+    assert claim.holder is None
+
+
+def test_when_what_is_published_is_due() -> None:
+    claim, answer = step(late("a"), EMPTY, 0)
+    assert answer.rest == ms(5)
+    claim, _ = step(late("b"), claim, ms(3))
+    claim, answer = step(comes("a", "ga"), claim, ms(5))
+    assert answer.rest == ms(3)
+    assert claim.holder is not None
+    assert claim.holder.until == ms(8 + 30), "a lost message counts as one from when it was due"
+    claim, _ = step(comes("a", "ga"), claim, ms(8))
+    claim, answer = step(late("c", countdown=ms(60)), claim, ms(9))
+    assert (answer.word, answer.rest) == ("buffered", ms(60))
 
 
 def test_an_unchanged_claim_is_equal_so_that_no_store_writes_it() -> None:

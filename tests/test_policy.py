@@ -540,8 +540,8 @@ def test_what_refines_the_watch_on_memory_needs_one(load: Load, field: str) -> N
             "3:5: unknown field `zzz`, expected one of: significant_kwargs, "
             "herd_avoidance_timeout, cache_duration, cache_prefix, memleak_threshold, "
             "memleak_trend, memleak_trace, memleak_action, on_broker_error, on_store_error, "
-            "vary, on_duplicate, unique_until, unique_for, stale_while_revalidate, "
-            "failure_cache_duration, shadow, estimate_by",
+            "vary, on_duplicate, unique_until, unique_for, debounce, debounce_max, arguments, "
+            "stale_while_revalidate, failure_cache_duration, shadow, estimate_by",
         ),
         (
             "divide: {cache_duration: 1h}",
@@ -792,6 +792,55 @@ def test_a_file_that_is_too_large(load: Load) -> None:
 def test_serialize_excludes_caching(load: Load, text: str, expected: list[str]) -> None:
     rule = "`on_duplicate: serialize` runs every call, which excludes caching"
     assert mistakes(load, text) == [f"p.yaml:{line.format(rule=rule)}" for line in expected]
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        (
+            "debounce: 10\n    debounce_max: 10",
+            "4:5: `debounce_max` must be longer than `debounce`, or no call would ever be put off; "
+            "without it, it is ten times `debounce`",
+        ),
+        ("debounce_max: 10", "3:5: `debounce_max` needs `debounce`, which it bounds"),
+        (
+            "debounce: forever",
+            "3:15: found the text `forever`, expected a duration: seconds, or such as `90s`, `5m`, "
+            "`1h`, `7d`; `forever` would never begin",
+        ),
+        (
+            "arguments: last",
+            "3:5: `arguments: last` needs `debounce` or `on_duplicate: buffer_one`: nothing else "
+            "waits for further calls",
+        ),
+        (
+            "debounce: 5\n    on_duplicate: raise",
+            "4:5: `debounce` shares one run, so `on_duplicate: raise` excludes it; leave "
+            "`on_duplicate` out",
+        ),
+        (
+            "herd_avoidance_timeout: 0\n    debounce: 5",
+            "4:5: `debounce` needs `herd_avoidance_timeout`, without which no call is claimed",
+        ),
+        (
+            "debounce: 5\n    cache_duration: 1h",
+            "4:5: `debounce` answers a call by a run that begins after it, which excludes caching: "
+            "`cache_duration` must be -1",
+        ),
+    ],
+)
+def test_what_does_not_go_with_calls_in_time(load: Load, fields: str, expected: str) -> None:
+    assert mistakes(load, one_task(fields)) == [f"p.yaml:{expected}"]
+
+
+def test_what_a_task_inherits_is_told_at_the_task(load: Load) -> None:
+    text = "defaults:\n  cache_duration: 1h\ntasks:\n  a:\n    debounce: 5\n"
+    assert mistakes(load, text) == [
+        "p.yaml:5:5: `debounce` answers a call by a run that begins after it, which excludes "
+        "caching: `cache_duration`, set on line 2 in `defaults`, must be -1"
+    ]
+    text = "defaults:\n  debounce: 5\ntasks:\n  b: {debounce: 0, on_duplicate: serialize}\n"
+    assert load(text).for_task("b").debounce == 0
 
 
 def test_a_serialized_task_may_switch_the_default_off(load: Load) -> None:
@@ -1164,6 +1213,9 @@ def test_the_schema_names_every_field_and_its_default() -> None:
         "on_duplicate": "join",
         "unique_until": "end",
         "unique_for": 0,
+        "debounce": 0,
+        "debounce_max": "none",
+        "arguments": "first",
         "stale_while_revalidate": 0,
         "failure_cache_duration": -1,
         "shadow": False,

@@ -13,6 +13,7 @@ from kombu.exceptions import OperationalError
 from msgspec.structs import asdict
 
 from .. import signals
+from ..broker.arguments import packed
 from ..broker.routing import OPTIONS
 from ..celery_internals import custom_headers
 from ..claims.claimed_run import Run
@@ -36,7 +37,7 @@ from ..resilience.redaction import in_log
 from ..results.kinds import wants_result
 from ..telling import OF_CALLS, tell, trace_here
 from .fallback import Undelivered, send_unshared
-from .options import expires_in, plain_arguments, retry_options, take_fallback
+from .options import countdown_of, expires_in, plain_arguments, retry_options, take_fallback
 from .sending import CANVAS, COUNTED, Caller, Publish, Sending, decided
 
 #: Options by which Celery or the caller fixed the id, or hangs something on the message, so that
@@ -111,7 +112,8 @@ def decide(
         place = caller.routes.named(task, args, kwargs, options)
     try:
         vary = plan.vary.of(custom_headers(headers) if headers else None, place)
-        key = plan.key(*plain_arguments(task, args, kwargs, options), vary)
+        given = plain_arguments(task, args, kwargs, options)
+        key = plan.key(*given, vary)
     except (ArgumentNotEncodable, ArgumentUnknown) as error:
         if plan.exclusive and isinstance(error, ArgumentNotEncodable):
             raise  # never two at once, not even of these
@@ -119,8 +121,8 @@ def decide(
         return send_unshared(sending)
     except TypeError:
         return send_unshared(sending)  # Celery reports the wrong arguments
-    call = Call(sending, plan, key, refresh, place)
-    if plan.exclusive or options.get("countdown") or options.get("eta"):
+    call = Call(sending, plan, key, given, refresh, place)
+    if plan.exclusive or (not plan.debounce and (options.get("countdown") or options.get("eta"))):
         return call.send_claimed(call.free(), "it is settled at the worker")
     return call.settle()
 
@@ -135,11 +137,21 @@ def caller_of(key: str) -> Run | None:
     return None
 
 
+#: Seconds by which a message that is put off comes later than it is due, lest it comes before.
+EARLY = 0.005
+
+
 class Call:
     """One call of a policy task, from its key to the result that it returns."""
 
     def __init__(
-        self, sending: Sending, plan: Plan, key: str, asked: bool, place: tuple[str, ...]
+        self,
+        sending: Sending,
+        plan: Plan,
+        key: str,
+        given: tuple[Any, Any],
+        asked: bool,
+        place: tuple[str, ...],
     ) -> None:
         self.sending, self.plan, self.key, self.place = sending, plan, key, place
         #: The caller asked for a new run.
@@ -153,16 +165,23 @@ class Call:
         wants = wants_result(self.task, self.options.get("ignore_result"))
         #: Whether nobody can read how the run ends, not even who calls.
         self.blind = plan.blind and not wants
-        seconds = expires_in(self.task, self.options)
+        # Of a call that is put off others wait for the message, and theirs may not expire.
+        seconds = None if plan.debounce else expires_in(self.task, self.options)
         expires = 0 if seconds is None else max(1, round(seconds * 1000))
         self.claim = ClaimCall(
             task_id=self.options.get("task_id") or uuid(),
             gen=new_generation(trace_here(self.caller.app)),
             hold=min(plan.hold, expires or plan.hold),
             pinned=wants or any(self.options.get(name) for name in PINNING),
-            refresh=self.refresh,
+            refresh=asked if plan.debounce else self.refresh,
             buffer=plan.buffers,
             unique=plan.unique,
+            debounce=plan.debounce,
+            debounce_max=plan.debounce_max,
+            countdown=round(countdown_of(self.task, self.options) * 1000) if plan.debounce else 0,
+            arguments=packed(self.task, given, self.options.get("serializer"))
+            if plan.newest
+            else "",
             expires=expires,
             group=self.options.get("group_id") or "",
         )
@@ -218,8 +237,9 @@ class Call:
             gen = self.claim.gen if duplicate else answer.gen
             message = Answer("free", self.claim.task_id, gen, answer.at)
             return self.send_claimed(message, f"to follow task {answer.id}")
-        self.log(answer.id, "joined", WHY["joined"])
-        return self.decided(self.sending.result(answer.id), "joined", answer.gen)
+        word = "debounced" if self.plan.debounce else "joined"
+        self.log(answer.id, word, WHY[word])
+        return self.decided(self.sending.result(answer.id), word, answer.gen)
 
     def reuse(self, settled: Settled) -> AsyncResult:
         answer = settled.answer
@@ -271,7 +291,7 @@ class Call:
         if answer.word == "takeover":
             self.count("taken_over")
             self.tell(signals.call_taken_over, result.id, "published", answer.gen)
-            if answer.rest:
+            if answer.left:
                 self.count("freed_by_lease")
                 tell(signals.run_freed, self.task, task_id=result.id, key=self.key)
         word = "buffered" if answer.word == "buffered" else "published"
@@ -279,7 +299,7 @@ class Call:
 
     def send(self, answer: Answer) -> AsyncResult:
         bare = answer.word == "takeover"
-        task_id = answer.id if bare else self.claim.task_id
+        task_id = answer.id if bare or answer.word == "hastened" else self.claim.task_id
         header = Header(
             id=task_id,
             key=self.key,
@@ -294,7 +314,10 @@ class Call:
             "task_id": task_id,
             "headers": {**(self.options.get("headers") or {}), HEADER: asdict(header)},
         }
-        if bare:
+        if self.plan.debounce:
+            wait = answer.rest / 1000 + EARLY if answer.rest else None
+            changes.update(countdown=wait, eta=None, expires=None)
+        elif bare:
             changes["expires"] = None  # others wait for this id, and theirs may not expire
         if self.options.get("ignore_result") and not self.plan.blind:
             changes["ignore_result"] = False  # others may join, and they want it

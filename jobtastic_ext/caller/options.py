@@ -89,6 +89,16 @@ def plain_arguments(task: Task, args: Any, kwargs: Any, options: dict[str, Any])
     return dumped
 
 
+def countdown_of(task: Task, options: dict[str, Any]) -> float:
+    """Return in how many seconds the caller wants the task to run; 0: as soon as it can."""
+    countdown, eta = options.get("countdown"), options.get("eta")
+    if countdown:
+        return max(float(countdown), 0.0)
+    if isinstance(eta, str):
+        eta = maybe_iso8601(eta)
+    return max(seconds_until(task, eta), 0.0) if isinstance(eta, datetime) else 0.0
+
+
 def expires_in(task: Task, options: dict[str, Any]) -> float | None:
     """Return in how many seconds the message expires, or None."""
     expires = options["expires"] if "expires" in options else getattr(task, "expires", None)

@@ -7,7 +7,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from .beside import adopt, with_adopted
-from .holders import awaits, both, displaced, has_left, is_unsent
+from .debounce import wait_until_due
+from .holders import awaits, both, displaced, has_left, is_unsent, next_of
 from .lifetime import later
 from .marks import given_up, marked
 from .records import LINGER, LOST, Answer, Begin, Claim, Holder, Step, Value
@@ -36,16 +37,17 @@ def begin(op: Begin, claim: Claim, now: int) -> Step:
             return ended
     if not op.lease:
         return claim, Answer("free", op.task_id, op.gen)
-    holder = claim.holder
     started = in_force_for(op, claim, now)
     if started is not None and claim.run_of(started.owner) is None:
         return claim, Answer("reuse", started.owner, started.gen)
+    if op.heed:
+        claim, waits = wait_until_due(op, claim, now)
+        if waits is not None:
+            return claim, waits
+    holder = claim.holder
     if holder is not None:
         if must_follow(op, holder, now):
-            claim = replace(claim, holder=replace(holder, followed=True))
-            ends = (holder.until, holder.until if op.exclusive else holder.herd)
-            rest = min(end for end in ends if end > now) - now
-            return claim, Answer("follow", holder.owner, holder.gen, rest=rest)
+            return follow(op, claim, holder, now)
         if holder.owner == op.task_id and op.attempt < holder.attempt and now < holder.until:
             return claim, Answer("dropped", op.task_id, op.gen)
     return begin_run(op, claim, now)
@@ -73,9 +75,16 @@ def begin_run(op: Begin, claim: Claim, now: int) -> Step:
         waiting=both(holder.waiting if holder is not None else "", op.waited),
         **parts,
     )
-    claim = replace(claim, holder=running, started=started)
-    left = int(has_left(holder, now))
-    return claim, Answer("run", "", running.gen, ids=running.orphans, rest=left)
+    left, arguments = has_left(holder, now), running.arguments
+    answer = Answer("run", "", running.gen, ids=running.orphans, arguments=arguments, left=left)
+    return replace(claim, holder=running, started=started), answer
+
+
+def follow(op: Begin, claim: Claim, holder: Holder, now: int) -> Step:
+    claim = replace(claim, holder=replace(holder, followed=True))
+    ends = (holder.until, holder.until if op.exclusive else holder.herd)
+    rest = min(end for end in ends if end > now) - now
+    return claim, Answer("follow", holder.owner, holder.gen, rest=rest)
 
 
 def inherited(op: Begin, holder: Holder | None) -> dict[str, Any]:
@@ -87,7 +96,9 @@ def inherited(op: Begin, holder: Holder | None) -> dict[str, Any]:
     retries = holder.owner == op.task_id  # what waits, waits for its retries
     if (retries or not op.refresh) and (not op.gen or op.gen != holder.next_gen):
         rest = tuple(one for one in orphans if one != holder.next)
-        found.update(gen=holder.gen, next=holder.next, next_gen=holder.next_gen, orphans=rest)
+        found.update(gen=holder.gen, orphans=rest, **next_of(holder))
+    if retries or holder.state == "queued":
+        found["arguments"] = holder.arguments
     return found
 
 
@@ -133,6 +144,8 @@ def must_follow(op: Begin, holder: Holder, now: int) -> bool:
     if holder.state == "queued":
         if holder.line:
             return not op.waited
+        if op.heed and now < holder.due:
+            return holder.owner != op.task_id
         if holder.owner == op.task_id:
             # A copy made for others waits for its retry; the first message is yet to be served.
             return holder.bare and not op.bare and op.attempt < holder.attempt

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from .holders import after, displaced, has_left, queued, queued_again
+from .debounce import due_at, is_waiting, next_run, put_off
+from .holders import NO_NEXT, after, displaced, has_left, queued, queued_again
 from .lifetime import later
 from .records import LINGER, MOMENT, Answer, Claim, ClaimCall, Holder, Started, Step, Value, Word
 from .started import freed, in_force
@@ -42,6 +43,7 @@ def claim_call(op: ClaimCall, claim: Claim, now: int) -> Step:
         op.gen,
         now,
         op.hold,
+        due=due_at(op, now),
         expires=later(now, op.expires) if op.expires else 0,
         group=op.group,
         orphans=orphans,
@@ -50,7 +52,7 @@ def claim_call(op: ClaimCall, claim: Claim, now: int) -> Step:
     claim = replace(claim, holder=fresh)
     if refreshes and value is not None:
         return claim, Answer("refresh", value.owner, op.gen)
-    return claim, Answer("claimed", op.task_id, op.gen)
+    return claim, Answer("claimed", op.task_id, op.gen, rest=max(fresh.due - now, 0))
 
 
 def without_gone(op: ClaimCall, claim: Claim, now: int) -> tuple[Claim, tuple[str, ...]]:
@@ -133,9 +135,18 @@ def outlasts(op: ClaimCall, holder: Holder, now: int) -> bool:
 def join(op: ClaimCall, claim: Claim, holder: Holder, now: int) -> Step:
     foreign = holder.owner != op.task_id
     if op.wants_later and foreign and holder.state == "running" and not holder.next:
-        waiting = replace(holder, next=op.task_id, next_gen=op.gen)
+        waiting = replace(holder, **next_run(op, now))
         word: Word = "claimed" if op.refresh else "buffered"
-        return replace(claim, holder=waiting), Answer(word, op.task_id, op.gen)
+        rest = max(waiting.next_due - now, 0)
+        return replace(claim, holder=waiting), Answer(word, op.task_id, op.gen, rest=rest)
+    hastened = foreign and op.refresh and not op.pinned and is_waiting(holder, now)
+    if foreign:
+        holder = put_off(op, holder, now)
+    if hastened:
+        holder = replace(holder, followed=True)  # its first message comes later, and finds its end
+        named = (holder.next, holder.next_gen) if holder.next else (holder.owner, holder.gen)
+        return replace(claim, holder=holder), Answer("hastened", *named)
+    claim = replace(claim, holder=holder)
     started = in_force(op, claim, now)
     counts = started is not None and started.owner == holder.owner
     answer = Answer("joined", holder.owner, holder.gen)
@@ -165,8 +176,9 @@ def is_overdue(holder: Holder, now: int) -> bool:
 
     One caller looks each moment: what had ended a moment ago is found, and to join stays cheap.
     """
-    since = max(holder.at, holder.looked)
-    return holder.state == "queued" and (holder.taken or now - since >= MOMENT)
+    since = max(holder.at, holder.due, holder.looked)
+    past = now >= holder.due and (holder.taken or now - since >= MOMENT)
+    return holder.state == "queued" and past
 
 
 def take_over(op: ClaimCall, claim: Claim, holder: Holder, now: int) -> Step:
@@ -176,17 +188,19 @@ def take_over(op: ClaimCall, claim: Claim, holder: Holder, now: int) -> Step:
     A message that only waits in a long queue gets a copy after twice the time of the last one.
     """
     again = holder.state == "queued" and holder.taken
-    length = min(2 * (holder.until - holder.at), LINGER) if again else 0
+    length = min(2 * (holder.until - max(holder.at, holder.due)), LINGER) if again else 0
     taken = queued_again(
         holder,
         now,
         max(op.hold, length),
+        due=due_at(op, now),
+        arguments=op.arguments,
         attempt=0,
         taken=True,
         followed=True,
-        next="",
-        next_gen="",
         orphans=displaced(holder, holder.owner),
+        **NO_NEXT,
     )
-    left = int(has_left(holder, now))
-    return replace(claim, holder=taken), Answer("takeover", holder.owner, holder.gen, rest=left)
+    rest, left = max(taken.due - now, 0), has_left(holder, now)
+    answer = Answer("takeover", holder.owner, holder.gen, rest=rest, left=left)
+    return replace(claim, holder=taken), answer

@@ -10,6 +10,8 @@ logger = logging.getLogger("jobtastic_ext")
 WHY = {
     "claimed": "no identical call is under way",
     "buffered": "it runs once more after the run that is under way",
+    "debounced": "it shares the run that waits until there are no more calls",
+    "hastened": "what waited is to run now",
     "free": "nothing to share",
     "takeover": "the run or the message that held the call counts as lost",
     "joined": "an identical call is under way",

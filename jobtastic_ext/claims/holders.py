@@ -13,7 +13,16 @@ from .records import MOST_ORPHANS, MOST_PLACES, Begin, Holder, Release
 def after(holder: Holder, now: int, hold: int, orphans: tuple[str, ...]) -> Holder | None:
     """Who holds the claim when `holder` lets go: the refresh that waits, or who is unserved."""
     if holder.next:
-        return queued(holder.next, holder.next_gen, now, hold, orphans=orphans)
+        waits = queued(
+            holder.next,
+            holder.next_gen,
+            now,
+            hold,
+            due=holder.next_due,
+            arguments=holder.next_arguments,
+            orphans=orphans,
+        )
+        return replace(waits, at=holder.next_at or now)
     return unserved(orphans, holder.gen, now)
 
 
@@ -36,17 +45,24 @@ def awaits(holder: Holder | None, task_id: str) -> bool:
     return holder is not None and holder.state == "queued" and holder.owner == task_id
 
 
-def queued(owner: str, gen: str, now: int, hold: int, **further: Any) -> Holder:
-    """The holder that a message in a queue is, believed to be on its way for `hold`."""
-    return Holder(state="queued", owner=owner, gen=gen, until=later(now, hold), at=now, **further)
+def queued(owner: str, gen: str, now: int, hold: int, due: int = 0, **further: Any) -> Holder:
+    """The holder that a message in a queue is, believed to be on its way for `hold`, once due."""
+    until = later(max(now, due), hold)
+    return Holder(state="queued", owner=owner, gen=gen, until=until, at=now, due=due, **further)
 
 
-def queued_again(holder: Holder, now: int, hold: int, **changes: Any) -> Holder:
+def queued_again(holder: Holder, now: int, hold: int, due: int = 0, **changes: Any) -> Holder:
     """The same after its run has ended without an outcome, or its message was lost."""
-    until = later(now, hold)
-    return replace(
-        holder, state="queued", run="", until=until, at=now, herd=0, ending=False, **changes
-    )
+    again = {"state": "queued", "run": "", "until": later(max(now, due), hold), "at": now}
+    return replace(holder, **again, due=due, herd=0, ending=False, **changes)
+
+
+#: What a holder keeps of the run that waits for its end, where none does.
+NO_NEXT = {"next": "", "next_gen": "", "next_at": 0, "next_due": 0, "next_arguments": ""}
+
+
+def next_of(holder: Holder) -> dict[str, Any]:
+    return {name: getattr(holder, name) for name in NO_NEXT}
 
 
 def both(places: str, others: str) -> str:

@@ -40,6 +40,11 @@ class Terms(Struct, frozen=True, kw_only=True):
     exclusive: bool = False
     #: A call that comes while one runs is answered by one more run, which begins after it.
     buffers: bool = False
+    #: A run begins when there has been no call for so long, at the latest so long after the first.
+    debounce: int = 0
+    debounce_max: int = 0
+    #: A run that waits gets the arguments of the newest call (``arguments: last``).
+    newest: bool = False
     #: Nobody can read how a run ended: calls share runs, and nothing else.
     blind: bool = False
     #: A run that has begun holds nobody up.
@@ -85,6 +90,14 @@ class Holder(Struct, frozen=True, omit_defaults=True, kw_only=True):
     #: A refresh that runs after the present run, with its own generation.
     next: str = ""
     next_gen: str = ""
+    #: When the first call came that it is to serve, and when it is due; 0: at once.
+    next_at: int = 0
+    next_due: int = 0
+    next_arguments: str = ""
+    #: Queued: nobody begins it before.
+    due: int = 0
+    #: What its run is given instead of the arguments of its message; empty: those.
+    arguments: str = ""
     #: The body is over; its outcome is being stored.
     ending: bool = False
     #: The store sees results, so nobody says when the body has returned: who joins looks.
@@ -168,9 +181,10 @@ class ClaimCall(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="clai
     (publish under that id), ``joined``, ``ending`` (joined, but its outcome may be known already),
     ``unmarked`` (joined, but it may have ended with success a moment ago), ``started`` (joined a
     run that is unique for a time, and may have failed a moment ago), ``overdue`` (joined, but it
-    has waited for a while and may have ended long ago), ``cached``, ``stale`` (served, somebody
+    has waited for a while and may have ended long ago), ``hastened`` (joined, and what was not
+    due yet is due now: publish under that id), ``cached``, ``stale`` (served, somebody
     else refreshes), ``refresh`` (served, and this call publishes the refresh) or ``free`` (publish,
-    no claim).
+    no claim).  What is to be published is due in `rest`.
     """
 
     task_id: str
@@ -184,6 +198,13 @@ class ClaimCall(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="clai
     buffer: bool = False
     #: At most one start in this time.
     unique: int = 0
+    #: It is due when there has been no call for so long, at the latest so long after the first one.
+    debounce: int = 0
+    debounce_max: int = 0
+    #: It is due no sooner than in so long.
+    countdown: int = 0
+    #: What a run that has not begun is to be given instead of its first caller's arguments.
+    arguments: str = ""
     #: In how long the message of this call would expire; 0: never.
     expires: int = 0
     group: str = ""
@@ -202,7 +223,8 @@ class Begin(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="begin", 
     """A worker has a message in hand.
 
     Answers ``run`` (``ids`` as for `Ending`), ``free`` (run without a claim), ``follow``,
-    ``reuse``, ``finished`` (a late copy) or ``dropped``.
+    ``joined`` (the same: another message that has not begun serves this one, too), ``wait`` (it is
+    due in `rest`), ``reuse``, ``finished`` (a late copy) or ``dropped``.
     """
 
     task_id: str
@@ -240,6 +262,12 @@ class Begin(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="begin", 
     unmarked: bool = False
     #: It has been parked there, so that others may wait behind it.
     waited: str = ""
+    #: It is not begun before it is due.
+    heed: bool = False
+    #: It is itself a call, of which nobody has told the store: as in `ClaimCall`.
+    debounce: int = 0
+    debounce_max: int = 0
+    arguments: str = ""
     #: It is parked there.  Changes nothing but who is woken: answers ``follow`` if somebody will
     #: wake it, else ``lost``.
     parked: str = ""
@@ -342,6 +370,7 @@ ToCall = Literal[
     "claimed",
     "buffered",
     "takeover",
+    "hastened",
     "joined",
     "ending",
     "unmarked",
@@ -351,7 +380,9 @@ ToCall = Literal[
     "stale",
     "refresh",
 ]
-ToBegin = Literal["run", "free", "follow", "reuse", "finished", "dropped", "unsure"]
+ToBegin = Literal[
+    "run", "free", "wait", "follow", "joined", "reuse", "finished", "dropped", "unsure"
+]
 Word = ToCall | ToBegin | Literal["ok", "lost"]
 
 
@@ -370,9 +401,13 @@ class Answer(Struct, frozen=True):
     seen: bytes | None = None
     #: Where messages are parked that have to be woken now.
     waiting: str = ""
-    #: ``follow``: in how long nobody waits for that run any more, unless it is renewed.
-    #: ``run`` and ``takeover``: 1 if a run that never ended had the call, and its lease was over.
+    #: ``follow``: in how long nobody waits for that run any more, unless it is renewed.  Of what
+    #: waits until it is due: in how long that is.
     rest: int = 0
+    #: ``run``: what the run is given instead of the arguments of its message; empty: those.
+    arguments: str = ""
+    #: ``run`` and ``takeover``: a run that never ended had the call, and its lease was over.
+    left: bool = False
 
 
 OK, LOST = Answer("ok"), Answer("lost")

@@ -18,7 +18,16 @@ from msgspec.structs import replace
 from .beginning import begin
 from .beside import place_of, put_back, seen_from, stand_beside
 from .calling import claim_call
-from .holders import after, displaced, is_run, is_unsent, kept_for_line, queued_again, unserved
+from .holders import (
+    NO_NEXT,
+    after,
+    displaced,
+    is_run,
+    is_unsent,
+    kept_for_line,
+    queued_again,
+    unserved,
+)
 from .lifetime import later, prune
 from .marks import given_up
 from .records import (
@@ -115,7 +124,7 @@ def release(op: Release, claim: Claim, now: int) -> Step:
         return claim, LOST
     waiting = holder.waiting
     if op.task_id and holder.next == op.task_id and not op.run:
-        rest: Holder | None = replace(holder, next="", next_gen="")
+        rest: Holder | None = replace(holder, **NO_NEXT)
         gen, waiting = holder.next_gen, ""
     elif holder.owner == op.task_id and holder.state == "queued" and not op.run:
         if holder.taken and not op.bare:

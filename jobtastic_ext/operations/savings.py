@@ -58,7 +58,8 @@ class Saving(Struct, frozen=True, kw_only=True):
 def saving(task: str, counts: Mapping[str, int], seconds: float | None, plan: Plan) -> Saving:
     """Return what `counts`, by the words of `counts.words`, mean for a task."""
     calls = sum(counts[word] for word in DECISIONS)
-    served = counts["joined"] + counts["cached"] + counts["stale"] - counts["refreshing"]
+    shared = ("joined", "debounced", "cached", "stale")
+    served = sum(counts[word] for word in shared) - counts["refreshing"]
     avoided = max(served + counts["reused"], 0)
     would_be = counts["shadow_joined"] + counts["shadow_cached"] + counts["shadow_stale"]
     plain = {word: number for word, number in counts.items() if word != "ran"}

@@ -20,6 +20,7 @@ from .model import (
     Significant,
     TaskPolicy,
     UniqueUntil,
+    Whose,
 )
 from .problems import Report, did_you_mean, quoted
 
@@ -34,6 +35,7 @@ UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 VARYING = r"headers|queue|headers\.[^\n]+"
 
 A_DURATION = "a duration: seconds, or such as `90s`, `5m`, `1h`, `7d`, `forever`"
+A_WAIT = "a duration: seconds, or such as `90s`, `5m`, `1h`, `7d`"
 A_DURATION_OR_NEVER = f"{A_DURATION}, or -1 for never"
 AN_ARGUMENT = "an argument's `name`, or `[name, converter]`"
 
@@ -73,8 +75,8 @@ class Field(Struct, frozen=True):
     @property
     def written_default(self) -> Any:
         """The default as one would write it in the file; None where silence cannot be written."""
-        if self.default is None and self.common:
-            return -1
+        if self.default is None:
+            return -1 if NEVER in self.kind.schema.get("anyOf", ()) else None
         if isinstance(self.default, tuple):
             return list(self.default)
         return int(self.default) if isinstance(self.default, float) else self.default
@@ -134,6 +136,13 @@ def _hint(node: Node) -> str:
     if re.match(r"[0-9.]+[a-z]", tidy):
         return "; write one number with one unit: `ms`, `s`, `m`, `h` or `d`"
     return did_you_mean(tidy, ["forever"])
+
+
+def finite(node: Node, report: Report) -> float:
+    seconds = duration(node, A_WAIT)
+    if math.isinf(seconds):
+        raise Refused(f"{A_WAIT}; `forever` would never begin")
+    return seconds
 
 
 def cache_duration(node: Node, report: Report) -> float | None:
@@ -263,6 +272,11 @@ def one_of(literal: Any) -> Kind:
     return Kind(read, {"enum": list(choices)})
 
 
+def finite_schema() -> Schema:
+    text = {"type": "string", "pattern": f"^{DURATION.pattern}$"}
+    return {"anyOf": [{"type": "number", "minimum": 0, "maximum": LONGEST}, text]}
+
+
 def duration_schema(*further: Schema, zero: str = "minimum") -> Schema:
     text = {"type": "string", "pattern": f"^({DURATION.pattern}|forever)$"}
     return {"anyOf": [{"type": "number", zero: 0, "maximum": LONGEST}, *further, text]}
@@ -281,6 +295,7 @@ PAIR = {
 }
 
 A_TIME = Kind(lambda node, report: duration(node), duration_schema())
+A_PAUSE = Kind(finite, finite_schema())
 A_CACHE = Kind(cache_duration, duration_schema(NEVER))
 A_FAILURE_CACHE = Kind(failure_cache_duration, duration_schema(NEVER, zero="exclusiveMinimum"))
 A_PREFIX = Kind(prefix, TEXT)
@@ -375,6 +390,22 @@ FIELDS: dict[str, Field] = {
             "unique_for",
             A_TIME,
             "At most one start in this time, whatever became of it; a failure frees it.",
+        ),
+        Field(
+            "debounce",
+            A_PAUSE,
+            "A run begins when no identical call has come for so long; 0 = as soon as it can.",
+        ),
+        Field(
+            "debounce_max",
+            A_PAUSE,
+            "It begins at the latest so long after the first of them; without it, ten times "
+            "`debounce`.",
+        ),
+        Field(
+            "arguments",
+            one_of(Whose),
+            "Whose arguments, where not significant, a debounced or buffered run gets.",
         ),
         Field(
             "stale_while_revalidate",

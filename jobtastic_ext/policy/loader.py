@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from ..errors import Problem
 from .document import Node, read_file, read_mapping
 from .fields import FIELDS
+from .in_time import IN_TIME, contradictions
 from .model import TaskPolicy
 from .problems import INLINE_SOURCE, NOWHERE, Place, Report, did_you_mean, quoted
 from .together import EXCLUSIONS, NEEDS, OFF, Exclusion
@@ -255,8 +256,12 @@ def _checked(pattern: str, task: _Section, defaults: _Section, report: Report) -
             "with the same arguments; write it under each task's own name",
         )
     for exclusion in EXCLUSIONS:
-        if getattr(policy, exclusion.field) == exclusion.value and exclusion.field not in unread:
+        if exclusion.holds(policy) and exclusion.field not in unread:
             _check_excluded(exclusion, policy, unread, task, defaults, report)
+    for field, message in () if unread else contradictions(policy):
+        # The task is what to change, also when it only inherits one of the two.
+        where = [task.places[name] for name in (field, *IN_TIME) if name in task.places]
+        report.add(where[0] if where else task.place, message)
     for field, (needed, why) in NEEDS.items():
         has_it = getattr(policy, needed) != OFF.get(needed)
         if has_it or getattr(policy, field) == FIELDS[field].default:
@@ -286,7 +291,7 @@ def _check_excluded(
         origin = "" if field in task.places else f", set {defaults.places[field]} in `defaults`,"
         report.add(
             at,
-            f"`{ruling}: {exclusion.value}` {exclusion.why}: `{field}`{origin} must be {off}"
+            f"`{exclusion.words}` {exclusion.why}: `{field}`{origin} must be {off}"
             f"{exclusion.instead}",
         )
 

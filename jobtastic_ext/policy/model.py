@@ -17,6 +17,7 @@ OnBrokerError = Literal["raise", "eager", "fail"]
 OnStoreError = Literal["run", "raise"]
 OnDuplicate = Literal["join", "serialize", "raise", "buffer_one"]
 UniqueUntil = Literal["end", "start"]
+Whose = Literal["first", "last"]
 MemleakAction = Literal["log", "recycle"]
 
 
@@ -56,6 +57,12 @@ class TaskPolicy(Struct, frozen=True, kw_only=True):
     on_duplicate: OnDuplicate = "join"
     unique_until: UniqueUntil = "end"
     unique_for: float = 0.0
+    #: 0: a run begins as soon as it can.
+    debounce: float = 0.0
+    #: None: ten times `debounce`.
+    debounce_max: float | None = None
+    #: Whose arguments a run that waits is given, where they are not significant.
+    arguments: Whose = "first"
     stale_while_revalidate: float = 0.0
     #: None: failures are not shared.
     failure_cache_duration: float | None = None

@@ -55,7 +55,8 @@ def make_plan(
     fresh = milliseconds(policy.cache_duration)
     failure_fresh = milliseconds(policy.failure_cache_duration)
     exclusive = policy.on_duplicate == "serialize"
-    buffers = policy.on_duplicate == "buffer_one"
+    debounce, longest = debounces(policy)
+    buffers = policy.on_duplicate == "buffer_one" or debounce > 0
     starts = policy.unique_until == "start"
     if (buffers or starts) and herd:
         herd = FOREVER  # who waits does so however long a run takes
@@ -75,6 +76,9 @@ def make_plan(
         buffers=buffers,
         starts=starts,
         unique=milliseconds(policy.unique_for),
+        debounce=debounce,
+        debounce_max=longest,
+        newest=policy.arguments == "last",
         blind=not exclusive and unshareable(task) is not None,
         lease=lease,
         herd=herd,
@@ -82,8 +86,15 @@ def make_plan(
         fresh=fresh,
         stale=milliseconds(policy.stale_while_revalidate),
         failure_fresh=failure_fresh,
-        keep=min(2 * max(herd, lease), LINGER),
+        keep=min(2 * max(herd, lease), LINGER) + longest,
     )
+
+
+def debounces(policy: TaskPolicy) -> tuple[int, int]:
+    """Return for how long it is quiet before a run begins, and the longest that a call waits."""
+    quiet = milliseconds(policy.debounce)
+    longest = policy.debounce_max
+    return quiet, 10 * quiet if longest is None else milliseconds(longest)
 
 
 def converters(

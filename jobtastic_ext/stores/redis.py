@@ -38,8 +38,8 @@ decode = msgspec.json.Decoder(Claim).decode
 load = partial(Script.load, files(__package__) / "lua")
 
 SCRIPTS = {
-    ClaimCall: load("free", "look", "held", "record", "seen", "claim"),
-    Begin: load("record", "look", "begin"),
+    ClaimCall: load("free", "look", "held", "record", "debounce", "seen", "claim"),
+    Begin: load("record", "debounce", "look", "begin"),
     Ending: load("record", "ending"),
     Finish: load("record", "finish"),
     Release: load("record", "release"),
@@ -89,7 +89,7 @@ class RedisStore(RedisServer, Store):
     def apply(self, key: str, operation: Operation) -> Answer:
         sight = self._sight if type(operation) in SEEING else ()
         reply = self._run(SCRIPTS[type(operation)], key, encode(operation), *sight)
-        if len(reply) > 7 and reply[7]:
+        if len(reply) > 9 and reply[9]:
             self._foreign.noticed(key)
         return answered(reply)
 
@@ -131,8 +131,16 @@ def counted(pairs: Sequence[bytes]) -> dict[str, int]:
 
 def answered(reply: list[Any]) -> Answer:
     """The answer that a script's reply stands for."""
-    word, task_id, gen, at, ids, waiting, rest = reply[:7]
-    others = tuple([one.decode() for one in ids])
-    seen = reply[8] if len(reply) > 8 else None
-    waits = waiting.decode()
-    return Answer(word.decode(), task_id.decode(), gen.decode(), at, others, seen, waits, rest)
+    word, task_id, gen, at, ids, waiting, rest, arguments, left = reply[:9]
+    return Answer(
+        word.decode(),
+        task_id.decode(),
+        gen.decode(),
+        at,
+        tuple([one.decode() for one in ids]),
+        reply[10] if len(reply) > 10 else None,
+        waiting.decode(),
+        rest,
+        arguments.decode(),
+        bool(left),
+    )

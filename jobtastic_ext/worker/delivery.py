@@ -14,14 +14,14 @@ from celery import Celery, states
 from celery.app.task import Context, Task
 from celery.exceptions import Ignore, Reject, Retry
 from kombu.exceptions import OperationalError
-from kombu.serialization import registry
 from msgspec.structs import asdict, replace
 
 from .. import signals
+from ..broker.arguments import packed, unpacked
 from ..broker.line import NoLine
 from ..broker.lines import SLOW_LOOK, Lines
 from ..broker.routing import Routes
-from ..celery_internals import CONTENT, carried_headers, custom_headers, ignores_result
+from ..celery_internals import carried_headers, ignores_result
 from ..claims.claimed_run import Run, release_message
 from ..claims.decision_log import log_decision
 from ..claims.generation import trace_of
@@ -37,6 +37,7 @@ from ..policy.model import Plan
 from ..results.backend import Backend
 from ..results.kinds import wants_result
 from ..telling import OF_MESSAGES, tell, told
+from .contents import content_of, key_of
 from .identity import worker_token
 
 logger = logging.getLogger("jobtastic_ext")
@@ -44,6 +45,12 @@ logger = logging.getLogger("jobtastic_ext")
 #: Where a broker keeps no lines, seconds before a message that follows is looked at again: first,
 #: longest, and the growth.
 FIRST_LOOK, LAST_LOOK, GROWTH = 0.1, 5.0, 1.5
+
+#: Seconds that a message which is put off comes later than it is due, lest it comes before.
+EARLY = 0.005
+
+#: Answers by which another's run serves a message.
+SHARED = ("reuse", "follow", "joined")
 
 #: Milliseconds for which the arrival of a message is remembered: longer than a caller's deadline.
 ARRIVAL = 600_000
@@ -145,7 +152,7 @@ class Message:
         blind = self.blind
         settled = start(store, results, self.key, message, is_copy=is_copy, blind=blind)
         parent = self.request.parent_id
-        if self.header.key or not parent or settled.answer.word not in ("reuse", "follow"):
+        if self.header.key or not parent or settled.answer.word not in SHARED:
             return settled
         claim = store.read(self.key) or Claim()
         if parent not in claim.owners:
@@ -188,6 +195,10 @@ class Message:
 
     def opening(self) -> Begin:
         """Return what asks the store whether this message may run."""
+        header, plan = self.header, self.plan
+        heeds = plan.debounce > 0 and not plan.policy.shadow
+        counted = header.since > 0 and (header.gen != "" or header.looks > 0)
+        calls = heeds and not counted and not self.request.retries
         return Begin(
             task_id=self.request.id,
             run=f"{worker_token()}{os.urandom(6).hex()}",
@@ -206,6 +217,12 @@ class Message:
             redelivered=bool((self.request.delivery_info or {}).get("redelivered")),
             arrival=ARRIVAL if self.header.guarded else 0,
             waited=self.header.line,
+            heed=heeds,
+            debounce=plan.debounce if calls else 0,
+            debounce_max=plan.debounce_max if calls else 0,
+            arguments=packed(self.task, (self.request.args, self.request.kwargs))
+            if calls and plan.newest
+            else "",
         )
 
     def shown(self, body: Callable[..., Any]) -> Callable[..., Any]:
@@ -228,10 +245,12 @@ class Message:
         answer, outcome = settled.answer, settled.outcome
         if self.header.since and answer.at:
             self.waited = max(answer.at - self.header.since, 0) / 1000
-        if answer.word not in ("run", "follow"):
+        if answer.word not in ("run", "follow", "joined", "wait"):
             self.let_pass(answer)
+        if answer.arguments:
+            self.take(answer.arguments)
         if answer.word in ("run", "free"):
-            if answer.word == "run" and answer.rest:
+            if answer.word == "run" and answer.left:
                 self.count("freed_by_lease")
                 tell(signals.run_freed, self.task, task_id=self.request.id, key=self.key)
             run = self.new_run(message, answer)
@@ -239,7 +258,7 @@ class Message:
         if self.plan.policy.shadow:
             self.log(f"would be {answer.word}", f"task {answer.id}")
             return body(*self.args, **self.kwargs)
-        if answer.word != "follow":
+        if answer.word not in ("follow", "joined", "wait"):
             self.state.body = "left out"
         if answer.word == "dropped":
             self.decide("dropped", "its sender gave up, or it is a late copy")
@@ -248,7 +267,9 @@ class Message:
             self.decide("dropped", "it has run already")
             self.release(self.key)
             raise Ignore
-        if answer.word == "follow":
+        if answer.word == "wait":
+            return self.put_off(answer, message, body)
+        if answer.word in ("follow", "joined"):
             return self.follow(answer, message, body)
         if outcome is None:
             return self.end_unserved(answer)
@@ -321,7 +342,8 @@ class Message:
             self.count("refused")
             self.decide("refused", f"task {other} is running", answer)
             raise DuplicateCall(self.task.name, other)
-        if self.blind and not (own or self.in_canvas or message.refresh):
+        waits = message.refresh and answer.word == "follow"  # it is to run after that
+        if self.blind and not (own or self.in_canvas or waits):
             return self.end_unserved(answer)
         looks = self.header.looks
         header = replace(
@@ -346,6 +368,34 @@ class Message:
         if place:
             self.look_again(replace(message, parked=place), place)
         raise Ignore
+
+    def put_off(self, answer: Answer, message: Begin, body: Callable[..., Any]) -> Any:
+        """Send the message again, for when it is due: there was a call meanwhile."""
+        header = replace(
+            self.header,
+            id=self.request.id,
+            key=self.key,
+            place=self.place,
+            gen=self.header.gen or answer.gen,
+            looks=self.header.looks + 1,
+            since=self.header.since or answer.at,
+            line="",
+            due=0,
+        )
+        try:
+            self.publish(header, countdown=answer.rest / 1000 + EARLY)
+        except Exception as error:  # noqa: BLE001 - better early than never
+            self.log("runs", f"it could not be put back: {error!r}", logging.WARNING)
+            return self.run_unshared(message, body)
+        self.state.body = "left out"
+        self.decide("waits", f"it is due in {answer.rest} ms", answer, logging.DEBUG)
+        raise Ignore
+
+    def take(self, arguments: str) -> None:
+        """Run, and retry, with the arguments of the newest call instead of those of the message."""
+        args, kwargs = unpacked(self.task, arguments)
+        self.args, self.kwargs = tuple(args), kwargs
+        self.request.args, self.request.kwargs = args, kwargs
 
     def pause(self, looks: int) -> float:
         pause = min(FIRST_LOOK * GROWTH ** min(looks, 20), LAST_LOOK)
@@ -417,30 +467,3 @@ class Message:
     def log(self, decision: str, why: str, level: int = logging.INFO) -> None:
         key = getattr(self, "key", "-")
         log_decision(self.task.name, self.request.id, key, decision, why, level)
-
-
-def content_of(request: Context) -> dict[str, Any]:
-    """Return the options by which a message is encoded, and shown in logs, as this one was."""
-    options = {
-        "serializer": registry.type_to_name.get(getattr(request, CONTENT, None)),
-        "compression": getattr(request, "compression", None),
-        "argsrepr": getattr(request, "argsrepr", None),  # not in messages of every language
-        "kwargsrepr": getattr(request, "kwargsrepr", None),
-    }
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def key_of(
-    plan: Plan, routes: Routes, task: Task, header: Header, request: Any
-) -> tuple[str, tuple[str, ...]]:
-    """Return the key of a message, and the place that its caller named.
-
-    Both follow from what the task will be given: a header says which key its caller took, and is
-    not believed.  Raises as `Plan.key`.
-    """
-    message = getattr(request, "request_dict", None) or carried_headers(request)
-    place = header.place
-    if plan.vary.queue and not header.key:
-        place = routes.delivered(task, request.args, request.kwargs, request.delivery_info)
-    headers = custom_headers(message) if plan.vary.headers else None
-    return plan.key(request.args, request.kwargs, plan.vary.of(headers, place)), place

@@ -29,7 +29,7 @@ from ..errors import ArgumentUnknown, StoreError
 from ..policy.model import Plan
 from ..resilience.per_process import start_daemon
 from ..telling import tell
-from .delivery import key_of
+from .contents import key_of
 from .identity import worker_token
 from .rate_limits import RateLimits
 

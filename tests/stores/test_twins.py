@@ -65,6 +65,12 @@ sinces = st.sampled_from([0, 0, START, START + 3 * UNIT, START + 20 * UNIT])
 lengths_or_none = st.sampled_from([0, 0, UNIT, 3 * UNIT, 10 * UNIT, FOREVER])
 
 uniques = st.sampled_from([0, 0, 3 * UNIT, 20 * UNIT, FOREVER])
+waits = st.sampled_from([0, 0, 0, 2 * UNIT, 30 * UNIT])
+debounces = {
+    "debounce": st.sampled_from([0, 0, UNIT, 3 * UNIT]),
+    "debounce_max": st.sampled_from([5 * UNIT, FOREVER]),
+}
+arguments = st.sampled_from(["", "", "[[1], {}]", "[[2], {}]"])
 
 times = st.integers(0, 60).map(lambda n: START + n * UNIT)
 
@@ -78,6 +84,9 @@ operations: st.SearchStrategy[Operation] = st.one_of(
         refresh=rarely,
         buffer=rarely,
         unique=uniques,
+        countdown=waits,
+        arguments=arguments,
+        **debounces,
         expires=lengths | st.just(0),
         group=groups,
         gone=gone,
@@ -106,6 +115,9 @@ operations: st.SearchStrategy[Operation] = st.one_of(
         arrival=st.sampled_from([0, 0, 3 * UNIT]),
         unmarked=rarely,
         waited=places,
+        heed=st.booleans(),
+        arguments=arguments,
+        **debounces,
         parked=places,
     ),
     st.builds(Ending, task_id=task_ids, run=runs),
@@ -147,7 +159,8 @@ aims = st.sampled_from(
     ["", "holder", "holder", "value", "next", "beside", "beside", "gen of holder", "gen of value"]
 )
 #: When it comes: after a pause, or at the very moment when something ends.
-moments = st.sampled_from(["", "", "", "", "until", "herd", "fresh", "stale", "kept"])
+ends = ["until", "herd", "due", "next_due", "fresh", "stale", "kept"]
+moments = st.sampled_from(["", "", "", "", *ends])
 # Long ones: with a smaller minimum most would end before anything interesting has been built up.
 histories = st.lists(st.tuples(pauses, moments, aims, operations), min_size=12, max_size=40)
 

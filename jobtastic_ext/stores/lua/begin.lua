@@ -1,8 +1,8 @@
 -- A worker has a message in hand: the twin of `jobtastic_ext.claims.beginning.begin`.
 -- KEYS[1]  the call key.
--- ARGV[1]  `Begin`: task_id, run, lease, herd, gen, attempt, group, exclusive, starts, unique, gone, refresh, since,
---          after, bare, redelivered, give_up, unclaimed,
---          arrival, unmarked, waited, parked.  ARGV[3] and further as in `look.lua`.
+-- ARGV[1]  `Begin`: task_id, run, lease, herd, gen, attempt, group, exclusive, starts, unique, gone,
+--          refresh, since, after, bare, redelivered, give_up, unclaimed, arrival, unmarked, waited,
+--          heed, debounce, debounce_max, arguments, parked.  ARGV[3] and further as in `look.lua`.
 
 -- The start after which nobody is to be run but who is asked to.
 local function in_force_for()
@@ -76,6 +76,7 @@ local function must_follow()
   if now >= holder['until'] then return false end
   if holder.state == 'queued' then
     if holder.line then return op.waited == '' end
+    if op.heed and now < holder.due then return holder.owner ~= op.task_id end
     if holder.owner == op.task_id then
       -- A copy made for others waits for its retry; the first message is yet to be served.
       return holder.bare and not op.bare and op.attempt < holder.attempt
@@ -107,7 +108,50 @@ local only = in_force_for()
 if only and not run_of(only.owner) then return answer(claim, 'reuse', only.owner, only.gen) end
 
 local gen = op.gen ~= '' and op.gen or op.run
-local upcoming, upcoming_gen, followed, orphans, waiting = '', '', false, NOBODY, op.waited
+
+-- Count a message that is itself a call, and answer one that is not to run yet.
+local function wait_until_due()
+  if not holder or now >= holder['until'] then
+    if op.debounce == 0 then return nil end
+    local due = due_at(0, 0)
+    local fresh = Holder{
+      state = 'queued', owner = op.task_id, gen = gen, at = now, due = due,
+      ['until'] = later_than(math.max(now, due), op.lease), group = op.group,
+      orphans = displaced(holder, op.task_id),
+      waiting = both(holder and holder.waiting or '', op.waited),
+    }
+    local changed = Claim(fresh, value, claim)
+    return answer(changed, 'wait', op.task_id, gen, NOBODY, '', due - now)
+  end
+  local foreign = holder.owner ~= op.task_id
+  if op.debounce ~= 0 and foreign and not holder.line then
+    if holder.state == 'running' and holder.next == '' then
+      holder = with(holder, next_run(gen))
+    else
+      holder = put_off(holder)
+    end
+    claim = Claim(holder, value, claim)
+  end
+  local followed = with(holder, { followed = true })
+  if holder.state == 'queued' and now < holder.due then
+    if not foreign then
+      return answer(claim, 'wait', holder.owner, holder.gen, NOBODY, '', holder.due - now)
+    end
+    local rest = holder['until'] - now
+    local changed = Claim(followed, value, claim)
+    return answer(changed, 'joined', holder.owner, holder.gen, NOBODY, '', rest)
+  end
+  if op.debounce ~= 0 and foreign and holder.state == 'running' and holder.next ~= op.task_id then
+    local rest = holder['until'] - now
+    local changed = Claim(followed, value, claim)
+    return answer(changed, 'joined', holder.next, holder.next_gen, NOBODY, '', rest)
+  end
+end
+
+local not_yet = op.heed and wait_until_due()
+if not_yet then return not_yet end
+local following = { next = '', next_gen = '', next_at = 0, next_due = 0, next_arguments = '' }
+local followed, orphans, waiting, arguments = false, NOBODY, op.waited, ''
 if holder then
   if must_follow() then
     local changed = Claim(with(holder, { followed = true }), claim.value, claim)
@@ -123,9 +167,11 @@ if holder then
     followed = holder.followed
     local retries = holder.owner == op.task_id -- what waits, waits for its retries
     if (retries or not op.refresh) and (op.gen == '' or op.gen ~= holder.next_gen) then
-      gen, upcoming, upcoming_gen = holder.gen, holder.next, holder.next_gen
+      gen = holder.gen
+      for name in pairs(following) do following[name] = holder[name] end
     end
-    orphans = displaced(holder, op.task_id, upcoming)
+    orphans = displaced(holder, op.task_id, following.next)
+    if retries or holder.state == 'queued' then arguments = holder.arguments end
   end
 end
 -- Those whose run has died beside the claim are served by this one.
@@ -163,12 +209,12 @@ end
 local running = Holder{
   state = 'running', owner = op.task_id, gen = gen, run = op.run, at = now,
   ['until'] = later(op.lease), herd = math.max(later(op.herd), unique), attempt = op.attempt,
-  followed = followed, group = op.group, next = upcoming, next_gen = upcoming_gen,
+  followed = followed, group = op.group, arguments = arguments,
   bare = op.bare, unmarked = unmarked, orphans = orphans, waiting = waiting,
 }
-local changed = Claim(running, claim.value, claim)
+local changed = Claim(with(running, following), claim.value, claim)
 changed.started = started
 if op.starts and not place then changed = stand_beside(changed) end
-local reply = answer(changed, 'run', '', gen, orphans, '', has_left(holder) and 1 or 0)
-if unmarked then reply[8], reply[9] = reply[8] or false, '' end
+local reply = answer(changed, 'run', '', gen, orphans, '', 0, arguments, has_left(holder))
+if unmarked then reply[10], reply[11] = reply[10] or false, '' end
 return reply

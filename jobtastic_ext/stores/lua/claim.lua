@@ -1,7 +1,7 @@
 -- A caller asks for the right to publish: the twin of `jobtastic_ext.claims.calling.claim_call`.
 -- KEYS[1]  the call key.
--- ARGV[1]  `ClaimCall`: task_id, gen, hold, pinned, refresh, buffer, unique,
---          expires, group, gone, well.
+-- ARGV[1]  `ClaimCall`: task_id, gen, hold, pinned, refresh, buffer, unique, debounce, debounce_max,
+--          countdown, arguments, expires, group, gone, well.
 
 local value, holder = claim.value, claim.holder
 local waiting = holder and holder.waiting or ''
@@ -38,8 +38,9 @@ claim = Claim(holder, value, claim)
 
 -- Whether its task may have ended without the claim knowing, although nobody has begun it.
 local function is_overdue(holder)
-  local since = math.max(holder.at, holder.looked)
-  return holder.state == 'queued' and (holder.taken or now - since >= MOMENT)
+  local since = math.max(holder.at, holder.due, holder.looked)
+  local past = now >= holder.due and (holder.taken or now - since >= MOMENT)
+  return holder.state == 'queued' and past
 end
 
 -- Share the one start in a time; whoever looks may find that it has failed a moment ago.
@@ -85,9 +86,19 @@ local function join()
   local foreign = holder.owner ~= op.task_id
   local later_run = op.refresh or op.buffer
   if later_run and foreign and holder.state == 'running' and holder.next == '' then
-    local waiting = with(holder, { next = op.task_id, next_gen = op.gen })
+    local waiting = with(holder, next_run(op.gen))
     local claimed = op.refresh and 'claimed' or 'buffered'
-    return answer(Claim(waiting, value, claim), claimed, op.task_id, op.gen)
+    local rest = math.max(waiting.next_due - now, 0)
+    return answer(
+      Claim(waiting, value, claim), claimed, op.task_id, op.gen, NOBODY, '', rest
+    )
+  end
+  local hastened = foreign and op.refresh and not op.pinned and is_waiting(holder)
+  if foreign then holder = put_off(holder) end
+  if hastened then
+    local changed = Claim(with(holder, { followed = true }), value, claim)
+    if holder.next ~= '' then return answer(changed, 'hastened', holder.next, holder.next_gen) end
+    return answer(changed, 'hastened', holder.owner, holder.gen)
   end
   local counts = started and started.owner == holder.owner
   local word, id, gen = 'joined', holder.owner, holder.gen
@@ -117,16 +128,22 @@ if holder and not refreshes then
   if over and outlasts() then
     -- Published under the dead run's id, or a lost message's: all who joined it are served.
     local again = holder.state == 'queued' and holder.taken
-    local length = again and math.min(2 * (holder['until'] - holder.at), LINGER) or 0
+    local since = math.max(holder.at, holder.due)
+    local length = again and math.min(2 * (holder['until'] - since), LINGER) or 0
+    local due = due_at(0, 0)
     local taken = with(holder, {
-      state = 'queued', run = '', ['until'] = later(math.max(op.hold, length)), at = now,
-      herd = 0, attempt = 0,
-      ending = false, taken = true, followed = true, next = '', next_gen = '',
+      state = 'queued', run = '', at = now, due = due,
+      ['until'] = later_than(math.max(now, due), math.max(op.hold, length)),
+      herd = 0, attempt = 0, arguments = op.arguments,
+      ending = false, taken = true, followed = true,
+      next = '', next_gen = '', next_at = 0, next_due = 0, next_arguments = '',
       orphans = displaced(holder, holder.owner),
     })
-    local left = has_left(holder) and 1 or 0
+    local rest = math.max(due - now, 0)
     return answer(
-      Claim(taken, value, claim), 'takeover', holder.owner, holder.gen, NOBODY, '', left)
+      Claim(taken, value, claim), 'takeover', holder.owner, holder.gen, NOBODY, '', rest, '',
+      has_left(holder)
+    )
   end
   if op.expires > 0 and now < holder.expires then
     -- The first of the two messages runs.  Were the claim to go to the later one again and again,
@@ -135,11 +152,13 @@ if holder and not refreshes then
   end
 end
 
+local due = due_at(0, 0)
 local fresh = Holder{
-  state = 'queued', owner = op.task_id, gen = op.gen, ['until'] = later(op.hold),
+  state = 'queued', owner = op.task_id, gen = op.gen,
+  ['until'] = later_than(math.max(now, due), op.hold), due = due,
   at = now, expires = op.expires > 0 and later(op.expires) or 0, group = op.group,
   orphans = orphans, waiting = waiting,
 }
 local changed = Claim(fresh, value, claim)
 if refreshes then return answer(changed, 'refresh', value.owner, op.gen) end
-return answer(changed, 'claimed', op.task_id, op.gen)
+return answer(changed, 'claimed', op.task_id, op.gen, NOBODY, '', math.max(due - now, 0))

@@ -10,10 +10,16 @@ if redis.call('EXISTS', KEYS[1]) == 0 then
       local time = redis.call('TIME')
       now = time[1] * 1000 + math.floor(time[2] / 1000)
     end
-    local ends = math.min(now + op.hold, 90000000000000)
+    local due = 0
+    if not op.refresh then
+      if op.debounce then due = now + math.min(op.debounce, op.debounce_max or 0) end
+      if op.countdown then due = math.max(due, now + op.countdown) end
+      due = math.min(due, 90000000000000)
+    end
+    local ends = math.min(math.max(now, due) + op.hold, 90000000000000)
     local holder = {
       state = 'queued', owner = op.task_id, gen = op.gen, ['until'] = ends,
-      at = now, group = op.group,
+      at = now, group = op.group, due = due > 0 and due or nil,
       expires = op.expires and math.min(now + op.expires, 90000000000000),
     }
     if ends + 3600000 >= 90000000000000 then
@@ -24,6 +30,6 @@ if redis.call('EXISTS', KEYS[1]) == 0 then
         string.format('%.0f', ends + 3600000 - now)
       )
     end
-    return { 'claimed', op.task_id, op.gen, now, {}, '', 0 }
+    return { 'claimed', op.task_id, op.gen, now, {}, '', math.max(due - now, 0), '', 0 }
   end
 end

@@ -52,8 +52,8 @@ local function met()
   end
   if kind == 'value' then
     if now >= (part.fresh or 0) then return nil end
-    local reply = { 'cached', part.owner, part.gen, now, {}, '', 0 }
-    if ARGV[3] then reply[8], reply[9] = false, stored_result(part.owner) end
+    local reply = { 'cached', part.owner, part.gen, now, {}, '', 0, '', 0 }
+    if ARGV[3] then reply[10], reply[11] = false, stored_result(part.owner) end
     return reply
   end
   if call.hold == 0 or now >= (part['until'] or 0) then return nil end
@@ -63,7 +63,7 @@ local function met()
   elseif part.state ~= 'running' or now >= (part.herd or 0) then
     return nil
   end
-  return { 'joined', part.owner, part.gen, now, {}, '', 0 }
+  return { 'joined', part.owner, part.gen, now, {}, '', 0, '', 0 }
 end
 
 local reply = met()

@@ -7,8 +7,9 @@
 -- ARGV[2]  only in tests: the time, in ms, instead of the server's clock.
 --
 -- A script answers {word, task id, generation, time, other ids, where messages wait that are to be
--- woken, in how long nobody waits any more}, and an eighth element, 1, when what was stored under the
--- key was not a claim.  Records are never changed in place, as in `rules.py`;
+-- woken, in how long nobody waits any more or it is due, arguments, 1 if a run that never ended had
+-- it}, and a tenth element, 1, when what was stored under the key was not a claim.  Records are never
+-- changed in place, as in `rules.py`;
 -- so what is still the same table, or holds the same fields, need not be written.
 
 local FOREVER = 90000000000000
@@ -25,6 +26,7 @@ local HOLDER_DEFAULTS = {
   run = '', at = 0, looked = 0, herd = 0, attempt = 0, expires = 0, followed = false,
   group = '', next = '', next_gen = '', ending = false, unmarked = false, taken = false, bare = false,
   orphans = NOBODY, waiting = '', line = false,
+  next_at = 0, next_due = 0, next_arguments = '', due = 0, arguments = '',
 }
 local STARTED = { owner = 'string', gen = 'string', at = 'number', ['until'] = 'number' }
 local VALUE = { owner = 'string', gen = 'string' }
@@ -38,6 +40,7 @@ local OPERATION_DEFAULTS = {
   since = 0, after = '', bare = false, redelivered = false, unserved = false, unmarked = false,
   waited = '', parked = '', line = false,
   buffer = false, starts = false, unique = 0, well = false,
+  debounce = 0, debounce_max = 0, countdown = 0, arguments = '', heed = false,
 }
 
 local HOLDER_META = { __index = HOLDER_DEFAULTS }
@@ -51,8 +54,12 @@ if not now then
   now = time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
+local function later_than(moment, length)
+  return math.min(moment + length, FOREVER)
+end
+
 local function later(length)
-  return math.min(now + length, FOREVER)
+  return later_than(now, length)
 end
 
 -- A claim with that holder and value, and the rest of another one.
@@ -173,8 +180,10 @@ end
 local function after(holder, hold, orphans)
   if holder.next ~= '' then
     return Holder{
-      state = 'queued', owner = holder.next, gen = holder.next_gen, ['until'] = later(hold),
-      at = now, orphans = orphans,
+      state = 'queued', owner = holder.next, gen = holder.next_gen,
+      ['until'] = later_than(math.max(now, holder.next_due), hold), due = holder.next_due,
+      at = holder.next_at ~= 0 and holder.next_at or now, arguments = holder.next_arguments,
+      orphans = orphans,
     }
   end
   return unserved(orphans, holder.gen)
@@ -457,7 +466,7 @@ local function find_place()
 end
 
 -- Store `changed`, unless nothing did change, and answer.
-local function answer(changed, word, id, gen, ids, waiting, rest)
+local function answer(changed, word, id, gen, ids, waiting, rest, arguments, left)
   if place then changed = put_back(changed, word) end
   if not (same(changed.holder, stored.holder) and same(changed.value, stored.value)
       and same(changed.started, stored.started) and same(changed.beside, stored.beside)
@@ -472,5 +481,8 @@ local function answer(changed, word, id, gen, ids, waiting, rest)
       redis.call('SET', key, encode(changed), 'PX', string.format('%.0f', ends - now))
     end
   end
-  return { word, id or '', gen or '', now, ids or NOBODY, waiting or '', rest or 0, foreign }
+  return {
+    word, id or '', gen or '', now, ids or NOBODY, waiting or '', rest or 0, arguments or '',
+    left and 1 or 0, foreign,
+  }
 end

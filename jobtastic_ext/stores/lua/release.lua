@@ -22,7 +22,8 @@ local rest, gen
 local waiting = holder.waiting
 if op.task_id ~= '' and holder.next == op.task_id and op.run == '' then
   waiting = ''
-  rest, gen = with(holder, { next = '', next_gen = '' }), holder.next_gen
+  rest = with(holder, { next = '', next_gen = '', next_at = 0, next_due = 0, next_arguments = '' })
+  gen = holder.next_gen
 elseif holder.owner == op.task_id and holder.state == 'queued' and op.run == '' then
   if holder.taken and not op.bare then return answer(claim, 'lost') end
   rest, gen = after(holder, op.hold, holder.orphans), holder.gen

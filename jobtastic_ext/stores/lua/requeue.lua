@@ -7,6 +7,6 @@ local holder = claim.holder
 if not is_run(holder, op.task_id, op.run) then return answer(claim, 'lost') end
 local waiting = with(holder, {
   state = 'queued', run = '', ['until'] = later(op.hold), at = now, herd = 0, attempt = op.attempt,
-  ending = false,
+  ending = false, due = 0,
 })
 return answer(Claim(waiting, claim.value, claim), 'ok')

@@ -7,11 +7,11 @@ local LOOK = {
 
 if ARGV[3] and not op.pinned then
   local settled = answer
-  answer = function(changed, word, id, gen, ids, waiting, rest)
-    local reply = settled(changed, word, id, gen, ids, waiting, rest)
+  answer = function(changed, word, id, ...)
+    local reply = settled(changed, word, id, ...)
     if LOOK[word] then
-      reply[8] = reply[8] or false
-      reply[9] = stored_result(id)
+      reply[10] = reply[10] or false
+      reply[11] = stored_result(id)
     end
     return reply
   end

@@ -1,0 +1,43 @@
+-- When a call is due: the twin of `jobtastic_ext.claims.debounce`.
+
+-- When the run is due after this call; the `first` of its burst came then, or is this one.
+local function due_at(first, due)
+  if op.hold and op.refresh then -- of a caller, who wants it now
+    return due ~= 0 and now or 0
+  end
+  local quiet = 0
+  if op.debounce ~= 0 then
+    quiet = math.min(now + op.debounce, (first ~= 0 and first or now) + op.debounce_max)
+  end
+  local asked = op.countdown ~= 0 and now + op.countdown or 0
+  return math.min(math.max(due, quiet, asked), FOREVER)
+end
+
+-- Whether what would serve a call, the queued message or the next run, is not due yet.
+local function is_waiting(holder)
+  if holder.next ~= '' then return now < holder.next_due end
+  return holder.state == 'queued' and now < holder.due
+end
+
+-- One more call has come, before the run that will serve it has begun.
+local function put_off(holder)
+  local fields = {}
+  if holder.next ~= '' then
+    if now < holder.next_due then fields.next_due = due_at(holder.next_at, holder.next_due) end
+    if op.arguments ~= '' then fields.next_arguments = op.arguments end
+    return with(holder, fields)
+  end
+  if holder.state ~= 'queued' or holder.attempt ~= 0 then return holder end -- it has begun
+  if now < holder.due then
+    fields.due = due_at(holder.at, holder.due)
+    fields['until'] = later_than(fields.due, holder['until'] - holder.due)
+  end
+  if op.arguments ~= '' then fields.arguments = op.arguments end
+  return with(holder, fields)
+end
+
+-- What a run keeps of the call that waits for its end.
+local function next_run(gen)
+  local due = due_at(0, 0)
+  return { next = op.task_id, next_gen = gen, next_at = due ~= 0 and now or 0, next_due = due }
+end

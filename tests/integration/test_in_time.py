@@ -1,0 +1,209 @@
+"""Calls that wait until it is quiet, and whose arguments a run that waited is given."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from celery import chain, chord, group
+from celery.signals import before_task_publish
+
+from tests.integration.conftest import Project, wait_until
+
+#: Seconds of quiet.
+DEBOUNCE = 1.0
+
+RULE: dict[str, Any] = {"significant_kwargs": ["x"], "debounce": DEBOUNCE}
+
+POLICY = {
+    "tasks": {
+        "reports.work": RULE,
+        "reports.plain": {**RULE, "debounce_max": 2.5},
+        "reports.noted": {**RULE, "arguments": "last"},
+        "reports.buffered": {
+            "significant_kwargs": ["x"],
+            "on_duplicate": "buffer_one",
+            "arguments": "last",
+        },
+    }
+}
+
+
+@pytest.fixture(scope="module", params=["redis", "sqlite"])
+def timed(request: pytest.FixtureRequest, start_project: Any) -> Project:
+    project: Project = start_project(request.param, jobtastic_policy=POLICY)
+    project.worker()
+    return project
+
+
+@contextmanager
+def published() -> Iterator[Counter[str]]:
+    """Count the messages that this process sends, by id."""
+    ids: Counter[str] = Counter()
+
+    def see(headers: dict[str, Any], **_: Any) -> None:
+        ids[headers["id"]] += 1
+
+    before_task_publish.connect(see)
+    try:
+        yield ids
+    finally:
+        before_task_publish.disconnect(see)
+
+
+def began(project: Project, name: str, x: str) -> list[dict[str, Any]]:
+    return [line for line in project.notes.read(name) if line["x"] == x]
+
+
+def test_a_burst_is_one_run_after_its_last_call(timed: Project, unique: str) -> None:
+    work = timed.task("work")
+    with published() as sent:
+        results = [work.delay(unique, delay=0)]
+        for _ in range(20):
+            time.sleep(0.1)
+            last = time.time()
+            results.append(work.delay(unique, delay=0))
+    assert len({result.id for result in results}) == 1
+    assert [result.decision for result in results] == ["published", *["debounced"] * 20]
+    assert sent.total() == 1
+    assert results[0].get(timeout=60) == {"x": unique, "y": 1}
+    (run,) = began(timed, "work", unique)
+    assert run["at"] >= last + DEBOUNCE
+    wait_until(lambda: timed.claim("work", unique).holder is None)
+    after = work.delay(unique, delay=0)
+    assert (after.decision, after.id != results[0].id) == ("published", True)
+    after.get(timeout=60)
+    assert timed.runs("work", unique) == 2
+
+
+def test_calls_that_never_end_are_put_off_for_no_longer_than_the_longest(
+    timed: Project, unique: str
+) -> None:
+    plain, first = timed.task("plain"), time.time()
+    result = plain.delay(unique)
+    while not began(timed, "plain", unique):
+        time.sleep(0.05)
+        plain.delay(unique)
+        assert time.time() < first + 30, "it starves"
+    assert result.get(timeout=60) == unique
+    # Not before: the calls did not cease.
+    assert began(timed, "plain", unique)[0]["at"] >= first + 2.5
+
+
+def test_messages_of_other_ways_are_calls_as_well(timed: Project, unique: str) -> None:
+    """As beat sends them, and programs that have never heard of us."""
+    results = []
+    for _ in range(6):
+        results.append(timed.app.send_task("reports.work", (unique,), {"delay": 0}))
+        last = time.time()
+        time.sleep(0.3)
+    joins = timed.task("work").delay(unique, delay=0)
+    assert joins.decision == "debounced"
+    assert joins.id == results[0].id
+    assert [one.get(timeout=60) for one in results] == [{"x": unique, "y": 1}] * 6
+    (run,) = began(timed, "work", unique)
+    assert run["at"] >= last + DEBOUNCE
+
+
+def test_a_longer_countdown_wins(timed: Project, unique: str) -> None:
+    work, first = timed.task("work"), time.time()
+    result = work.apply_async((unique,), {"delay": 0}, countdown=3)
+    assert work.apply_async((unique,), {"delay": 0}, countdown=0.1).id == result.id
+    result.get(timeout=60)
+    (run,) = began(timed, "work", unique)
+    assert run["at"] >= first + 3
+
+
+def test_refresh_starts_now(timed: Project, unique: str) -> None:
+    work = timed.task("work")
+    waits = work.apply_async((unique,), {"delay": 0}, countdown=20)
+    now = work.apply_async((unique,), {"delay": 0}, refresh=True)
+    assert (now.id, now.decision) == (waits.id, "refreshed")
+    began_at = time.monotonic()
+    now.get(timeout=60)
+    assert time.monotonic() - began_at < 15
+    again = work.apply_async((unique,), {"delay": 0}, refresh=True)
+    again.get(timeout=60)
+    assert timed.runs("work", unique) == 2
+
+
+def test_revoke_ends_the_wait(timed: Project, unique: str) -> None:
+    work = timed.task("work")
+    waits = work.apply_async((unique,), {"delay": 0}, countdown=30)
+
+    def is_ended() -> bool:
+        timed.app.control.revoke(waits.id)
+        claim = timed.claim("work", unique)
+        return claim is None or claim.holder is None
+
+    wait_until(is_ended)
+    after = work.delay(unique, delay=0)
+    assert after.id != waits.id
+    after.get(timeout=60)
+    assert timed.runs("work", unique) == 1
+
+
+def test_a_call_during_a_run_waits_for_its_own_time_and_for_the_end(
+    timed: Project, unique: str
+) -> None:
+    work = timed.task("work")
+    work.apply_async((unique,), {"delay": 1.5}, refresh=True)
+    wait_until(lambda: timed.runs("work", unique))
+    results = [work.delay(unique, delay=0)]
+    for _ in range(10):
+        time.sleep(0.2)
+        last = time.time()
+        results.append(work.delay(unique, delay=0))
+    assert [one.decision for one in results] == ["buffered", *["debounced"] * 10]
+    assert len({one.id for one in results}) == 1
+    results[0].get(timeout=60)
+    _, run = began(timed, "work", unique)
+    assert run["at"] >= last + DEBOUNCE
+    time.sleep(DEBOUNCE)
+    assert timed.runs("work", unique) == 2
+
+
+def test_what_hangs_on_a_canvas_takes_the_value_of_the_run(timed: Project, unique: str) -> None:
+    work, plain = timed.task("work"), timed.task("plain")
+    many = group(work.si(unique, delay=0) for _ in range(3)).apply_async()
+    after = chain(work.si(unique, delay=0), plain.si(f"{unique}-after")).apply_async()
+    whole = chord([work.si(unique, delay=0) for _ in range(3)])(plain.si(f"{unique}-whole"))
+    named = work.apply_async((unique,), {"delay": 0}, task_id=str(uuid.uuid4()))
+    assert many.get(timeout=60) == [{"x": unique, "y": 1}] * 3
+    assert named.get(timeout=60) == {"x": unique, "y": 1}
+    assert after.get(timeout=60) == f"{unique}-after"
+    assert whole.get(timeout=60) == f"{unique}-whole"
+    assert timed.runs("work", unique) == 1
+
+
+def test_the_last_caller_s_arguments(timed: Project, unique: str) -> None:
+    noted = timed.task("noted")
+    results = [noted.delay(unique, text=str(n)) for n in range(20)]
+    assert results[-1].get(timeout=60) == "19"
+    assert timed.runs("noted", unique) == 1
+    # The caller's own way, and that of a message that comes by itself.
+    other = f"{unique}-other"
+    first = noted.delay(other, text="first")
+    timed.app.send_task("reports.noted", (other, "last"))
+    assert first.get(timeout=60) == "last"
+
+
+def test_a_buffered_run_gets_the_last_arguments_and_keeps_them(timed: Project, unique: str) -> None:
+    buffered = timed.task("buffered")
+    with published() as sent:
+        running = buffered.delay(unique, "running", 4)
+        wait_until(lambda: timed.runs("buffered", unique))
+        results = [buffered.delay(unique, str(n), 1) for n in range(1000)]
+    assert sent.total() == 2
+    assert len({one.id for one in results}) == 1
+    assert running.get(timeout=60) == "running"
+    wait_until(lambda: timed.runs("buffered", unique) == 2)
+    late = buffered.delay(unique, "late", 0)
+    assert results[0].get(timeout=60) == "999"
+    assert late.get(timeout=60) == "late"
+    assert timed.runs("buffered", unique) == 3
