@@ -179,7 +179,16 @@ def apply(sending: Sending, task_id: str, key: str = "") -> EagerResult:
     options = sending.options
     passed = {name: options[name] for name in EAGER_OPTIONS if options.get(name) is not None}
     passed["headers"] = {**(options.get("headers") or {}), HERE: key}
-    return sending.task.apply(sending.args, sending.kwargs, task_id=task_id, **passed)
+    count = sending.caller.tally.count if sending.caller.plan(sending.task) is not None else ignore
+    count(sending.task.name, "ran")
+    result = sending.task.apply(sending.args, sending.kwargs, task_id=task_id, **passed)
+    if result.state == states.FAILURE:
+        count(sending.task.name, "failed")
+    return result
+
+
+def ignore(task: str, word: str) -> None:
+    """Of a task without a policy nothing is counted."""
 
 
 @contextmanager

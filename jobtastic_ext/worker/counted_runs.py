@@ -9,24 +9,24 @@ from typing import Any
 from celery import states
 from celery.app.task import Task
 
-from ..celery_internals import is_silent, traced
+from ..celery_internals import traced
 from ..counts.tally import Tally
 from ..hooks import Entered, RunHooks, state_of
 from ..policy.model import Plan
 
 
 class CountedRuns(RunHooks):
-    """Counts each body that is entered, and each run that has failed."""
+    """Counts each body that is entered, and each run that has failed, in a worker.
+
+    What falls back and runs at its caller is counted there.
+    """
 
     def __init__(self, plan: Callable[[Task], Plan | None], tally: Tally) -> None:
         self._plan, self._tally = plan, tally
 
     def on_prerun(self, task: Task) -> None:
-        request = task.request
-        plan = self._plan(task)
-        if plan is None or is_silent(request):
-            return
-        if request.is_eager or not plan.shares:  # its body is not wrapped, or called as it is
+        plan, request = self._plan(task), task.request
+        if plan is not None and not plan.shares and not request.is_eager:  # its body is not wrapped
             self._tally.count(task.name, "ran")
 
     @contextmanager
@@ -38,7 +38,7 @@ class CountedRuns(RunHooks):
         self, task: Task, state: str | None, retval: Any, args: Any, kwargs: Any
     ) -> None:
         request, plan = traced(task), self._plan(task)
-        if state != states.FAILURE or plan is None or is_silent(request):
+        if state != states.FAILURE or plan is None or request.is_eager:
             return
-        if request.is_eager or not plan.shares or state_of(request).body == "reached":
+        if not plan.shares or state_of(request).body == "reached":
             self._tally.count(task.name, "failed")

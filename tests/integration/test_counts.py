@@ -9,11 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from kombu.exceptions import OperationalError
 
 from jobtastic_ext.errors import DuplicateCall
 from jobtastic_ext.operations.desk import Desk
 from jobtastic_ext.operations.savings import Saving
 from jobtastic_ext.runtime import runtime_of
+from jobtastic_ext.testing.server import free_port
 from tests.integration.conftest import Project, wait_until
 from tests.reports import Flaky
 
@@ -118,6 +120,49 @@ def test_a_worker_that_is_killed(start_project: Callable[..., Project], unique: 
         "work",
         {"calls": 2, "published": 2, "runs": 2, "taken_over": 1, "freed_by_lease": 1, "failed": 0},
     )
+
+
+def test_a_worker_that_ends_warmly(start_project: Callable[..., Project], unique: str) -> None:
+    """What its children count while it waits for them is brought, too."""
+    project = start_project()
+    with project.worker(concurrency=2) as worker:
+        project.task("fails").delay(unique, delay=3)
+        wait_until(lambda: project.runs("fails", unique))
+        worker.process.terminate()
+        assert worker.process.wait(60) == 0
+    found = saving_of(project, "fails")
+    assert (found.runs, found.failed) == (1, 1)
+
+
+def test_calls_that_cannot_be_sent(start_project: Callable[..., Project], unique: str) -> None:
+    policy: dict[str, Any] = {
+        "reports.work": {"on_broker_error": "eager"},
+        "reports.cached": {"on_broker_error": "fail"},
+        "reports.add": {},
+    }
+    project = start_project(
+        broker_url=f"redis://127.0.0.1:{free_port()}/0",
+        jobtastic_policy={"tasks": policy},
+        jobtastic_publish_timeout=1,
+    )
+    for n in range(2):
+        assert project.task("work").delay(f"{unique}{n}", delay=0).get()["x"] == f"{unique}{n}"
+    assert project.task("cached").delay(unique).state == "FAILURE"
+    with pytest.raises(OperationalError):
+        project.task("add").apply_async((1,), retry=False)
+    settled(project, "work", {"calls": 2, "fallback_eager": 2, "runs": 2, "failed": 0})
+    settled(project, "cached", {"calls": 1, "fallback_failed": 1, "runs": 0})
+    settled(project, "add", {"calls": 1, "unsent": 1, "runs": 0})
+
+
+def test_what_another_language_sends(project: Project, unique: str) -> None:
+    before = saving_of(project, "unbound")
+    for _ in range(3):
+        project.app.send_task("reports.unbound", (unique,))
+    wait_until(lambda: saving_of(project, "unbound").reused == before.reused + 2)
+    found = saving_of(project, "unbound")
+    assert (found.calls, found.runs) == (before.calls, before.runs + 1)
+    assert found.hit_rate == 1.0, "of those that are known"
 
 
 def test_what_shadow_would_do(start_project: Callable[..., Project], unique: str) -> None:
