@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 
 from jobtastic_ext.errors import PolicyError, Problem
 from jobtastic_ext.policy import converters, document, fields, problems
-from jobtastic_ext.policy.fields import policy_schema
+from jobtastic_ext.policy.fields import FIELDS, policy_schema
 from jobtastic_ext.policy.loader import PolicySet, load_policy
 from jobtastic_ext.policy.model import Significant, TaskPolicy
+from jobtastic_ext.policy.written import in_force
 
 ROOT = Path(__file__).parent.parent
 A_DURATION = "a duration: seconds, or such as `90s`, `5m`, `1h`, `7d`, `forever`"
@@ -1270,3 +1271,30 @@ def test_the_page_shows_the_real_errors(load: Load) -> None:
 def test_errors_show_what_was_meant_by_a_near_word() -> None:
     assert problems.did_you_mean("x" * 100, ["x" * 99]) == ""
     assert problems.did_you_mean("shdow", fields.FIELDS) == "; did you mean `shadow`?"
+
+
+def test_what_holds_is_written_as_in_the_file() -> None:
+    annotated = load_policy(ROOT / "config_examples" / "annotated.yaml")
+    for name in annotated.patterns:
+        policy = annotated.for_task(name)
+        assert policy is not None
+        lines = [line for line in in_force(annotated, policy) if not line.endswith(" (by default)")]
+        text = "\n".join(f"    {line.removesuffix(' (from `defaults`)')}" for line in lines)
+        again = load_policy(yaml.safe_load(f"tasks:\n  {name!r}:\n{text}\n")).for_task(name)
+        assert again is not None
+        for field in FIELDS:
+            assert getattr(policy, field) == getattr(again, field), (name, field)
+
+
+def test_who_decides_a_field_is_marked(load: Load) -> None:
+    found = load("defaults: {cache_duration: 90s}\ntasks:\n  a: {vary: [], shadow: on}\n")
+    policy = found.for_task("a")
+    assert policy is not None
+    lines = list(in_force(found, policy))
+    assert {
+        "significant_kwargs: every argument (by default)",
+        "cache_duration: 90s (from `defaults`)",
+        "failure_cache_duration: -1 (by default)",
+        "shadow: true",
+        "vary: []",
+    } <= {*lines}

@@ -6,12 +6,12 @@ import json
 
 import click
 
-from ..celery_internals import custom_headers
-from ..errors import ArgumentUnknown, ConfigurationError, StoreError
+from ..errors import ConfigurationError
 from ..policy import differences
 from ..policy.fields import policy_schema
 from ..stores import tables_of
-from .project import given, load, plan_of, plans_of
+from .explained import explained
+from .project import load, plans_of
 from .stories import explain_held
 
 
@@ -46,6 +46,7 @@ def check(context: click.Context) -> None:
 @click.option("--kwargs", help="Keyword arguments, a JSON object.")
 @click.option("--headers", help="Headers of the call, a JSON object.")
 @click.option("--queue", help="The queue that the call names.")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 @click.pass_context
 def explain(
     context: click.Context,
@@ -56,6 +57,7 @@ def explain(
     kwargs: str | None,
     headers: str | None,
     queue: str | None,
+    as_json: bool,
 ) -> None:
     """Tell the policy of TASK, the key of a call in words, and what the store holds under it.
 
@@ -65,32 +67,15 @@ def explain(
         raise click.UsageError("name a call: TASK with its arguments, --key or --id")
     runtime = load(context)
     if task is None:
-        explain_held(runtime, key, task_id or "")
+        explain_held(runtime, key, task_id or "", as_json)
         return
-    plan = plan_of(runtime, task)
-    lines = [f"rule: {differences.rule(runtime.policies, task, plan)}"]
-    lines += [f"{name}: {getattr(plan.policy, name)}" for name in plan.policy.__struct_fields__]
-    lines.append(f"told apart by: {differences.told_apart(plan)}")
-    lines += (f"warning: {each}" for each in differences.warnings(task, plans_of(runtime)))
-    try:
-        call = given(arguments, "--args", list), given(kwargs, "--kwargs", dict)
-        sent = custom_headers(given(headers, "--headers", dict))
-        place = runtime.routes.named(runtime.app.tasks[task], *call, {"queue": queue})
-        key = plan.key(*call, plan.vary.of(sent, place))
-        words = list(differences.parts(plan, *call, sent, place))
-        claim = runtime.store.read(key)
-    except ArgumentUnknown as error:
-        lines.append(f"key: none, it is not shared: {error}")
-    except (TypeError, ValueError, StoreError) as error:
-        if arguments is not None or kwargs is not None or isinstance(error, StoreError):
-            raise click.ClickException(str(error)) from error
-        some = ", ".join(f'"{name}": …' for name in plan.signature.names)
-        lines.append(f"key: depends on the arguments; give some, as --kwargs '{{{some}}}'")
+    found = explained(
+        runtime, task, arguments=arguments, kwargs=kwargs, headers=headers, queue=queue
+    )
+    if as_json:
+        click.echo(json.dumps(found.as_data(), indent=2))
     else:
-        lines.append(f"key: {key}")
-        lines += (f"  {word}" for word in words)
-        lines += (f"{part}: {getattr(claim, part, None)}" for part in ("holder", "value"))
-    click.echo("\n".join(lines))
+        click.echo("\n".join(found.told()))
 
 
 @click.command()

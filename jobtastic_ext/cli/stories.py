@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from typing import Any
 
 import click
+from msgspec import to_builtins
 
 from ..claims.records import Claim
 from ..errors import StoreError
-from ..operations.held import Held
+from ..operations.held import Held, ended
 from ..policy import differences
 from ..runtime import Runtime
 from .lengths import lasting
 from .project import plans_of
 
 
-def explain_held(runtime: Runtime, key: str | None, task_id: str) -> None:
+def explain_held(runtime: Runtime, key: str | None, task_id: str, as_json: bool) -> None:
     """Print what is held under a key, or for the task of an id."""
     try:
         keys = [key] if key else [one.key for one in runtime.desk.named(task_id)]
@@ -27,11 +30,22 @@ def explain_held(runtime: Runtime, key: str | None, task_id: str) -> None:
         raise click.ClickException(
             f"nothing is held under {key}" if key else f"no call is held for task {task_id}"
         )
+    if as_json:
+        click.echo(
+            json.dumps([{"key": each, **as_data(claim)} for each, claim, _ in known], indent=2)
+        )
+        return
     for each, claim, held in known:
-        click.echo("\n".join(story(runtime, each, claim or Claim(), held)))
+        click.echo("\n".join(story(runtime, each, claim, held)))
 
 
-def story(runtime: Runtime, key: str, claim: Claim, held: Held | None) -> Iterator[str]:
+def as_data(claim: Claim | None) -> dict[str, Any]:
+    """Return what the store holds as it is: times are milliseconds, on the store's clock."""
+    claim = claim or Claim()
+    return {"holder": to_builtins(claim.holder), "value": to_builtins(claim.value)}
+
+
+def story(runtime: Runtime, key: str, claim: Claim | None, held: Held | None) -> Iterator[str]:
     yield f"key: {key}"
     if held is not None:
         plans = plans_of(runtime)
@@ -39,9 +53,20 @@ def story(runtime: Runtime, key: str, claim: Claim, held: Held | None) -> Iterat
         for name in held.task.split(","):
             if name in plans:
                 yield f"rule: {differences.rule(runtime.policies, name, plans[name])}"
-        yield from told(held)
-    yield f"holder: {claim.holder}"
-    yield f"value: {claim.value}"
+    yield from told_of(runtime, key, claim, held)
+
+
+def told_of(runtime: Runtime, key: str, claim: Claim | None, held: Held | None) -> Iterator[str]:
+    """Yield what is under way for a call, and which result is shared."""
+    if held is None:
+        yield "nobody runs it, and no result is shared: the next call runs"
+        return
+    yield from told(held)
+    if claim is None or held.state == "done" or claim.value is None:
+        return
+    last = ended(key, held.task, claim, runtime.store.look(key)[1])
+    if last is not None and (last.deadline is None or last.deadline > 0):
+        yield from told(last)
 
 
 def told(held: Held) -> Iterator[str]:

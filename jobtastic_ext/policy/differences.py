@@ -59,7 +59,9 @@ def rule(policies: PolicySet, name: str, plan: Plan) -> str:
     """Say which entry of the policy holds for a task, and where it stands."""
     pattern = plan.policy.pattern
     kind = "its own name" if pattern == name else f"the glob `{pattern}`"
-    return f"{kind} ({policies.source}, {policies.patterns[pattern]})"
+    place = policies.patterns[pattern]
+    where = f"{policies.source}:{place.line}" if place.line else f"{policies.source}, {place}"
+    return f"{kind} ({where})"
 
 
 def parts(

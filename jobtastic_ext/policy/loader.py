@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
@@ -84,6 +84,12 @@ class PolicySet:
         """
         place = self._place(name, field, index)
         return Report(self.source).problem(place, message)
+
+    def origin(self, pattern: str, field: str) -> Literal["task", "defaults", "silence"]:
+        """Say who decides a field of the policy under this name or glob."""
+        if field in self._tasks[pattern].values:
+            return "task"
+        return "defaults" if field in self._defaults.values else "silence"
 
     def _find(self, name: str) -> TaskPolicy | None:
         if name in self._policies:

@@ -75,9 +75,16 @@ def test_explain_shows_policy_key_and_claim(start_project: Any, unique: str) -> 
     arguments = json.dumps([unique])
     done = ask(project.app, "explain", "reports.work", "--args", arguments)
     assert done.exit_code == 0, done.stderr
-    assert "herd_avoidance_timeout: 60.0" in done.stdout
+    assert "herd_avoidance_timeout: 1m (from `defaults`)\n" in done.stdout
+    assert "cache_prefix: the task's name (by default)\n" in done.stdout
     assert f"key: {project.conf['jobtastic_key_prefix']}:reports.work:" in done.stdout
-    assert f"owner='{result.id}'" in done.stdout
+    assert f"task {result.id} has been queued for 0." in done.stdout
+    as_data = ask(project.app, "explain", "reports.work", "--args", arguments, "--json")
+    assert json.loads(as_data.stdout)["holder"]["owner"] == result.id
+    other = ask(project.app, "explain", "reports.work", "--args", '["other"]')
+    assert other.stdout.splitlines()[-1] == (
+        "nobody runs it, and no result is shared: the next call runs"
+    )
     missing = ask(project.app, "explain", "reports.plain")
     assert missing.exit_code == 1
     assert "no policy is meant for reports.plain" in missing.stderr
@@ -172,7 +179,7 @@ def test_explain_sees_the_tasks_of_the_django_example() -> None:
     assert explained.returncode == 0, explained.stderr
     assert explained.stderr == ""
     assert '--kwargs \'{"numerators": …, "denominators": …}\'' in explained.stdout
-    assert "cache_duration: 3600.0" in explained.stdout
+    assert "cache_duration: 1h\n" in explained.stdout
 
 
 def test_explain_names_the_nearest_task_and_what_is_wrong_with_the_arguments(
