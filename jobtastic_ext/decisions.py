@@ -21,7 +21,7 @@ CALLS = (
     Word("stale", "call_stale", "the old result was returned; it is, or has been, refreshed"),
     Word("refreshed", "call_refreshed", "the caller asked for a new run (`refresh=True`)"),
     Word("buffered", "call_buffered", "it runs once more after the run that was under way"),
-    Word("debounced", "call_debounced", "it runs when no identical call has come for a while"),
+    Word("debounced", "call_debounced", "it shares the run that begins when no more calls come"),
     Word("fallback", "call_fallback", "it could not be sent: it ran at its caller, or has failed"),
     Word("refused", "call_refused", "an identical call was under way: `DuplicateCall` was raised"),
 )

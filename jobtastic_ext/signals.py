@@ -62,7 +62,7 @@ call_refreshed = Signal(name="call_refreshed", providing_args=CALL)
 #: One more run was bought, after the one that is under way (``on_duplicate: buffer_one``).
 call_buffered = Signal(name="call_buffered", providing_args=CALL)
 
-#: The call starts its run when it has been quiet for a while (``debounce``).
+#: The call shares a run that begins when there are no more calls (``debounce``).
 call_debounced = Signal(name="call_debounced", providing_args=CALL)
 
 #: The message could not be sent: the task ran at its caller, or has failed.

@@ -17,7 +17,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "jobtastic_ext"
-EXAMPLES = sorted((ROOT / "config_examples").rglob("*.y*ml"))
+EXAMPLES = sorted((ROOT / "config_examples").rglob("*.yaml"))
 
 #: Files of the package that are not Python, which a wheel easily forgets.
 DATA = {
