@@ -9,6 +9,7 @@ import signal
 import sys
 import tempfile
 import time
+from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,11 @@ FAILED = "bold red"
 
 def main() -> int:
     """Tell the story; return the exit code."""
+    ArgumentParser(
+        prog="python -m jobtastic_ext.demo",
+        description="Tells in a minute, with real processes, what jobtastic_ext does.",
+        epilog=f"It starts a Valkey of its own, unless {BROKER} is the URL of a Redis.",
+    ).parse_args()
     signal.signal(signal.SIGTERM, leave)
     screen, began = Screen(), time.monotonic()
     if len(shelf()) < 100:

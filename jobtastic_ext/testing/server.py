@@ -254,9 +254,16 @@ def main() -> None:
     """Serve until Ctrl-C: ``python -m jobtastic_ext.testing.server --port 6399``."""
     parser = ArgumentParser(description="A Valkey server for trying things; it keeps nothing.")
     parser.add_argument("--port", type=int, help="the port to listen on, by default a free one")
-    with EmbeddedServer(port=parser.parse_args().port) as server, suppress(KeyboardInterrupt):
-        print(server.url(), flush=True)
-        signal.pause()
+    port = parser.parse_args().port
+    try:
+        with EmbeddedServer(port=port) as server, suppress(KeyboardInterrupt):
+            print(server.url(), flush=True)
+            signal.pause()
+    except ConfigurationError as error:
+        sys.exit(str(error))
+    except ServerDidNotStart as error:
+        taken = port and "in use" in str(error)
+        sys.exit(f"port {port} is taken; try another one with --port" if taken else str(error))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,19 @@ import sys
 from tests.workers import ROOT
 
 
+def test_the_demo_says_what_it_is_without_running() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "jobtastic_ext.demo", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "JOBTASTIC_DEMO_BROKER" in done.stdout
+    assert "identical calls" not in done.stdout
+
+
 def test_the_demo_holds_and_ends_by_itself() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "jobtastic_ext.demo"],

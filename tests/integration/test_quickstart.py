@@ -17,6 +17,26 @@ from jobtastic_ext.testing.server import free_port, server_binary
 from tests.untried import missing
 from tests.workers import ROOT
 
+#: The page for Flask, whose task is the quick start's.
+WEB = (ROOT / "docs" / "web.md").read_text()
+
+#: What a browser does with it.
+VISIT = """
+import re, time
+from page import app
+mine, other = app.test_client(), app.test_client()
+text = mine.get("/").text
+script, status = re.findall('src="([^"]*)"', text)
+assert b"jobtastic-progress" in mine.get(script).data
+assert other.get(status).status_code == 403, "it has not asked for it"
+deadline = time.monotonic() + 60
+while (task := mine.get(status).json["task"])["status"] != "SUCCESS":
+    assert time.monotonic() < deadline, task
+    time.sleep(0.1)
+assert task["result"] == [1, 4, 9, 16, 25, 36]
+print("seen")
+"""
+
 PAGE = (ROOT / "docs" / "quickstart.md").read_text()
 
 
@@ -82,3 +102,11 @@ def test_the_quick_start_does_what_it_says(tmp_path: Path) -> None:
         assert {*call[1:-2]} <= {*expected[1:-2]} | others, "percent, from the body's loop"
         assert run("python call.py")[-1] == expected[-1]
         assert log.read_text().count("this run is over") == 1
+        ((name, text),) = re.findall(r"```python\n# (page\.py)\n(.*?)```", WEB, re.DOTALL)
+        (folder / name).write_text(text)
+        (folder / "visit.py").write_text(VISIT)
+        assert run("python visit.py") == ["seen"]
+        taken = subprocess.run(
+            [sys.executable, *server.split()[1:]], capture_output=True, text=True, timeout=60
+        )
+        assert taken.stderr.splitlines() == [f"port {port} is taken; try another one with --port"]
