@@ -31,6 +31,7 @@ from jobtastic_ext.claims.records import (
     Requeue,
 )
 from jobtastic_ext.claims.rules import step
+from tests.cases_unique import UNIQUE
 
 #: In seconds: how long a message may wait, a lease, the longest run to wait for.
 HOLD, LEASE, HERD = 600, 30, 60
@@ -821,6 +822,7 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
         (2, finish("a", keep=60), "ok"),
         (3, call("b", group="c2"), "claimed b gb"),
     ],
+    **UNIQUE,
 }
 
 

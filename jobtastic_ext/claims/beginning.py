@@ -125,7 +125,7 @@ def settle_by_value(op: Begin, claim: Claim, value: Value, now: int) -> Step | N
                 return replace(claim, value=replace(value, bare=False)), reuse
             kept = replace(value, kept=max(value.kept, later(now, LINGER)))
             return replace(claim, value=kept), Answer("finished", value.owner, value.gen)
-    if op.exclusive:
+    if op.exclusive or runs_already(op, claim, now):
         return None
     later_only = op.refresh or op.starts
     moment = value.began if later_only else value.ended
@@ -135,6 +135,14 @@ def settle_by_value(op: Begin, claim: Claim, value: Value, now: int) -> Step | N
     if (now < value.fresh and (meant or not op.refresh)) or (meant and now < value.kept):
         return claim, reuse
     return None
+
+
+def runs_already(op: Begin, claim: Claim, now: int) -> bool:
+    """Whether this is another delivery of what runs now, while others may run and end beside it."""
+    holder = claim.holder
+    if holder is None or holder.state != "running" or holder.owner != op.task_id:
+        return False
+    return op.starts and now < holder.until
 
 
 def must_follow(op: Begin, holder: Holder, now: int) -> bool:

@@ -32,6 +32,10 @@ def claim_call(op: ClaimCall, claim: Claim, now: int) -> Step:
         return claim, Answer("refresh", value.owner, op.gen)
     if not op.hold:
         return claim, Answer("free", value.owner if value else op.task_id, op.gen)
+    for name in sorted(claim.beside):
+        run = claim.beside[name]
+        if op.group and run.group == op.group and now < run.until and not op.refresh:
+            return claim, Answer("joined", run.owner, run.gen)  # a part of the same group
     if started is not None and not is_held(holder, now):
         return claim, join_start(op, claim, started, now)
     if holder is not None and not refreshes:

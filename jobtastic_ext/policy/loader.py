@@ -309,6 +309,7 @@ def _check_defaults(tasks: Mapping[str, _Section], defaults: _Section, report: R
         if defaults.values.get(field, FIELDS[field].default) == FIELDS[field].default:
             continue
         inherited, off = defaults.values.get(needed, FIELDS[needed].default), OFF.get(needed)
-        used = any(section.values.get(needed, inherited) != off for section in sections)
+        found = [task.values.get(needed, inherited) for task in tasks.values()] or [inherited]
+        used = any(value != off for value in found)
         if not used and not any(needed in section.unread for section in sections):
             report.add(defaults.places[field], f"`{field}` needs `{needed}`, {why}")

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
+import celery
 from celery import Celery, states
 from celery.app.task import Context, Task
 from celery.exceptions import Ignore, Reject, Retry
@@ -51,6 +52,9 @@ EARLY = 0.005
 
 #: Answers by which another's run serves a message.
 SHARED = ("reuse", "follow", "joined")
+
+#: Since then a message that was sent by name says whether its sender has asked for a result.
+SAYS_IF_ASKED = (5, 7)
 
 #: Milliseconds for which the arrival of a message is remembered: longer than a caller's deadline.
 ARRIVAL = 600_000
@@ -99,8 +103,9 @@ class Message:
         self.waited: float | None = None
         raw = getattr(request, HEADER, None)
         self.header = read_header(raw, plan.key_head, request.id)
-        # Who sends by name does not say it, and older Celery puts False into such messages.
-        asked = request.__dict__.get("ignore_result") if self.header.key else None
+        # Older Celery puts False into every message that is sent by name.
+        told = self.header.key or celery.VERSION >= SAYS_IF_ASKED
+        asked = request.__dict__.get("ignore_result") if told else None
         #: Nobody can read how it ends.
         self.blind = plan.blind and not wants_result(task, asked)
         #: Where the call was sent by name.
@@ -214,7 +219,8 @@ class Message:
             since=self.header.since,
             after=self.header.after,
             bare=self.header.bare,
-            redelivered=bool((self.request.delivery_info or {}).get("redelivered")),
+            redelivered=self.header.copy
+            or bool((self.request.delivery_info or {}).get("redelivered")),
             arrival=ARRIVAL if self.header.guarded else 0,
             waited=self.header.line,
             heed=heeds,

@@ -21,7 +21,6 @@ from jobtastic_ext.cli import jobtastic as command
 from jobtastic_ext.migration.collected import Collected
 from jobtastic_ext.migration.found import Found
 from jobtastic_ext.migration.writing import policy_text
-from jobtastic_ext.policy.fields import FIELDS
 from jobtastic_ext.policy.loader import load_policy
 from jobtastic_ext.runtime import close_runtime
 from tests.untried import missing
@@ -81,6 +80,11 @@ MEANT: dict[str, dict[str, Any]] = {
             "herd_avoidance_timeout": "10h",
             "on_duplicate": "raise",
         },
+        "once_example.rerunnable": {
+            "herd_avoidance_timeout": "30m",
+            "on_duplicate": "join",
+            "unique_until": "start",
+        },
     },
     "singleton": {
         "singleton_example.do_stuff": {
@@ -104,6 +108,11 @@ MEANT: dict[str, dict[str, Any]] = {
             "cache_prefix": "one report",
             "herd_avoidance_timeout": "1h",
             "on_duplicate": "join",
+        },
+        "heimdall_example.hourly_report": {
+            "herd_avoidance_timeout": "1h",
+            "on_duplicate": "join",
+            "unique_for": "1h",
         },
     },
 }
@@ -157,15 +166,10 @@ def test_a_field_that_this_version_lacks_is_a_remark_and_the_file_still_loads(
     tmp_path: Path,
 ) -> None:
     found = [
-        Found(task="a.b", library="celery-once", fields={"unique_until": "start"}),
-        Found(task="a.c", library="celery-heimdall", fields={"unique_for": 3600}),
         Found(task="a.d", library="celery-once", fields={"no_such_field": "x"}),
     ]
     text = policy_text(Collected(found=found, unread=[], steps=[]))
     assert "# no_such_field: x is not in this version" in text
-    for line in ("unique_until: start", "unique_for: 1h"):
-        name = line.partition(":")[0]
-        assert (f"    {line}\n" if name in FIELDS else f"# {line} is not in") in text
     (tmp_path / "jobtastic.yaml").write_text(text)
     load_policy(tmp_path / "jobtastic.yaml")
 
@@ -317,6 +321,8 @@ def test_the_examples_run_under_the_policies_that_were_imported(after: Any) -> N
     with pytest.raises(DuplicateCall):
         task("raising_report").delay(7)
     assert task("any_report").delay(8).id == results[-1].id
+    results += [task("rerunnable").delay(1), task("hourly_report").delay(7)]
+    assert task("rerunnable").delay(1).id == results[-2].id
 
     division = {"numerators": [0, 2, 4], "denominators": [1, 2, 3]}
     results.append(after.lots.delay_or_fail(**division))
@@ -326,6 +332,7 @@ def test_the_examples_run_under_the_policies_that_were_imported(after: Any) -> N
         values = [result.get(timeout=30) for result in results]
         assert values[:4] == ["Done!", 2, 3, 2], worker.output()
         assert values[4:7] == [4, 1, "bob with 99"]
-        assert values[7:] == [*["report of 7"] * 3, [0.0, 1.0, 4 / 3]]
+        assert values[7:] == [*["report of 7"] * 3, 1, "report of 7", [0.0, 1.0, 4 / 3]]
+        assert task("hourly_report").delay(7).id == results[-2].id, "no second one within the hour"
         assert slow.delay().get(timeout=30) == "Done!", "it is free again after its run"
         assert after.lots.delay(**division).id == results[-1].id, "it is cached"

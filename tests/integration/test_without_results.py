@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from celery import chain
+from celery import VERSION, chain
 
 from tests.integration.conftest import Project, wait_until
 
@@ -60,6 +60,31 @@ def test_a_message_that_came_another_way_is_dropped_beside_a_run(
     wait_until(lambda: runs(blind, other), why="what came later has run")
     wait_until(lambda: blind.claim("work", unique).holder is None)
     assert runs(blind, unique) == 1
+
+
+@pytest.mark.skipif(VERSION < (5, 7), reason="older Celery says of every such message the same")
+def test_who_sends_by_name_and_asks_for_a_result_gets_one(start_project: Any, unique: str) -> None:
+    project: Project = start_project(jobtastic_policy=POLICY, task_ignore_result=True)
+    project.worker()
+    project.task("work").delay(unique, delay=2)
+    wait_until(lambda: runs(project, unique))
+    sent = project.app.send_task("reports.work", (unique,), {"delay": 0}, ignore_result=False)
+    assert sent.get(timeout=60) == {"x": unique, "y": 1}
+    assert runs(project, unique) == 2
+
+
+def test_a_second_delivery_of_a_part_does_not_go_on_twice(blind: Project, unique: str) -> None:
+    plain = blind.task("plain")
+    part = {"task_id": f"{unique}-part", "chain": [plain.si(unique)]}
+    for _ in range(2):
+        blind.app.send_task("reports.work", (unique,), {"delay": 2}, **part)
+        wait_until(lambda: runs(blind, unique))
+    wait_until(lambda: blind.runs("plain", unique))
+    wait_until(lambda: blind.claim("work", unique).holder is None)
+    other = f"{unique}-other"
+    blind.task("work").delay(other, delay=0)
+    wait_until(lambda: runs(blind, other))
+    assert (runs(blind, unique), blind.runs("plain", unique)) == (1, 1)
 
 
 def test_a_chain_goes_on_after_the_run_that_did_it(blind: Project, unique: str) -> None:

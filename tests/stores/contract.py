@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from msgspec.structs import replace
 
 from jobtastic_ext.claims.records import (
     FOREVER,
@@ -53,6 +54,9 @@ GARBAGE = [
     b'{"holder":{"state":"queued","owner":"a","gen":"g","until":5000000000000,"orphans":[1]}}',
     b'{"holder":{"state":"queued","owner":"a","gen":"g","until":5000000000000,"orphans":{"a":"b"}}}',
     b'{"value":{"owner":"a","gen":"g","fresh":"x"}}',
+    b'{"started":{"owner":"a","gen":"g","at":1}}',
+    b'{"beside":{"a":{"state":"queued"}}}',
+    b'{"beside":7}',
     b'{"tombstones":{"a":"b"}}',
     b'{"tombstones":7}',
     b'{"tombstones":{"a":5000000000000.5}}',
@@ -160,6 +164,22 @@ class StoreContract:
         )
         assert before + 55_000 < until < before + 70_000
         assert list(claim.tombstones) == ["gx:x"]
+
+    def test_a_run_beside_the_claim_and_a_start_are_kept(self, store: Store, key: str) -> None:
+        early = replace(begin("a"), starts=True, unique=60_000)
+        assert said(store.apply(key, call("a"))) == "claimed a ga"
+        assert said(store.apply(key, early)) == "run  ga"
+        claim = store.read(key)
+        assert claim is not None
+        assert (claim.holder, list(claim.beside)) == (None, ["a"])
+        assert claim.started is not None
+        assert claim.started.until == claim.started.at + 60_000
+        assert said(store.apply(key, call("b", unique=60_000))) == "joined a ga"
+        assert said(store.apply(key, replace(early, run="a.2"))) == "follow a ga"
+        assert said(store.apply(key, finish("a"))) == "ok"
+        claim = store.read(key)
+        assert claim is not None
+        assert (claim.beside, claim.started is not None) == ({}, True)
 
     def test_a_look_tells_whether_a_lease_is_over(self, store: Store, key: str) -> None:
         claim, at = store.look(key)

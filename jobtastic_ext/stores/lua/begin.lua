@@ -58,7 +58,10 @@ local function settle_by_value()
       local kept = with_value{ kept = math.max(value.kept, later(LINGER)) }
       return kept, 'finished'
     end
-    if not op.exclusive then
+    -- Another delivery of what runs now, while others may run and end beside it.
+    local runs = op.starts and holder and holder.state == 'running' and holder.owner == op.task_id
+      and now < holder['until']
+    if not op.exclusive and not runs then
       local later_only = op.refresh or op.starts
       local moment = later_only and value.began or value.ended
       local is_next = later_only and awaits(holder, op.task_id)

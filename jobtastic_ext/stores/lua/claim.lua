@@ -116,6 +116,12 @@ local function join()
   return answer(Claim(joined, value, claim), word, id, gen)
 end
 
+local part -- that runs, of the same group
+for name, run in pairs(claim.beside) do
+  local shares = op.group ~= '' and run.group == op.group and now < run['until'] and not op.refresh
+  if shares and (not part or name < part) then part = name end
+end
+if part then return answer(claim, 'joined', part, claim.beside[part].gen) end
 if started and not is_held(holder) then return join_start() end
 if holder and not refreshes then
   if may_join() then return join() end

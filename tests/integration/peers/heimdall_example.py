@@ -19,6 +19,11 @@ def any_report(customer_id):
     return f"report of {customer_id}"
 
 
+@app.task(base=HeimdallTask, heimdall={"unique": True, "unique_wait_for_expiry": True})
+def hourly_report(customer_id):
+    return f"report of {customer_id}"
+
+
 @app.task(base=HeimdallTask, heimdall={"rate_limit": RateLimit((2, 60))})
 def limited(customer_id):
     return f"report of {customer_id}"

@@ -26,3 +26,9 @@ def slow_add(a, b):
 @app.task(base=QueueOnce, once={"keys": [], "timeout": 60 * 60 * 10})
 def one_at_all(a, b):
     return a + b
+
+
+@app.task(base=QueueOnce, once={"graceful": True, "unlock_before_run": True})
+def rerunnable(a):
+    sleep(0.1)
+    return a
