@@ -132,7 +132,7 @@ setup(
     },
     packages=find_packages(include=["jobtastic_ext", "jobtastic_ext.*"]),
     package_data={
-        "": ["py.typed", "*.yaml", "*.lua", "*/*.lua", "*.sql", "*/*.sql"],
+        "": ["py.typed", "*.yaml", "*.lua", "*/*.lua", "*.sql", "*/*.sql", "*.css"],
         "jobtastic_ext": ["static/jobtastic_ext/*"],
     },
     # Not in the package, whose import brings all of Celery: pytest loads it in every project.

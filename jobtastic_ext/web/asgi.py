@@ -18,13 +18,14 @@ from ..resilience.daemon_pool import DaemonPool
 from ..resilience.per_process import per_process
 from ..results.reader import reads_of
 from .access import is_async, make_access
+from .asgi_overview import overview_app
 from .hub import Channel, Hub, News
 from .stored import Limits
 from .subscription import Subscription
 from .tokens import Secret
 from .views import Answer, StatusView, forbidden, refuse, unknown
 
-__all__ = ("StatusApp", "status_app")
+__all__ = ("StatusApp", "overview_app", "status_app")
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

@@ -10,11 +10,12 @@ from celery import Celery
 from flask import Blueprint, Response, request
 
 from .access import make_access
+from .overview import LONGEST_FORM, Asked, Overview
 from .stored import Limits
 from .tokens import Secret
 from .views import StatusView
 
-__all__ = ("blueprint",)
+__all__ = ("blueprint", "overview")
 
 STATIC = Path(__file__).parent.parent / "static" / "jobtastic_ext"
 
@@ -54,6 +55,41 @@ def blueprint(
     )
     access = make_access(authorize=authorize, signed=signed, user=user)
     return _routes(name, StatusView(lambda: app, limits, access, legacy=legacy))
+
+
+def overview(
+    app: Celery,
+    *,
+    authorize: Callable[[Any], Any] | None = None,
+    may_forget: Callable[[Any], Any] | None = None,
+    name: str = "jobtastic_overview",
+) -> Blueprint:
+    """Return a blueprint with one page for operators: what is saved, and what is under way.
+
+    ``flask_app.register_blueprint(overview(app, authorize=is_admin), url_prefix="/jobtastic")``.
+
+    `authorize(request)` returns True for those who may see it: all tasks and ids, no arguments.
+    `may_forget(request)` returns True for those who may let go of a call, too; nobody may if it is
+    left out.  Raises `ConfigurationError` without an `authorize`.
+    """
+    page = Overview(lambda: app, authorize, may_forget)
+    routes = Blueprint(name, __name__)
+
+    @routes.route("/", methods=["GET", "POST"])
+    def index() -> Response:
+        request.max_content_length = LONGEST_FORM
+        given = page.answer(
+            Asked(
+                request=request,
+                method=request.method,
+                query=request.args,
+                form=request.form,
+                headers={name.lower(): value for name, value in request.headers.items()},
+            )
+        )
+        return Response(given.body, given.status, given.headers)
+
+    return routes
 
 
 def _routes(name: str, view: StatusView) -> Blueprint:
