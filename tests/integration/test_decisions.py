@@ -25,6 +25,7 @@ TASKS = {
     "reports.work": {"significant_kwargs": ["x"], "on_duplicate": "buffer_one"},
     "reports.unbound": {"shadow": True},
     "reports.add": {"on_broker_error": "fail"},
+    "reports.shared": {"debounce": 0.5},
     "reports.late": {"herd_avoidance_timeout": 60},
 }
 
@@ -85,6 +86,19 @@ def test_each_call_is_told_with_the_word_of_its_result(project: Project, unique:
     assert [each["task_id"] for each in heard] == [result.id for result in results]
     assert {each["args"] for each in heard} == {(unique,)}
     assert all(each["key"] for each in heard)
+
+
+def test_debounced_calls_share_the_run_that_waits(project: Project, unique: str) -> None:
+    shared = project.task("shared")
+    with hearing() as heard:
+        results = [shared.delay(unique) for _ in range(3)]
+    assert words(heard) == [
+        ("call_published", "published"),
+        ("call_debounced", "debounced"),
+        ("call_debounced", "debounced"),
+    ]
+    assert {each["task_id"] for each in heard} == {result.id for result in results}
+    assert results[0].get(timeout=TIMEOUT) == {"x": unique}
 
 
 def test_a_stale_answer_and_its_refresh(project: Project, unique: str) -> None:
