@@ -10,7 +10,7 @@ from celery import Celery
 from flask import Blueprint, Response, request
 
 from .access import make_access
-from .overview import LONGEST_FORM, Asked, Overview
+from .overview import LONGEST_FORM, Asked, Overview, refused
 from .stored import Limits
 from .tokens import Secret
 from .views import StatusView
@@ -77,7 +77,10 @@ def overview(
 
     @routes.route("/", methods=["GET", "POST"])
     def index() -> Response:
-        request.max_content_length = LONGEST_FORM
+        length = request.content_length
+        if request.method == "POST" and (length is None or length > LONGEST_FORM):
+            too_long = refused(413, "This form is too long.")
+            return Response(too_long.body, too_long.status, too_long.headers)
         given = page.answer(
             Asked(
                 request=request,
