@@ -42,7 +42,9 @@ def explain_held(runtime: Runtime, key: str | None, task_id: str, as_json: bool)
 def as_data(claim: Claim | None) -> dict[str, Any]:
     """Return what the store holds as it is: times are milliseconds, on the store's clock."""
     claim = claim or Claim()
-    return {"holder": to_builtins(claim.holder), "value": to_builtins(claim.value)}
+    told = {"holder": to_builtins(claim.holder), "value": to_builtins(claim.value)}
+    more = {"started": to_builtins(claim.started), "beside": to_builtins(claim.beside)}
+    return {**told, **{name: part for name, part in more.items() if part}}
 
 
 def story(runtime: Runtime, key: str, claim: Claim | None, held: Held | None) -> Iterator[str]:

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from msgspec import Struct
 
 from ..claims.holders import worker_of
-from ..claims.records import FOREVER, Claim
+from ..claims.records import FOREVER, Claim, Holder
 from ..policy.model import Plan
 
 State = Literal["queued", "running", "waiting", "done"]
@@ -102,15 +102,20 @@ def held(
         task = names.task_of(key)
         if task is None:
             continue
-        found = under_way(key, task, claim, now, parked) or ended(key, task, claim, now)
-        if found is not None:
-            yield found
+        runs = [under_way(key, task, run, now, parked) for run in (claim.holder, *beside(claim))]
+        if not any(runs):
+            runs = [ended(key, task, claim, now)]
+        yield from (each for each in runs if each is not None)
+
+
+def beside(claim: Claim) -> list[Holder]:
+    """The runs that hold nobody up, in the order of their start."""
+    return sorted(claim.beside.values(), key=lambda run: (run.at, run.owner))
 
 
 def under_way(
-    key: str, task: str, claim: Claim, now: int, parked: Callable[[str, str], int]
+    key: str, task: str, holder: Holder | None, now: int, parked: Callable[[str, str], int]
 ) -> Held | None:
-    holder = claim.holder
     if holder is None or not holder.owner or not holder.at:
         return None  # kept for a line, or for those whom the next run serves: nobody has it
     waiting = parked(key, holder.waiting) if holder.waiting else 0

@@ -29,7 +29,8 @@ def claims_in(values: Iterable[tuple[str, bytes]], now: int) -> Iterator[tuple[s
             claim = _decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, TypeError):
             continue
-        if claim.holder is not None and claim.value is None and not claim.tombstones:
+        more = claim.value or claim.tombstones or claim.beside or claim.started
+        if claim.holder is not None and not more:
             # Most are so, and there may be a million.
             if now < claim.holder.until + LINGER:
                 yield key, claim

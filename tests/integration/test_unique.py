@@ -8,6 +8,7 @@ import pytest
 from celery import chain, chord, group
 
 from jobtastic_ext import DuplicateCall
+from jobtastic_ext.runtime import runtime_of
 from tests.integration.conftest import Copier, Project, wait_until
 
 TIMEOUT = 60
@@ -42,6 +43,9 @@ def test_a_call_while_one_runs_makes_another_run_beside_it(starting: Project, un
     wait_until(lambda: starting.runs("work", unique))
     second = work.delay(unique, 2, delay=0)
     assert (first.decision, second.decision) == ("published", "published")
+    runtime = runtime_of(starting.app)
+    assert runtime is not None
+    assert first.id in {each.id for each in runtime.desk.claims()}, "an operator sees it"
     assert second.get(timeout=TIMEOUT)["y"] == 2
     assert first.state != "SUCCESS", "the second has not waited for the first"
     assert first.get(timeout=TIMEOUT)["y"] == 1
