@@ -23,7 +23,7 @@ import msgspec
 
 from jobtastic_ext.claims.records import Claim
 from jobtastic_ext.counts.tally import PAUSE
-from jobtastic_ext.counts.words import WORDS
+from jobtastic_ext.counts.words import DECISIONS, WORDS
 from jobtastic_ext.runtime import close_runtime, runtime_of
 from jobtastic_ext.testing.server import EmbeddedServer
 from tests.workers import ROOT
@@ -215,6 +215,11 @@ def show(store: str, seed: str, report: check.Report) -> None:
     print(f"  windows of the store, part of the time {report.excusable:.0%}")
     print(f"  callers unserved                       {len(report.unserved)}")
     print(f"  longest wait beyond the run            {report.longest_wait:.1f} s")
+    calls = sum(report.counted.get(word, 0) for word in DECISIONS)
+    print(
+        f"  counted                                {calls} of {report.made} calls, "
+        f"{report.counted.get('ran')} of {report.entered} runs"
+    )
     print(f"  claims left behind                     {len(report.left_behind)}")
     for line in (*report.duplicates, *report.unserved, *report.left_behind):
         print(f"    {line}")

@@ -155,6 +155,35 @@ def test_calls_that_cannot_be_sent(start_project: Callable[..., Project], unique
     settled(project, "add", {"calls": 1, "unsent": 1, "runs": 0})
 
 
+def test_calls_that_are_answered_by_one_more_run(
+    start_project: Callable[..., Project], unique: str
+) -> None:
+    policy = {
+        "tasks": {"reports.work": {"on_duplicate": "buffer_one", "significant_kwargs": ["x"]}}
+    }
+    project = start_project(jobtastic_policy=policy)
+    project.worker(concurrency=2)
+    work = project.task("work")
+    first = work.delay(unique, delay=2)
+    wait_until(lambda: project.runs("work", unique))
+    more = [work.delay(unique, delay=0) for _ in range(3)]
+    assert [result.decision for result in more] == ["buffered", "joined", "joined"]
+    for result in [first, *more]:
+        result.get(timeout=TIMEOUT)
+    settled(project, "work", {"calls": 4, "published": 1, "buffered": 1, "joined": 2, "runs": 2})
+
+
+def test_an_old_result_that_is_refreshed(project: Project, unique: str) -> None:
+    brief = project.task("brief")
+    brief.delay(unique).get(timeout=TIMEOUT)
+    wait_until(lambda: project.claim("brief", unique).value.fresh < time.time() * 1000)
+    told = [brief.delay(unique).decision for _ in range(3)]
+    assert told == ["stale"] * 3
+    wait_until(lambda: project.runs("brief", unique) == 2)
+    found = settled(project, "brief", {"calls": 4, "stale": 3, "refreshing": 1, "runs": 2})
+    assert found.avoided == 2
+
+
 def test_what_another_language_sends(project: Project, unique: str) -> None:
     before = saving_of(project, "unbound")
     for _ in range(3):
