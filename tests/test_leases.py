@@ -25,9 +25,13 @@ class Held(WeakValueDictionary[str, Any]):
     __iter__ = keys = values = items
 
 
+#: What it does not ask here.
+PARTS = (lambda task: None, None, None, None)
+
+
 def test_a_look_does_not_go_through_what_only_waits() -> None:
     settings = SimpleNamespace(lease=30.0)
-    keeper = LeaseKeeper(lambda task: None, None, None, None, settings.lease)  # type: ignore[arg-type]
+    keeper = LeaseKeeper(*PARTS, settings.lease, None)  # type: ignore[arg-type]
     request = Request()
     keeper._received = Held(a=request)
     state.revoked.add("a")

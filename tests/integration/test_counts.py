@@ -176,6 +176,7 @@ def test_calls_that_are_answered_by_one_more_run(
 def test_an_old_result_that_is_refreshed(project: Project, unique: str) -> None:
     brief = project.task("brief")
     brief.delay(unique).get(timeout=TIMEOUT)
+    wait_until(lambda: project.claim("brief", unique).value)
     wait_until(lambda: project.claim("brief", unique).value.fresh < time.time() * 1000)
     told = [brief.delay(unique).decision for _ in range(3)]
     assert told == ["stale"] * 3
