@@ -7,6 +7,7 @@ import json
 import click
 
 from ..errors import ConfigurationError
+from ..migration.collected import still_locked
 from ..policy import differences
 from ..policy.fields import policy_schema
 from ..stores import tables_of
@@ -20,11 +21,13 @@ from .stories import explain_held
 def check(context: click.Context) -> None:
     """Check settings and policy against the tasks of the app; exit status 1 if one is wrong.
 
-    A setting that nobody reads and a name that no task fits are wrong, too.
+    A setting that nobody reads and a name that no task fits are wrong, too, and so is a task that
+    another library locks as well.
     """
     runtime = load(context)
     plans = plans_of(runtime)
-    surprises = runtime.warnings()
+    tasks = [runtime.app.tasks[name] for name in plans]
+    surprises = [*runtime.warnings(), *still_locked(tasks, runtime.app.conf)]
     for surprise in surprises:
         click.echo(surprise, err=True)
     word = " holds" if surprises else ": fine,"

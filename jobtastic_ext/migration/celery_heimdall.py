@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .found import Found, either, is_based_on, place_of, settings_to_delete, without_equal
+from .found import Found, base_of, either, is_based_on, place_of, settings_to_delete, without_equal
 
 NAME = "celery-heimdall"
 
@@ -29,7 +29,7 @@ def read(task: Any, conf: Mapping[str, Any]) -> Found | None:
         task=task.name,
         library=NAME,
         place=place_of(task),
-        delete="base=HeimdallTask, heimdall={…}",
+        delete=f"{base_of(task, 'HeimdallTask')}, heimdall={{…}}",
     )
     if any(name in told for name in RATES):
         found.remarks.append(
@@ -37,6 +37,7 @@ def read(task: Any, conf: Mapping[str, Any]) -> Found | None:
             "each worker"
         )
         found.delete = "nothing yet: it still limits the rate"
+        found.stays = True
     found.remarks += without_equal(told, (*KNOWN, *OF_ITS_LOCK, *RATES))
     if "unique" not in told:
         return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .found import Found, is_based_on, names_of, place_of, without_equal
+from .found import Found, base_of, is_based_on, place_of, significant, without_equal
 
 NAME = "celery-once"
 
@@ -21,9 +21,7 @@ def read(task: Any, conf: Mapping[str, Any]) -> Found | None:
     fields: dict[str, Any] = {}
     remarks: list[str] = []
     if once.get("keys") is not None:
-        fields["significant_kwargs"] = list(once["keys"])
-        unknown = sorted({*once["keys"]} - {*names_of(task)})
-        remarks += (f"{name} is no parameter of the task; every call failed" for name in unknown)
+        fields.update(significant(task, once["keys"], remarks))
     fields["herd_avoidance_timeout"] = once.get("timeout", default_timeout(conf))
     if once.get("graceful"):
         fields["on_duplicate"] = "join"
@@ -33,14 +31,13 @@ def read(task: Any, conf: Mapping[str, Any]) -> Found | None:
     if once.get("unlock_before_run"):
         fields["unique_until"] = "start"
     remarks += without_equal(once, ("graceful", "keys", "timeout", "unlock_before_run"))
-    delete = "base=QueueOnce, once={…}"
     return Found(
         task=task.name,
         library=NAME,
         place=place_of(task),
         fields=fields,
         remarks=remarks,
-        delete=delete,
+        delete=f"{base_of(task, 'QueueOnce')}, once={{…}}",
     )
 
 
@@ -57,10 +54,11 @@ def steps(conf: Mapping[str, Any]) -> list[str]:
     """Say what else there is to do, once all its tasks have a policy."""
     settings = settings_of(conf)
     done = [
-        "delete the setting ONCE",
+        "delete the setting ONCE (grep -rn ONCE . finds it)",
         "`except AlreadyQueued` becomes `except jobtastic_ext.DuplicateCall` (its `task_id` is the "
         "other call's; it knows no `countdown`)",
-        "calls with once={…}: a policy is for all calls of a task; drop the option",
+        "calls with once={…} (grep -rn 'once=' . finds them): a policy is for all calls of a task; "
+        "drop the option",
     ]
     if settings.get("url"):
         done.append(

@@ -8,11 +8,12 @@ from typing import Any
 from .found import (
     FOREVER,
     Found,
+    base_of,
     either,
     is_based_on,
-    names_of,
     place_of,
     settings_to_delete,
+    significant,
 )
 
 NAME = "celery-singleton"
@@ -28,9 +29,7 @@ def read(task: Any, conf: Mapping[str, Any]) -> Found | None:
     remarks: list[str] = []
     if task.unique_on:
         unique_on = [task.unique_on] if isinstance(task.unique_on, str) else list(task.unique_on)
-        fields["significant_kwargs"] = unique_on
-        unknown = sorted({*unique_on} - {*names_of(task)})
-        remarks += (f"{name} is no parameter of the task; every call failed" for name in unknown)
+        fields.update(significant(task, unique_on, remarks))
     expiry = either(task.lock_expiry, conf.get(PREFIX + "lock_expiry"))
     if expiry is None:
         remarks.append("its lock had no end; a claim ends with its run, or with a worker that died")
@@ -49,7 +48,7 @@ def read(task: Any, conf: Mapping[str, Any]) -> Found | None:
         place=place_of(task),
         fields=fields,
         remarks=remarks,
-        delete="base=Singleton, unique_on=…, lock_expiry=…, raise_on_duplicate=…",
+        delete=f"{base_of(task, 'Singleton')}, unique_on=…, lock_expiry=…, raise_on_duplicate=…",
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,17 @@ def collect(
         if of_it and all(each.fields for each in of_it):
             steps.append(f"pip uninstall {library.NAME}")
     return Collected(found=known, unread=unread, steps=steps)
+
+
+def still_locked(tasks: Iterable[Any], conf: Mapping[str, Any]) -> Iterator[str]:
+    """Say of which tasks with a policy another library has the locks as well."""
+    for task in tasks:
+        found = read_task(task, conf)
+        if found is not None and not found.stays:
+            yield (
+                f"{task.name} still has {found.library}'s base class, so both locks hold: delete "
+                f"{found.delete} ({found.place or 'its place is not known'})"
+            )
 
 
 def read_task(task: Any, conf: Mapping[str, Any]) -> Found | None:

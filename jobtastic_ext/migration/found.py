@@ -29,6 +29,8 @@ class Found(Struct, kw_only=True):
     remarks: list[str] = []
     #: What that place no longer needs.
     delete: str = ""
+    #: Its base class is needed further on, beside the policy.
+    stays: bool = False
 
 
 def is_based_on(task: Any, package: str, name: str) -> bool:
@@ -51,9 +53,24 @@ def place_of(task: Any) -> str:
     return ""
 
 
-def names_of(task: Any) -> list[str]:
-    """Return the names of a task's own parameters."""
-    return list(inspect.signature(task.run).parameters)
+def base_of(task: Any, name: str) -> str:
+    """Say where a task has the base class `name` from: its decorator, or a class of the project."""
+    is_function = "__wrapped__" in vars(type(task))  # of which Celery has made a class
+    written = type(task).__mro__[int(is_function)].__name__
+    return f"base={name}" if written == name else f"{name} as a base of {written}"
+
+
+def significant(task: Any, names: Iterable[str], remarks: list[str]) -> dict[str, list[str]]:
+    """Return the field ``significant_kwargs``; a remark instead if a name is no parameter."""
+    names = list(names)
+    unknown = sorted({*names} - {*inspect.signature(task.run).parameters})
+    if not unknown:
+        return {"significant_kwargs": names}
+    remarks += (f"{name} is no parameter of the task; every call failed" for name in unknown)
+    remarks.append(
+        f"significant_kwargs: [{', '.join(names)}] is left out, so every argument counts"
+    )
+    return {}
 
 
 def argument(name: str, converter: Any, remarks: list[str]) -> str | list[str]:

@@ -16,7 +16,7 @@ import pytest
 from celery import Celery, _state
 from click.testing import CliRunner
 
-from jobtastic_ext import DuplicateCall
+from jobtastic_ext import DuplicateCall, JobtasticStep
 from jobtastic_ext.cli import jobtastic as command
 from jobtastic_ext.migration.collected import Collected
 from jobtastic_ext.migration.found import Found
@@ -156,8 +156,25 @@ def test_what_has_no_equal_is_said() -> None:
     @app.task(base=celery_once().QueueOnce, once={"keys": ["b"], "colour": 7}, shared=False)
     def odd(a: int) -> None: ...
 
-    printed = run_import(app).stdout
+    class Mine(celery_once().QueueOnce):  # type: ignore[misc]
+        abstract = True
+
+    @app.task(base=Mine, once={"keys": ["a"]}, shared=False)
+    def derived(a: int) -> None: ...
+
+    printed = " ".join(run_import(app).stdout.replace("#", "").split())
     assert "unique_until: start" in printed
+    assert "significant_kwargs: [b] is left out, so every argument counts" in printed
+    assert "significant_kwargs: [a]" in printed
+    assert f"delete base=QueueOnce, once={{…}} of {odd.name}" in printed
+    assert f"delete QueueOnce as a base of Mine, once={{…}} of {derived.name}" in printed
+    app.conf.update(broker_url="memory://", result_backend="cache+memory://")
+    app.conf.jobtastic_policy = json.loads(run_import(app, "--json").stdout)["policy"]
+    app.steps["worker"].add(JobtasticStep)
+    checked = CliRunner().invoke(command, ["check"], obj=SimpleNamespace(app=app))
+    close_runtime(app)
+    assert checked.exit_code == 1, "steps 3 and 5 of the page without step 4"
+    assert f"{odd.name} still has celery-once's base class, so both locks hold" in checked.stderr
     assert "b is no parameter of the task; every call failed" in printed
     assert "colour: 7 has no equal" in printed
 
