@@ -34,6 +34,9 @@ POLICY: dict[str, Any] = {
     "tasks": {
         "bench.report": {"significant_kwargs": ["x"], "cache_duration": "1h"},
         "bench.guarded": {"significant_kwargs": ["x"], "on_broker_error": "fail"},
+        "bench.debounced": {"significant_kwargs": ["x"], "debounce": "1h"},
+        "bench.newest": {"significant_kwargs": ["x"], "debounce": "1h", "arguments": "last"},
+        "bench.buffered": {"significant_kwargs": ["x"], "on_duplicate": "buffer_one"},
     }
 }
 
@@ -57,8 +60,10 @@ def make_app(server: EmbeddedServer, *, step: bool) -> Celery:
     @app.task(name="bench.other", shared=False)
     def other(x: Any, y: int = 1) -> None: ...
 
-    @app.task(name="bench.guarded", shared=False)
-    def guarded(x: Any, y: int = 1) -> None: ...
+    def body(x: Any, y: int = 1) -> None: ...
+
+    for name in ("guarded", "debounced", "newest", "buffered"):
+        app.task(body, name=f"bench.{name}", shared=False)
 
     app.finalize()
     return app
@@ -82,6 +87,19 @@ def cached_call(app: Celery) -> str:
     return str(result.id)
 
 
+def buffered_call(app: Celery) -> None:
+    """Leave a call that runs, and one that waits for its end."""
+    buffered, runtime = app.tasks["bench.buffered"], runtime_of(app)
+    assert runtime is not None
+    plan = runtime.plan(buffered)
+    assert plan is not None
+    result = buffered.delay("joined")
+    key = plan.key(("joined",), {})
+    begun = Begin(task_id=result.id, run="bench.1", lease=3_600_000, herd=3_600_000)
+    runtime.store.apply(key, begun)
+    assert buffered.delay("joined").decision == "buffered"
+
+
 Way = Callable[[], object]
 
 
@@ -99,6 +117,9 @@ def ways(server: EmbeddedServer) -> dict[str, tuple[Way, str]]:
     )
     guarded = app.tasks["bench.guarded"]
     report.delay("joined")
+    debounced, newest = app.tasks["bench.debounced"], app.tasks["bench.newest"]
+    debounced.delay("joined"), newest.delay("joined")
+    buffered_call(app)
 
     def hit() -> object:
         result = report.delay("cached")
@@ -112,6 +133,9 @@ def ways(server: EmbeddedServer) -> dict[str, tuple[Way, str]]:
         "with a fallback": (lambda: guarded.delay(next(count)), "bare apply_async"),
         "its publish alone": (lambda: other.delay_or_fail(next(count)), "bare apply_async"),
         "joined": (lambda: report.delay("joined"), "bare apply_async"),
+        "debounced": (lambda: debounced.delay("joined"), "bare apply_async"),
+        "debounced, arguments last": (lambda: newest.delay("joined"), "bare apply_async"),
+        "buffered": (lambda: app.tasks["bench.buffered"].delay("joined"), "bare apply_async"),
         "cached, result in hand": (hit, "bare apply_async"),
         "task without a policy": (lambda: other.delay(next(count)), "bare apply_async"),
         "bare, other app": (lambda: publish(dormant, (next(count),)), "bare, other app"),

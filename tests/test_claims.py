@@ -794,8 +794,7 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
         (4, late("b"), "joined a ga"),
         (38, late("c"), "overdue a ga"),
         (39, late("d"), "takeover a ga"),
-        (40, comes("a", "ga", bare=True), "wait a ga"),
-        (44, comes("a", "ga", bare=True), "run  ga"),
+        (39, comes("a", "ga", bare=True), "run  ga"),
     ],
     "in time: who revokes it ends the wait": [
         (0, late("a"), "claimed a ga"),

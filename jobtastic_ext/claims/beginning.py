@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from .beside import adopt, with_adopted
 from .debounce import wait_until_due
-from .holders import awaits, both, displaced, has_left, is_unsent, next_of
+from .holders import both, displaced, has_left, is_unsent, next_of
 from .lifetime import later
 from .marks import given_up, marked
 from .records import LINGER, LOST, Answer, Begin, Claim, Holder, Step, Value
@@ -129,8 +129,9 @@ def settle_by_value(op: Begin, claim: Claim, value: Value, now: int) -> Step | N
         return None
     later_only = op.refresh or op.starts
     moment = value.began if later_only else value.ended
-    is_next = later_only and awaits(claim.holder, op.task_id)
-    lately = op.lease and op.since and moment > op.since and not is_next
+    # It is asked to run, or to run again: others have called since.
+    asked = later_only and claim.holder is not None and claim.holder.owner == op.task_id
+    lately = op.lease and op.since and moment > op.since and not asked
     meant = same or lately
     if (now < value.fresh and (meant or not op.refresh)) or (meant and now < value.kept):
         return claim, reuse

@@ -69,7 +69,9 @@ def without_gone(op: ClaimCall, claim: Claim, now: int) -> tuple[Claim, tuple[st
     if op.gone and not op.well:
         claim = freed(claim, op.gone)
     orphans = displaced(holder, op.task_id)
-    if holder is not None and holder.owner == op.gone and is_over(holder, now):
+    # Whoever ends it is to wake what waits for its end, as long as it is alive.
+    wakes = holder is not None and holder.next != "" and not has_left(holder, now)
+    if holder is not None and holder.owner == op.gone and is_over(holder, now) and not wakes:
         if holder.followed:
             # It ended some time ago, so only its own generation may have it.
             value = Value(
@@ -190,6 +192,7 @@ def take_over(op: ClaimCall, claim: Claim, holder: Holder, now: int) -> Step:
 
     A refresh that waited for it, and may be lost, is served by the same run: it begins later.
     A message that only waits in a long queue gets a copy after twice the time of the last one.
+    It is not put off: who has joined has waited for long enough.
     """
     again = holder.state == "queued" and holder.taken
     length = min(2 * (holder.until - max(holder.at, holder.due)), LINGER) if again else 0
@@ -197,7 +200,6 @@ def take_over(op: ClaimCall, claim: Claim, holder: Holder, now: int) -> Step:
         holder,
         now,
         max(op.hold, length),
-        due=due_at(op, now),
         arguments=op.arguments,
         attempt=0,
         taken=True,
@@ -205,6 +207,5 @@ def take_over(op: ClaimCall, claim: Claim, holder: Holder, now: int) -> Step:
         orphans=displaced(holder, holder.owner),
         **NO_NEXT,
     )
-    rest, left = max(taken.due - now, 0), has_left(holder, now)
-    answer = Answer("takeover", holder.owner, holder.gen, rest=rest, left=left)
+    answer = Answer("takeover", holder.owner, holder.gen, left=has_left(holder, now))
     return replace(claim, holder=taken), answer

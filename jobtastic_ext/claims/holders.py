@@ -109,3 +109,11 @@ def is_run(holder: Holder | None, task_id: str, run: str) -> bool:
     if holder is None or holder.state != "running" or holder.owner != task_id:
         return False
     return holder.run == run or (run.endswith(".") and holder.run.startswith(run))
+
+
+def shown(holder: Holder | None) -> Holder | None:
+    """The same for people to read: without the arguments of a call."""
+    if holder is None:
+        return None
+    kept = ("arguments", "next_arguments")
+    return replace(holder, **{name: "(kept)" for name in kept if getattr(holder, name)})

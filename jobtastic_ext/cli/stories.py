@@ -9,6 +9,7 @@ from typing import Any
 import click
 from msgspec import to_builtins
 
+from ..claims.holders import shown
 from ..claims.records import Claim
 from ..errors import StoreError
 from ..operations.held import Held, ended
@@ -42,7 +43,7 @@ def explain_held(runtime: Runtime, key: str | None, task_id: str, as_json: bool)
 def as_data(claim: Claim | None) -> dict[str, Any]:
     """Return what the store holds as it is: times are milliseconds, on the store's clock."""
     claim = claim or Claim()
-    told = {"holder": to_builtins(claim.holder), "value": to_builtins(claim.value)}
+    told = {"holder": to_builtins(shown(claim.holder)), "value": to_builtins(claim.value)}
     more = {"started": to_builtins(claim.started), "beside": to_builtins(claim.beside)}
     return {**told, **{name: part for name, part in more.items() if part}}
 

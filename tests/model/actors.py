@@ -42,7 +42,7 @@ from jobtastic_ext.results import backend as results
 from jobtastic_ext.results.backend import Backend as Results
 from jobtastic_ext.results.kinds import unshareable
 from jobtastic_ext.settings import read_settings
-from jobtastic_ext.worker import lease_keeper, postrun, wrapping
+from jobtastic_ext.worker import delivery, lease_keeper, postrun, wrapping
 
 #: In milliseconds; see the policy below.
 LEASE, HERD = 30_000, 60_000
@@ -58,6 +58,8 @@ class Message(Struct, frozen=True, order=True):
     header: tuple[tuple[str, Any], ...]
     retries: int = 0
     redelivered: bool = False
+    #: When it is delivered at the earliest; while it is being sent: in how long.
+    eta: int = 0
 
     @property
     def gen(self) -> str:
@@ -225,7 +227,10 @@ def publish(task: Any, args: Any, kwargs: Any, **options: Any) -> Any:
         header["looks"] = min(header["looks"], 1)  # it only tells how long to wait
         header["due"] = 0  # the world sets it, where a message comes back by itself
     message = Message(
-        options["task_id"], tuple(sorted(header.items())), options.get("retries") or 0
+        options["task_id"],
+        tuple(sorted(header.items())),
+        options.get("retries") or 0,
+        eta=round((options.get("countdown") or 0) * 1000),
     )
     kind = {"front": "park first", "back": "park"}.get(options.get("producer"), "publish")
     now().do(Effect(kind, message), lambda: OperationalError("down"))
@@ -476,6 +481,10 @@ def world_of(replay: Replay) -> Iterator[None]:
     with (
         mock.patch.object(os, "urandom", replay.urandom),
         worker_token(worker_of(replay.name)),
+        # The arguments of a call are told apart by who has made it.
+        mock.patch.object(calls, "packed", return_value=replay.name),
+        mock.patch.object(delivery, "packed", return_value=replay.name),
+        mock.patch.object(delivery, "unpacked", return_value=([], {})),
         mock.patch.object(eager, "within", lambda seconds, function, late: function()),
         mock.patch.object(eager, "renewed", nullcontext),  # the world renews
         mock.patch.object(fallback, "run_token", return_value=f"{worker_of(replay.name)}here"),

@@ -114,6 +114,26 @@ CASTS = {
         unique=3_600_000,
         behaviour=body("fail", unique_for="1h"),
     ),
+    "a task that waits until it is quiet": Scenario(
+        callers=(PLAIN, PLAIN, PLAIN),
+        budget=Budget(wait=2),
+        buffers=True,
+        debounce=(1_000, 1_500),
+        behaviour=body(debounce=1, debounce_max=1.5, arguments="last"),
+    ),
+    "a task that waits until it is quiet, and is retried": Scenario(
+        callers=(PLAIN, PLAIN),
+        budget=Budget(wait=2),
+        buffers=True,
+        debounce=(1_000, 1_500),
+        behaviour=body("retry", "value", debounce=1, debounce_max=1.5, arguments="last"),
+    ),
+    "a named call of a task that waits until it is quiet": Scenario(
+        callers=(PLAIN, pinned(1)),
+        budget=Budget(wait=2),
+        buffers=True,
+        behaviour=body(debounce=1),
+    ),
     "a task that takes turns": Scenario(
         callers=(PLAIN, PLAIN),
         budget=Budget(),

@@ -120,6 +120,8 @@ class Scenario(Struct, frozen=True):
     starts: bool = False
     #: So many milliseconds there is one start at most.
     unique: int = 0
+    #: In ms: a run begins when there was no call for so long, at the latest so long after the first.
+    debounce: tuple[int, int] = (0, 0)
     #: The store is on the server of the results, and its answers bring them with them.
     sees: bool = False
 
@@ -175,6 +177,9 @@ class World(Struct, frozen=True):
     bodies: int = 0
     #: The last start that nothing has freed, and when it was.
     start: tuple[str, int] = ("", 0)
+    #: Of a task that waits for quiet: who has called, and when, since a run has last begun.
+    called: tuple[tuple[str, int], ...] = ()
+    due: int = 0
     #: Who made the takeover that stands.
     taker: str = ""
     clean: bool = True
@@ -345,6 +350,8 @@ class Model:
             return
         index = world.slots.index(None)
         for message in dict.fromkeys(world.queue):
+            if message.eta > world.now:
+                continue
             rest = list(world.queue)
             rest.remove(message)
             taken = replace(world, queue=tuple(rest))
@@ -413,6 +420,7 @@ class Model:
         ends = {*claim.tombstones.values(), *claim.arrivals.values()}
         if claim.holder is not None:
             ends |= {claim.holder.until, claim.holder.herd}
+            ends.add(claim.holder.due)
             if claim.holder.state == "queued":
                 ends.add(max(claim.holder.at, claim.holder.looked) + MOMENT)
         if claim.value is not None:
@@ -420,6 +428,7 @@ class Model:
         if claim.started is not None:
             ends.add(claim.started.until)
         ends |= {run.until for run in claim.beside.values()}
+        ends |= {message.eta for message in world.queue}
         return sorted(end for end in ends if world.now < end < FOREVER)
 
     def wait(self, world: World, moment: int) -> World:
@@ -475,7 +484,12 @@ class Model:
             yield from self.perform_wake(world, name, effect.what)
         elif effect.kind in ("publish", "park", "park first"):
             if effect.kind == "publish":
-                sent = replace(world, queue=tuple(sorted((*world.queue, effect.what))))
+                message = effect.what
+                if message.eta:
+                    message = replace(message, eta=world.now + message.eta)
+                sent = replace(world, queue=tuple(sorted((*world.queue, message))))
+                if world.clean and any(self.scenario.debounce):
+                    self.check_one_waits(sent)
             else:
                 sent = replace(world, parked=self.parked(world, effect))
             line = f"{effect.kind}: {nice(effect.what)}"
@@ -601,6 +615,8 @@ class Model:
         world = replace(world, claim=number)
         if any(run.state == "queued" and world.now >= run.until for run in before.beside.values()):
             world = excuse(world, "early")  # a retry that nobody begins counts as lost
+        if any(self.scenario.debounce):
+            world = self.put_off(world, name, operation, answer)
         if isinstance(operation, ClaimCall) and answer.word == "takeover":
             world = replace(world, taker=name)
         if isinstance(operation, Begin) and answer.word == "run":
@@ -637,6 +653,41 @@ class Model:
         return world, answer
 
     # Invariants of one move
+
+    def put_off(self, world: World, name: str, operation: Operation, answer: Answer) -> World:
+        """A run begins when it is quiet, or late enough, and with what was last said."""
+        if isinstance(operation, ClaimCall):
+            called, due = (*world.called, (name, world.now)), world.due
+            if len(called) == 1 or world.now < due:
+                quiet, longest = self.scenario.debounce
+                due = min(world.now + quiet, called[0][1] + longest)
+            if answer.word == "takeover":
+                due = world.now  # it has waited for long enough
+            return replace(world, called=called, due=due)
+        if not isinstance(operation, Begin) or not world.called or not world.clean:
+            return world
+        longest = self.scenario.debounce[1]
+        first, (newest, last) = world.called[0][1], world.called[-1]
+        if answer.word == "wait" and world.now > first + longest:
+            raise Violation(f"it starves: the first call was made {world.now - first} ms ago")
+        if answer.word != "run":
+            return world
+        if operation.attempt:
+            return replace(world, called=(), due=0)  # who has called meanwhile is served by it
+        if world.now < world.due:
+            raise Violation(f"{operation.run} begins {world.now - last} ms after the last call")
+        if len(world.called) > 1 and answer.arguments != newest:
+            raise Violation(f"{operation.run} has the arguments of {answer.arguments}")
+        return replace(world, called=(), due=0)
+
+    def check_one_waits(self, world: World) -> None:
+        """Beside what runs, no more than one waits."""
+        under_way = {run.id for run in world.runs}
+        sent = (*world.queue, *world.parked)
+        under_way |= {one.id for one in sent if one.retries or final(world, one.id)}
+        waiting = {one.id for one in sent} - under_way
+        if len(waiting) > 1:
+            raise Violation(f"{' and '.join(map(nice, sorted(waiting)))} wait")
 
     def check_alone(self, world: World, operation: Begin, gen: str) -> None:
         """No two runs hold a live lease at once; if they hold nobody up, no two of one message.

@@ -64,8 +64,9 @@ local function settle_by_value()
     if not op.exclusive and not runs then
       local later_only = op.refresh or op.starts
       local moment = later_only and value.began or value.ended
-      local is_next = later_only and awaits(holder, op.task_id)
-      local lately = op.lease ~= 0 and op.since ~= 0 and moment > op.since and not is_next
+      -- It is asked to run, or to run again: others have called since.
+      local asked = later_only and holder and holder.owner == op.task_id
+      local lately = op.lease ~= 0 and op.since ~= 0 and moment > op.since and not asked
       local meant = same or lately
       if (now < value.fresh and (meant or not op.refresh)) or (meant and now < value.kept) then
         return claim, 'reuse'

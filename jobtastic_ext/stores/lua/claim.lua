@@ -18,7 +18,9 @@ if value and (value.owner == op.gone or value.owner == op.task_id) then
 end
 if op.gone ~= '' and not op.well then claim = freed(claim, op.gone) end
 local orphans = displaced(holder, op.task_id)
-if holder and holder.owner == op.gone
+-- Whoever ends it is to wake what waits for its end, as long as it is alive.
+local wakes = holder and holder.next ~= '' and not has_left(holder)
+if holder and holder.owner == op.gone and not wakes
     and (holder.ending or is_unmarked(holder) or holder.state == 'queued'
       or now >= holder['until']) then
   if holder.followed then
@@ -136,18 +138,15 @@ if holder and not refreshes then
     local again = holder.state == 'queued' and holder.taken
     local since = math.max(holder.at, holder.due)
     local length = again and math.min(2 * (holder['until'] - since), LINGER) or 0
-    local due = due_at(0, 0)
     local taken = with(holder, {
-      state = 'queued', run = '', at = now, due = due,
-      ['until'] = later_than(math.max(now, due), math.max(op.hold, length)),
+      state = 'queued', run = '', at = now, due = 0, ['until'] = later(math.max(op.hold, length)),
       herd = 0, attempt = 0, arguments = op.arguments,
       ending = false, taken = true, followed = true,
       next = '', next_gen = '', next_at = 0, next_due = 0, next_arguments = '',
       orphans = displaced(holder, holder.owner),
     })
-    local rest = math.max(due - now, 0)
     return answer(
-      Claim(taken, value, claim), 'takeover', holder.owner, holder.gen, NOBODY, '', rest, '',
+      Claim(taken, value, claim), 'takeover', holder.owner, holder.gen, NOBODY, '', 0, '',
       has_left(holder)
     )
   end
