@@ -58,7 +58,13 @@ def queued_again(holder: Holder, now: int, hold: int, due: int = 0, **changes: A
 
 
 #: What a holder keeps of the run that waits for its end, where none does.
-NO_NEXT = {"next": "", "next_gen": "", "next_at": 0, "next_due": 0, "next_arguments": ""}
+NO_NEXT: dict[str, Any] = {
+    "next": "",
+    "next_gen": "",
+    "next_at": 0,
+    "next_due": 0,
+    "next_arguments": "",
+}
 
 
 def next_of(holder: Holder) -> dict[str, Any]:

@@ -98,7 +98,8 @@ class Explorer:
                 quiet = self.over(quiet)
                 lines.append("time passes until all is over")
             lines.append("one more call is made")
-            called = replace(quiet, callers=(*quiet.callers, Caller()), clean=True)
+            callers = (*quiet.callers, Caller())
+            called = replace(quiet, callers=callers, clean=True, called=(), due=0)
             end = self.settle(self._last, called, lines, path)
             if end is None:
                 self._served.update(path)
@@ -148,8 +149,10 @@ class Explorer:
         if holder is None or world.now >= holder.until:
             return world
         if holder.state == "queued" and final(world, holder.owner) is not None:
-            return replace(world, now=max(world.now, max(holder.at, holder.looked) + MOMENT))
-        if holder.until > world.now + LEASE:
+            return replace(
+                world, now=max(world.now, max(holder.at, holder.due, holder.looked) + MOMENT)
+            )
+        if holder.until > max(world.now, holder.due) + LEASE:
             raise Violation(f"nobody looks after {nice(holder.owner)} for {holder.until} ms")
         return replace(world, now=holder.until)
 
@@ -196,7 +199,12 @@ class Explorer:
             # It comes back, or another is woken in its place.
             waits = len(after.queue) >= len(world.queue)
             waits = waits and len(after.parked) >= len(world.parked)
-            if not waits or (after.bodies, after.results) != (world.bodies, world.results):
+            put_off = any(message.eta for message in after.queue) and after.claim != world.claim
+            if (
+                not waits
+                or put_off
+                or (after.bodies, after.results) != (world.bodies, world.results)
+            ):
                 return line, then
         moments = model.moments(world)
         if not moments:

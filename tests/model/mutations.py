@@ -14,7 +14,16 @@ from msgspec.structs import replace
 
 from jobtastic_ext.caller import calls
 from jobtastic_ext.caller.fallback import Undelivered
-from jobtastic_ext.claims import beginning, beside, calling, claimed_run, protocol, records, rules
+from jobtastic_ext.claims import (
+    beginning,
+    beside,
+    calling,
+    claimed_run,
+    debounce,
+    protocol,
+    records,
+    rules,
+)
 from jobtastic_ext.claims.records import (
     Answer,
     Begin,
@@ -32,7 +41,7 @@ from jobtastic_ext.worker import delivery
 
 from .actors import forget_steps
 from .scenarios import CASTS, with_faults
-from .world import Model, Scenario, World
+from .world import Budget, Model, Scenario, World
 
 Patches = list[Any]
 
@@ -357,9 +366,73 @@ def a_message_starts_whatever_has_started() -> Patches:
     ]
 
 
+def calls_put_off_for_ever() -> Patches:
+    """A debounce without an upper bound."""
+    real = debounce.due_at
+
+    def due_at(op: Any, now: int, first: int = 0, due: int = 0) -> int:
+        return real(replace(op, debounce_max=records.FOREVER), now, first, due)
+
+    return [mock.patch.object(debounce, "due_at", due_at)]
+
+
+def a_burst_that_begins_at_its_first_time() -> Patches:
+    return [mock.patch.object(beginning, "wait_until_due", lambda op, claim, now: (claim, None))]
+
+
+def a_run_with_old_arguments() -> Patches:
+    real = debounce.put_off
+
+    def put_off(op: Any, holder: Holder, now: int) -> Holder:
+        return real(replace(op, arguments=""), holder, now)
+
+    return [mock.patch.object(calling, "put_off", put_off)]
+
+
+def two_that_wait() -> Patches:
+    """Each call that comes during a run buys a run of its own."""
+    real = calling.join
+
+    def join(op: ClaimCall, claim: Claim, holder: Holder, now: int) -> Any:
+        return real(op, claim, replace(holder, next="", next_gen=""), now)
+
+    return [mock.patch.object(calling, "join", join)]
+
+
+def a_second_run_that_is_lost() -> Patches:
+    """What waited for a run takes its value, as one that shares it does."""
+    real = beginning.settle_by_value
+
+    def settle_by_value(op: Begin, *rest: Any) -> Any:
+        return real(replace(op, refresh=False), *rest)
+
+    return [mock.patch.object(beginning, "settle_by_value", settle_by_value)]
+
+
+def what_waits_is_woken_by_nobody() -> Patches:
+    """A caller that sees the end of a run before the store does frees the claim for the next."""
+    return [mock.patch.object(calling, "has_left", return_value=True)]
+
+
+def a_retry_that_others_wait_for_is_taken_for_served() -> Patches:
+    real = beginning.settle_by_value
+
+    def settle_by_value(op: Begin, claim: Claim, *rest: Any) -> Any:
+        holder = claim.holder
+        queued = holder is not None and holder.state == "queued"
+        seen = claim if queued else replace(claim, holder=None)
+        settled = real(op, seen, *rest)
+        return settled and (claim, settled[1])
+
+    return [mock.patch.object(beginning, "settle_by_value", settle_by_value)]
+
+
 TWO, THREE = CASTS["two plain calls"], CASTS["three plain calls"]
 PINNED, RETRIED = CASTS["a plain and a pinned call"], CASTS["a task that is retried"]
 TURNS = CASTS["a task that takes turns"]
+QUIET = CASTS["a task that waits until it is quiet"]
+AGAIN = CASTS["a task that waits until it is quiet, and is retried"]
+ONCE_MORE = CASTS["a task that runs once more"]
 START, NAMED = (
     CASTS["a task that is unique until it begins"],
     CASTS["a named call of a task that is unique until it begins"],
@@ -403,6 +476,13 @@ MUTATIONS: dict[Callable[[], Patches], Scenario] = {
     the_claim_is_kept_for_a_line_that_has_ended: TURNS,
     who_was_woken_waits_for_the_line: TURNS,
     a_message_that_was_given_up_stops_the_line: with_faults(TURNS, "publish"),
+    calls_put_off_for_ever: QUIET,
+    a_burst_that_begins_at_its_first_time: QUIET,
+    a_run_with_old_arguments: QUIET,
+    two_that_wait: QUIET,
+    a_second_run_that_is_lost: replace(ONCE_MORE, budget=Budget(tick=1)),
+    what_waits_is_woken_by_nobody: QUIET,
+    a_retry_that_others_wait_for_is_taken_for_served: replace(AGAIN, budget=Budget(wait=2)),
     a_run_that_holds_nobody_up_is_not_remembered: with_faults(START, "copy"),
     who_depended_on_a_dead_run_is_forgotten: with_faults(START, "crash"),
     a_run_answers_calls_that_were_made_after_it_began: with_faults(NAMED, "tick"),

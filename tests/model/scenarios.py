@@ -123,14 +123,14 @@ CASTS = {
     ),
     "a task that waits until it is quiet, and is retried": Scenario(
         callers=(PLAIN, PLAIN),
-        budget=Budget(wait=2),
+        budget=Budget(wait=1),
         buffers=True,
         debounce=(1_000, 1_500),
         behaviour=body("retry", "value", debounce=1, debounce_max=1.5, arguments="last"),
     ),
     "a named call of a task that waits until it is quiet": Scenario(
         callers=(PLAIN, pinned(1)),
-        budget=Budget(wait=2),
+        budget=Budget(wait=1),
         buffers=True,
         behaviour=body(debounce=1),
     ),
@@ -189,7 +189,8 @@ def small() -> Iterator[tuple[str, Scenario]]:
     """
     for name, cast in CASTS.items():
         yield name, cast
-        if len(cast.callers) < 3:
+        # Where time has to pass, there are too many ways already.
+        if len(cast.callers) < 3 and not cast.budget.wait:
             for fault in LARGE.get(name, Budget.__struct_fields__):
                 yield f"{name}, {fault}", with_faults(cast, fault)
     for pair in PAIRS:

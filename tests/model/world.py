@@ -120,7 +120,7 @@ class Scenario(Struct, frozen=True):
     starts: bool = False
     #: So many milliseconds there is one start at most.
     unique: int = 0
-    #: In ms: a run begins when there was no call for so long, at the latest so long after the first.
+    #: In ms: a run begins so long after the last call, at the latest so long after the first.
     debounce: tuple[int, int] = (0, 0)
     #: The store is on the server of the results, and its answers bring them with them.
     sees: bool = False
@@ -420,7 +420,7 @@ class Model:
         ends = {*claim.tombstones.values(), *claim.arrivals.values()}
         if claim.holder is not None:
             ends |= {claim.holder.until, claim.holder.herd}
-            ends.add(claim.holder.due)
+            ends |= {claim.holder.due - 1, claim.holder.due}
             if claim.holder.state == "queued":
                 ends.add(max(claim.holder.at, claim.holder.looked) + MOMENT)
         if claim.value is not None:
@@ -657,7 +657,8 @@ class Model:
     def put_off(self, world: World, name: str, operation: Operation, answer: Answer) -> World:
         """A run begins when it is quiet, or late enough, and with what was last said."""
         if isinstance(operation, ClaimCall):
-            called, due = (*world.called, (name, world.now)), world.due
+            others = tuple(one for one in world.called if one[0] != name)
+            called, due = (*others, (name, world.now)), world.due
             if len(called) == 1 or world.now < due:
                 quiet, longest = self.scenario.debounce
                 due = min(world.now + quiet, called[0][1] + longest)
