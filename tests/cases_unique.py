@@ -116,9 +116,10 @@ UNIQUE: dict[str, Case] = {
         *STARTED,
         (2, timed("b"), "joined a ga"),
         (3, finish("a"), "ok"),
-        (200, timed("c"), "joined a ga"),
+        (200, timed("c"), "ended a ga"),
+        (200, timed("c", pinned=True), "joined a ga"),  # settled at the worker
         (201, once("d", ""), "reuse a ga"),
-        (300.9, timed("e"), "joined a ga"),
+        (300.9, timed("e"), "ended a ga"),
         (301, timed("f"), "claimed f gf"),
     ],
     "time: a policy that says less counts at once": [
@@ -141,6 +142,29 @@ UNIQUE: dict[str, Case] = {
         (2, Release(task_id="a", hold=HOLD, run="a.1"), "ok"),
         (3, timed("b"), "claimed b gb"),
     ],
+    "time: not so one that ends itself without a result": [
+        *STARTED,
+        (2, Release(task_id="a", hold=HOLD, run="a.1", silent=True), "ok"),
+        (3, timed("b"), "started a ga"),
+        (300.9, timed("b"), "started a ga"),
+        (301, timed("b"), "claimed b gb"),
+    ],
+    "time: nor one beside which others may run": [
+        (0, timed("a"), "claimed a ga"),
+        (1, once("a", starts=True, lease=HOLD), "run  ga"),
+        (2, Release(task_id="a", hold=HOLD, run="a.1", silent=True), "ok"),
+        (3, timed("b"), "started a ga"),
+    ],
+    "time: a result that is gone frees it": [
+        *STARTED,
+        (2, finish("a"), "ok"),
+        (3, timed("b"), "ended a ga"),
+        (4, timed("b", gone="a"), "claimed b gb"),
+        (4, timed("c", gone="a"), "joined b gb"),
+        (5, once("b"), "run  gb"),
+        (6, finish("b"), "ok"),
+        (7, timed("d"), "ended b gb"),
+    ],
     "time: a failure that a caller has read frees it": [
         *STARTED,
         (2, Ending(task_id="a", run="a.1"), "ok"),
@@ -158,7 +182,7 @@ UNIQUE: dict[str, Case] = {
         (100, Requeue(task_id="a", run="a.1", hold=HOLD, attempt=1), "ok"),
         (200, once("a", attempt=1, run="a.2", after="a.1"), "run  ga"),
         (210, finish("a", "a.2", attempt=1), "ok"),
-        (300.9, timed("b"), "joined a ga"),
+        (300.9, timed("b"), "ended a ga"),
         (301, timed("b"), "claimed b gb"),
     ],
     "time: a new run that is asked for starts": [
@@ -168,7 +192,7 @@ UNIQUE: dict[str, Case] = {
         (3.5, timed("c"), "joined b gb"),
         (5, once("b", refresh=True), "run  gb"),
         (6, finish("b"), "ok"),
-        (304, timed("d"), "joined b gb"),
+        (304, timed("d"), "ended b gb"),
     ],
     "time and start: only the time counts": [
         (0, timed("a"), "claimed a ga"),

@@ -15,7 +15,7 @@ from typing import Any
 
 import redis
 from celery import Celery, Task, shared_task
-from celery.exceptions import Reject
+from celery.exceptions import Ignore, Reject
 
 from jobtastic_ext import JobtasticStep
 from tests.workers import end_with
@@ -149,6 +149,16 @@ def create(conf: dict[str, Any]) -> Celery:
         note(unbound, x)
         time.sleep(delay)
         return x
+
+    @declare(name="reports.ignored", bind=True)
+    def ignored(self, x):
+        note(self, x)
+        raise Ignore
+
+    @declare(name="reports.replaced", bind=True)
+    def replaced(self, x):
+        note(self, x)
+        raise self.replace(app.tasks["reports.plain"].si(x))
 
     @declare(name="reports.based", bind=True, base=OwnBase)
     def based(self, x, delay=0.3):

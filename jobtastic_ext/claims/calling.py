@@ -171,10 +171,16 @@ def join(op: ClaimCall, claim: Claim, holder: Holder, now: int) -> Step:
 
 
 def join_start(op: ClaimCall, claim: Claim, started: Started, now: int) -> Answer:
-    """Share the one start in a time; whoever looks may find that it has failed a moment ago."""
-    run = claim.beside.get(started.owner)
-    looks = run is not None and not op.pinned and (run.ending or is_overdue(run, now))
-    return Answer("started" if looks else "joined", started.owner, started.gen)
+    """Share the one start in a time; who looks may find that it has failed, or its result gone."""
+    run = claim.run_of(started.owner)
+    word: Word = "joined"
+    if op.pinned or op.gone == started.owner:
+        pass  # it is settled at the worker, or the caller has seen the result
+    elif run is None:
+        word = "started" if started.silent else "ended"
+    elif run.ending or is_overdue(run, now):
+        word = "started"
+    return Answer(word, started.owner, started.gen)
 
 
 def is_overdue(holder: Holder, now: int) -> bool:

@@ -98,8 +98,11 @@ class Run:
             Requeue(task_id=begun.task_id, run=begun.run, hold=hold, attempt=begun.attempt + 1)
         )
 
-    def release(self, unserved: bool = False) -> None:
-        """Nothing came of it: the next identical call runs, and serves those who are `unserved`."""
+    def release(self, unserved: bool = False, silent: bool = False) -> None:
+        """Nothing came of it: the next identical call runs, and serves those who are `unserved`.
+
+        One that was `silent` did what it wanted: to `unique_for` it is a start as any other.
+        """
         begun, terms = self.begun, self.terms
         answer = self._apply(
             Release(
@@ -107,6 +110,7 @@ class Run:
                 run=begun.run,
                 hold=terms.hold,
                 unserved=unserved,
+                silent=silent,
                 line=terms.exclusive,
             )
         )

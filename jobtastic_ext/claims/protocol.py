@@ -86,8 +86,10 @@ def ask(
         except ResultsUnavailable:
             # The caller reads it when the backend is back.
             return Settled(joined(answer))
-        if answer.word == "started":
-            if outcome is None or (outcome.shareable and not outcome.failed):
+        if answer.word in ("started", "ended"):
+            # One that is over, and has no result any more, would never be ready.
+            unknown, well = outcome is None, outcome is not None and is_good(outcome)
+            if well or (unknown and answer.word == "started"):
                 return Settled(joined(answer))
         elif answer.word in ("takeover", "ending", "unmarked", "overdue"):
             # Nobody waits for a result that is final: to send its id again would show the old one.
@@ -100,16 +102,20 @@ def ask(
             return Settled(answer, outcome)
         elif answer.word == "refresh":  # the claim is ours, only the old result is gone
             return Settled(Answer("claimed", call.task_id, answer.gen, answer.at))
-        well = outcome is not None and outcome.shareable and not outcome.failed
+        well = outcome is not None and is_good(outcome)
         call = replace(call, gone=answer.id, well=well)
     return Settled(Answer("free", call.task_id, call.gen))
 
 
-#: Answers that depend on a result.
-LOOK = ("cached", "stale", "refresh", "takeover", "ending", "unmarked", "started", "overdue")
+def is_good(outcome: Outcome) -> bool:
+    return outcome.shareable and not outcome.failed
+
 
 #: Answers to one who joins, and looks.
-JOINING = ("ending", "unmarked", "started", "overdue")
+JOINING = ("ending", "unmarked", "started", "ended", "overdue")
+
+#: Answers that depend on a result.
+LOOK = ("cached", "stale", "refresh", "takeover", *JOINING)
 
 
 def joined(answer: Answer) -> Answer:

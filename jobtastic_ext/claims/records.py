@@ -143,6 +143,8 @@ class Started(Struct, frozen=True, omit_defaults=True, kw_only=True):
     at: int
     #: When it need not be remembered any more.
     until: int
+    #: Its run was let go without a result (`Ignore`), or left it to the task that replaces it.
+    silent: bool = False
 
 
 class Claim(Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -180,7 +182,8 @@ class ClaimCall(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="clai
     Answers ``claimed``, ``buffered`` (claimed, for after the run that holds it), ``takeover``
     (publish under that id), ``joined``, ``ending`` (joined, but its outcome may be known already),
     ``unmarked`` (joined, but it may have ended with success a moment ago), ``started`` (joined a
-    run that is unique for a time, and may have failed a moment ago), ``overdue`` (joined, but it
+    run that is unique for a time, and may have failed a moment ago), ``ended`` (the same, but it is
+    over, and its result may be gone), ``overdue`` (joined, but it
     has waited for a while and may have ended long ago), ``hastened`` (joined, and what was not
     due yet is due now: publish under that id), ``cached``, ``stale`` (served, somebody
     else refreshes), ``refresh`` (served, and this call publishes the refresh) or ``free`` (publish,
@@ -311,6 +314,8 @@ class Release(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="releas
     bare: bool = False
     #: The id of the run gets no outcome of its own: whoever runs next serves those who wait for it.
     unserved: bool = False
+    #: The run did what it wanted, without a result: for `unique_for` its start counts.
+    silent: bool = False
     #: The message could not be sent.  For so long it is dropped, should it arrive all the same.
     #: Lets go only of what that very message claimed and no worker or other caller has taken up.
     give_up: int = 0
@@ -375,6 +380,7 @@ ToCall = Literal[
     "ending",
     "unmarked",
     "started",
+    "ended",
     "overdue",
     "cached",
     "stale",

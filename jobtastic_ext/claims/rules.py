@@ -50,7 +50,7 @@ from .records import (
     Step,
     Value,
 )
-from .started import freed
+from .started import freed, silenced
 
 
 def step(operation: Operation, claim: Claim, now: int) -> Step:
@@ -137,7 +137,7 @@ def release(op: Release, claim: Claim, now: int) -> Step:
             rest = kept_for_line(now, op.hold)
     else:
         return claim, LOST
-    claim = freed(replace(claim, holder=rest), op.task_id)
+    claim = (silenced if op.silent else freed)(replace(claim, holder=rest), op.task_id)
     if op.give_up:
         claim = given_up(claim, f"{gen}:{op.task_id}", later(now, op.give_up))
     return claim, replace(OK, waiting=waiting)

@@ -38,6 +38,13 @@ def begun(op: Begin, claim: Claim, now: int, gen: str) -> Started | None:
     return Started(owner=op.task_id, gen=gen, at=now, until=later(now, op.unique))
 
 
+def silenced(claim: Claim, task_id: str) -> Claim:
+    """Let the start of this task count, whose run has ended without a result."""
+    if claim.started is None or claim.started.owner != task_id:
+        return claim
+    return replace(claim, started=replace(claim.started, silent=True))
+
+
 def freed(claim: Claim, task_id: str) -> Claim:
     """Let another run start: that of this task has come to nothing."""
     if claim.started is None or claim.started.owner != task_id:

@@ -48,7 +48,8 @@ class Postrun(RunHooks):
             run.finish(failed=True)
         else:
             # Celery rejects a task, for ever, when it cannot send its retry.
-            run.release(unserved=isinstance(retval, Reject) and not retval.requeue)
+            rejected = isinstance(retval, Reject) and not retval.requeue
+            run.release(unserved=rejected, silent=state == states.IGNORED)
 
     def _release_unseen(self, task: Task, request: Context) -> None:
         """`before_start` or `__call__` raised: nobody else lets go of the call."""

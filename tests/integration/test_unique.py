@@ -18,7 +18,7 @@ HOUR: dict[str, Any] = {"unique_for": "1h"}
 
 
 def policy(**fields: Any) -> dict[str, Any]:
-    names = ("work", "fails", "flaky", "unbound")
+    names = ("work", "fails", "flaky", "unbound", "ignored", "replaced")
     tasks = {f"reports.{name}": {"significant_kwargs": ["x"], **fields} for name in names}
     return {"tasks": tasks}
 
@@ -187,6 +187,35 @@ def test_a_failure_frees_it(hourly: Project, unique: str) -> None:
     assert second.id != first.id
     assert isinstance(second.get(timeout=TIMEOUT, propagate=False), Exception)
     assert hourly.runs("fails", unique) == 2
+
+
+def test_a_result_that_is_gone_frees_it(hourly: Project, unique: str) -> None:
+    work = hourly.task("work")
+    first = work.delay(unique, 1, delay=0)
+    assert first.get(timeout=TIMEOUT)["y"] == 1
+    wait_until(lambda: hourly.claim("work", unique).holder is None)
+    first.forget()
+    again = work.delay(unique, 2, delay=0)
+    assert again.get(timeout=TIMEOUT)["y"] == 2
+    wait_until(lambda: hourly.claim("work", unique).holder is None)
+    assert work.delay(unique, 3).id == again.id
+    assert hourly.runs("work", unique) == 2
+
+
+@pytest.mark.parametrize("name", ["ignored", "replaced"])
+def test_a_run_that_ends_itself_without_a_result_counts(
+    hourly: Project, unique: str, name: str
+) -> None:
+    task = hourly.task(name)
+    first = task.delay(unique)
+    wait_until(lambda: hourly.runs(name, unique))
+    wait_until(lambda: hourly.claim(name, unique).holder is None)
+    second = task.delay(unique)
+    assert (second.id, second.decision) == (first.id, "joined")
+    if name == "replaced":
+        assert second.get(timeout=TIMEOUT) == unique
+    assert task.delay(unique).id == first.id
+    assert hourly.runs(name, unique) == 1
 
 
 def test_retries_are_one_start(hourly: Project, unique: str) -> None:

@@ -144,6 +144,7 @@ operations: st.SearchStrategy[Operation] = st.one_of(
         gen=gens,
         bare=rarely,
         unserved=rarely,
+        silent=rarely,
         give_up=lengths_or_none,
         unclaimed=rarely,
         line=st.booleans(),

@@ -45,12 +45,17 @@ local function is_overdue(holder)
   return holder.state == 'queued' and past
 end
 
--- Share the one start in a time; whoever looks may find that it has failed a moment ago.
+-- Share the one start in a time; who looks may find that it has failed, or its result gone.
 local started = in_force()
 local function join_start()
-  local run = claim.beside[started.owner]
-  local looks = run and not op.pinned and (run.ending or is_overdue(run))
-  local word = looks and 'started' or 'joined'
+  local run, word = run_of(started.owner), 'joined'
+  if op.pinned or op.gone == started.owner then
+    word = 'joined' -- it is settled at the worker, or the caller has seen the result
+  elseif not run then
+    word = started.silent and 'started' or 'ended'
+  elseif run.ending or is_overdue(run) then
+    word = 'started'
+  end
   return answer(claim, word, started.owner, started.gen)
 end
 

@@ -28,6 +28,7 @@ local HOLDER_DEFAULTS = {
   orphans = NOBODY, waiting = '', line = false,
   next_at = 0, next_due = 0, next_arguments = '', due = 0, arguments = '',
 }
+local STARTED_DEFAULTS = { silent = false }
 local STARTED = { owner = 'string', gen = 'string', at = 'number', ['until'] = 'number' }
 local VALUE = { owner = 'string', gen = 'string' }
 local VALUE_DEFAULTS = {
@@ -38,7 +39,7 @@ local OPERATION_DEFAULTS = {
   gen = '', group = '', gone = '', run = '', attempt = 0, give_up = 0, arrival = 0, pinned = false,
   refresh = false, expires = 0, exclusive = false, failed = false, unclaimed = false,
   since = 0, after = '', bare = false, redelivered = false, unserved = false, unmarked = false,
-  waited = '', parked = '', line = false,
+  silent = false, waited = '', parked = '', line = false,
   buffer = false, starts = false, unique = 0, well = false,
   debounce = 0, debounce_max = 0, countdown = 0, arguments = '', heed = false,
 }
@@ -305,7 +306,9 @@ local function decode(raw)
     return nil
   end
   if holder ~= nil and not read_holder(holder) then return nil end
-  if claim.started ~= nil and not is_record(claim.started, STARTED, {}) then return nil end
+  if claim.started ~= nil and not is_record(claim.started, STARTED, STARTED_DEFAULTS) then
+    return nil
+  end
   if not read_beside(rest.beside) then return nil end
   if value ~= nil then
     if not is_record(value, VALUE, VALUE_DEFAULTS) then return nil end

@@ -1,6 +1,6 @@
 -- The owner lets go: the twin of `jobtastic_ext.claims.rules.release`.
 -- KEYS[1]  the call key.
--- ARGV[1]  `Release`: task_id, hold, run, gen, bare, unserved, give_up, unclaimed, line.
+-- ARGV[1]  `Release`: task_id, hold, run, gen, bare, unserved, silent, give_up, unclaimed, line.
 
 local retry = stored.beside[op.task_id]
 if op.run ~= '' then
@@ -34,7 +34,20 @@ elseif is_run(holder, op.task_id, op.run) then
 else
   return answer(claim, 'lost')
 end
-local released = freed(Claim(rest, value, claim), op.task_id)
+-- Let the start of this task count, whose run has ended without a result.
+local function silenced(changed, id)
+  local kept = changed.started
+  if kept and kept.owner == id then
+    changed = Claim(changed.holder, changed.value, changed)
+    changed.started = {
+      owner = kept.owner, gen = kept.gen, at = kept.at, ['until'] = kept['until'], silent = true,
+    }
+  end
+  return changed
+end
+
+local settle = op.silent and silenced or freed
+local released = settle(Claim(rest, value, claim), op.task_id)
 if op.give_up ~= 0 then
   released = given_up(released, gen .. ':' .. op.task_id, op.give_up)
 end

@@ -2,7 +2,7 @@
 
 local LOOK = {
   cached = true, stale = true, refresh = true, takeover = true, ending = true, overdue = true,
-  unmarked = true, started = true,
+  unmarked = true, started = true, ended = true,
 }
 
 if ARGV[3] and not op.pinned then
