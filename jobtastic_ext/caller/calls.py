@@ -314,7 +314,8 @@ class Call:
             "task_id": task_id,
             "headers": {**(self.options.get("headers") or {}), HEADER: asdict(header)},
         }
-        if self.plan.debounce:
+        # What the store has not answered, or a policy only observes, is sent as its caller said.
+        if self.plan.debounce and answer.at and not self.plan.policy.shadow:
             wait = answer.rest / 1000 + EARLY if answer.rest else None
             changes.update(countdown=wait, eta=None, expires=None)
         elif bare:

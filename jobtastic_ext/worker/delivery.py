@@ -35,6 +35,7 @@ from ..counts.tally import Tally
 from ..errors import ArgumentNotEncodable, ArgumentUnknown, DuplicateCall, StoreError
 from ..hooks import Entered, state_of
 from ..policy.model import Plan
+from ..resilience.redaction import in_log
 from ..results.backend import Backend
 from ..results.kinds import wants_result
 from ..telling import OF_MESSAGES, tell, told
@@ -253,13 +254,13 @@ class Message:
             self.waited = max(answer.at - self.header.since, 0) / 1000
         if answer.word not in ("run", "follow", "joined", "wait"):
             self.let_pass(answer)
-        if answer.arguments:
-            self.take(answer.arguments)
         if answer.word in ("run", "free"):
+            run = self.new_run(message, answer)  # first: whatever happens, it is let go of
+            if answer.arguments:
+                self.take(answer.arguments)
             if answer.word == "run" and answer.left:
                 self.count("freed_by_lease")
                 tell(signals.run_freed, self.task, task_id=self.request.id, key=self.key)
-            run = self.new_run(message, answer)
             return self.run_body(run, body)
         if self.plan.policy.shadow:
             self.log(f"would be {answer.word}", f"task {answer.id}")
@@ -399,7 +400,11 @@ class Message:
 
     def take(self, arguments: str) -> None:
         """Run, and retry, with the arguments of the newest call instead of those of the message."""
-        args, kwargs = unpacked(self.task, arguments)
+        try:
+            args, kwargs = unpacked(self.task, arguments)
+        except Exception as error:  # noqa: BLE001 - its caller had a serializer of its own
+            self.log("runs", f"with the arguments of its message: {in_log(error)}", logging.WARNING)
+            return
         self.args, self.kwargs = tuple(args), kwargs
         self.request.args, self.request.kwargs = args, kwargs
 

@@ -110,6 +110,29 @@ def test_messages_of_other_ways_are_calls_as_well(timed: Project, unique: str) -
     assert run["at"] >= last + DEBOUNCE
 
 
+@pytest.mark.parametrize("why", ["shadow", "the store is down"])
+def test_what_is_not_put_off_is_sent_as_its_caller_said(
+    start_project: Any, unique: str, why: str
+) -> None:
+    rule = {**RULE, "shadow": why == "shadow"}
+    down = {} if why == "shadow" else {"jobtastic_store": "redis://127.0.0.1:1/0"}
+    project: Project = start_project(jobtastic_policy={"tasks": {"reports.work": rule}}, **down)
+    times: list[tuple[bool, bool]] = []
+
+    def see(headers: dict[str, Any], **_: Any) -> None:
+        times.append((headers["eta"] is not None, headers["expires"] is not None))
+
+    work = project.task("work")
+    before_task_publish.connect(see)
+    try:
+        for _ in range(2):
+            work.delay(unique)
+            work.apply_async((unique,), countdown=60, expires=120)
+    finally:
+        before_task_publish.disconnect(see)
+    assert times == [(False, False), (True, True)] * 2
+
+
 def test_a_longer_countdown_wins(timed: Project, unique: str) -> None:
     work, first = timed.task("work"), time.time()
     result = work.apply_async((unique,), {"delay": 0}, countdown=3)
@@ -191,6 +214,18 @@ def test_the_last_caller_s_arguments(timed: Project, unique: str) -> None:
     first = noted.delay(other, text="first")
     timed.app.send_task("reports.noted", (other, "last"))
     assert first.get(timeout=60) == "last"
+
+
+def test_arguments_that_the_worker_does_not_accept_are_left_out(
+    timed: Project, unique: str
+) -> None:
+    noted = timed.task("noted")
+    first = noted.delay(unique, text="first")
+    other = noted.apply_async((unique,), {"text": "other"}, serializer="pickle")
+    assert other.id == first.id
+    assert first.get(timeout=60) == "first"
+    wait_until(lambda: timed.claim("noted", unique).holder is None)
+    assert noted.delay(unique, text="next").get(timeout=60) == "next"
 
 
 def test_a_buffered_run_gets_the_last_arguments_and_keeps_them(timed: Project, unique: str) -> None:
