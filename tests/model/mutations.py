@@ -337,7 +337,11 @@ def it_holds_others_up_all_the_same() -> Patches:
 
 
 def a_failure_does_not_free_its_start() -> Patches:
-    return [mock.patch.object(rules, "freed", lambda claim, task_id: claim)]
+    return [
+        mock.patch.object(rules, "freed", lambda claim, task_id: claim),
+        # Else whoever is answered by it sees the failure, and frees it.
+        mock.patch.object(protocol, "is_good", lambda outcome: outcome.shareable),
+    ]
 
 
 def the_end_of_a_run_frees_its_start() -> Patches:
