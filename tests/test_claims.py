@@ -6,6 +6,7 @@ A task ``a`` that claims does so with generation ``ga``, and runs with the token
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -95,6 +96,14 @@ RAN = [
 ]
 CACHED = [*RAN, (2, finish("a", fresh=100), "ok")]
 KEPT = [*RAN, (2, finish("a", fresh=10, stale=100), "ok")]
+
+#: In time: a run has died, and what waits for its end is due a little later.
+DIED: list[tuple[float, Operation, str]] = [
+    (0, late("a"), "claimed a ga"),
+    (5, comes("a", "ga"), "run  ga"),
+    (30, late("b"), "buffered b gb"),
+    (34, late("c"), "joined b gb"),
+]
 
 CASES: dict[str, list[tuple[float, Operation, str]]] = {
     # At the caller: a plain call
@@ -715,7 +724,14 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
     ],
     "in time: not beyond the longest": [
         (1, late("a"), "claimed a ga"),
-        *[(1 + 4 * n, late("b"), "joined a ga") for n in range(1, 5)],
+        (5, late("b"), "joined a ga"),
+        (6, comes("a", "ga"), "wait a ga"),
+        (9, late("b"), "joined a ga"),
+        (10, comes("a", "ga"), "wait a ga"),
+        (13, late("b"), "joined a ga"),
+        (14, comes("a", "ga"), "wait a ga"),
+        (17, late("b"), "joined a ga"),
+        (18, comes("a", "ga"), "wait a ga"),
         (20, late("b"), "joined a ga"),
         (20.9, comes("a", "ga"), "wait a ga"),
         (21, comes("a", "ga"), "run  ga"),
@@ -801,12 +817,109 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
         (4, release("a"), "ok"),
         (5, late("b"), "claimed b gb"),
     ],
-    "in time: a retry is not put off": [
+    "in time: a retry is not put off, and who has called meanwhile gets the next run": [
         (0, late("a"), "claimed a ga"),
         (5, comes("a", "ga"), "run  ga"),
         (6, requeue("a", 1), "ok"),
-        (7, late("b"), "overdue a ga"),
+        (7, late("b"), "overdue a ga"),  # the retry may be lost
+        (7, late("b"), "buffered b gb"),
         (7, comes("a", "ga", attempt=1, run="a.2"), "run  ga"),
+        (8, late("c"), "joined b gb"),
+        (9, finish("a", run="a.2"), "ok"),
+        (12, comes("b", "gb"), "wait b gb"),
+        (13, comes("b", "gb"), "run  gb"),
+    ],
+    "a refresh waits for a retry, too": [
+        *RAN,
+        (2, requeue("a", 1), "ok"),
+        (2.9, call("b", refresh=True), "claimed b gb"),
+        (4, call("c", buffer=True), "joined b gb"),
+        (5, begin("b", "gb", refresh=True), "follow a ga"),
+        (6, begin("a", "ga", attempt=1, run="a.2"), "run  ga"),
+        (7, finish("a", run="a.2"), "ok"),
+        (8, begin("b", "gb", refresh=True), "run  gb"),
+    ],
+    "in time: a message of other ways waits for a retry": [
+        (0, comes("a", calls=True), "wait a a.1"),
+        (5, comes("a", "a.1"), "run  a.1"),
+        (6, requeue("a", 1), "ok"),
+        (7, comes("b", calls=True), "follow a a.1"),
+        (8, comes("c", calls=True), "joined b b.1"),
+        (9, comes("a", "a.1", attempt=1, run="a.2"), "run  a.1"),
+        (10, finish("a", gen="a.1", run="a.2"), "ok"),
+        (10, comes("b"), "wait b b.1"),
+    ],
+    "in time: the next of a run that has died is due when it was": [
+        *DIED,
+        (36, comes("b", "gb"), "wait b gb"),
+        (39, comes("b", "gb"), "run  gb"),
+        (40, finish("b"), "ok"),
+    ],
+    "in time: and so it is for who calls after that": [
+        *DIED,
+        (36, late("d"), "joined b gb"),
+        (39, comes("b", "gb"), "wait b gb"),
+        (41, comes("b", "gb"), "run  gb"),
+    ],
+    "in time: no longer than from its first call": [
+        (0, late("a"), "claimed a ga"),
+        (5, comes("a", "ga"), "run  ga"),
+        (24, late("b"), "buffered b gb"),
+        *[(24 + 4 * n, late("c"), "joined b gb") for n in (1, 2)],
+        (36, late("c"), "joined b gb"),
+        (37, comes("b", "gb"), "wait b gb"),
+        (40, late("c"), "joined b gb"),
+        (41, comes("b", "gb"), "wait b gb"),
+        (43, late("c"), "joined b gb"),
+        (43.9, comes("b", "gb"), "wait b gb"),
+        (44, comes("b", "gb"), "run  gb"),
+    ],
+    "in time: its countdown is kept, too": [
+        (0, late("a"), "claimed a ga"),
+        (5, comes("a", "ga"), "run  ga"),
+        (6, late("b", countdown=ms(100)), "buffered b gb"),
+        (36, late("c"), "joined b gb"),
+        (105, comes("b", "gb"), "wait b gb"),
+        (106, comes("b", "gb"), "run  gb"),
+    ],
+    "in time: a message of another id leaves the next of a dead run to itself": [
+        *DIED,
+        (36, comes("x", "gb"), "joined b gb"),
+        (39, comes("b", "gb"), "run  gb"),
+    ],
+    "in time: a dead run that is delivered again runs before the next": [
+        *DIED,
+        (36, comes("a", "ga", run="a.2", redelivered=True), "run  ga"),
+        (37, comes("b", "gb"), "follow a ga"),
+    ],
+    "in time: who calls on looks, should its message not have come when it was first due": [
+        (0, late("a"), "claimed a ga"),
+        (4, late("b"), "joined a ga"),
+        (5.9, late("b"), "joined a ga"),
+        (6, late("b"), "overdue a ga"),
+        (6.5, late("b"), "joined a ga"),
+        (7, late("b"), "overdue a ga"),
+        (7, late("b", gone="a"), "claimed b gb"),
+    ],
+    "in time: nor when it was due for the second time": [
+        (0, late("a"), "claimed a ga"),
+        (4, late("b"), "joined a ga"),
+        (5, comes("a", "ga"), "wait a ga"),
+        (8, late("b"), "joined a ga"),
+        (9.9, late("b"), "joined a ga"),
+        (10, late("b"), "overdue a ga"),
+    ],
+    "in time: nor when a refresh has sent it": [
+        (0, late("a"), "claimed a ga"),
+        (1, late("b", refresh=True), "hastened a ga"),
+        (1.9, late("c"), "joined a ga"),
+        (2, late("c"), "overdue a ga"),
+    ],
+    "in time: what was due is not put off when it is sent again": [
+        (0, late("a"), "claimed a ga"),
+        (35, late("b"), "takeover a ga"),
+        (36, late("c"), "overdue a ga"),
+        (36, comes("a", "ga", bare=True), "run  ga"),
     ],
     "group: a member shares a run that has ended": [
         (0, call("a", group="c1"), "claimed a ga"),
@@ -975,6 +1088,38 @@ def test_a_run_is_given_the_newest_arguments_until_it_has_begun() -> None:
     assert (first, again, retry, following) == ("3", "3", "3", "5")
     claim, _ = given(claim, finish("d"), 21)
     assert claim.holder is None
+
+
+def given(*steps: tuple[float, Operation]) -> str:
+    """The arguments that the last of the operations is answered."""
+    claim, arguments = EMPTY, ""
+    for seconds, operation in steps:
+        claim, answer = step(operation, claim, ms(seconds))
+        arguments = answer.arguments
+    return arguments
+
+
+@pytest.mark.parametrize("calls", [late, partial(call, buffer=True)])
+def test_what_waited_for_a_run_that_has_died_is_given_the_newest_arguments(calls: Any) -> None:
+    run = partial(begin, lease=LEASE, refresh=True, heed=calls is late)
+    ran = [(0, call("a")), (1, run("a", "ga")), (2, calls("b", arguments="1"))]
+    ran += [(3, calls("c", arguments="2"))]
+    assert given(*ran, (31, run("b", "gb"))) == "2"
+    assert given(*ran, (31, calls("d", arguments="3")), (50, run("b", "gb"))) == "3"
+
+
+def test_what_waits_for_a_retry_is_given_the_newest_arguments() -> None:
+    ran = [(0, late("a", arguments="1")), (5, comes("a", "ga")), (6, requeue("a", 1))]
+    ran += [(6.9, late("b", arguments="2")), (8, late("c", arguments="3"))]
+    ran += [(9, comes("a", "ga", attempt=1, run="a.2"))]
+    assert given(*ran) == ""
+    assert given(*ran, (10, finish("a", run="a.2")), (13, comes("b", "gb"))) == "3"
+
+
+def test_a_named_call_that_finds_a_lost_message_leaves_its_arguments() -> None:
+    lost = [(0, late("a", arguments="1")), (36, late("b", arguments="2", pinned=True))]
+    assert given(*lost, (36, comes("b", "ga"))) == "2"
+    assert given(*lost, (36, comes("a", "ga"))) == "2"
 
 
 def test_when_what_is_published_is_due() -> None:

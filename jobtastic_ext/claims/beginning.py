@@ -99,6 +99,8 @@ def inherited(op: Begin, holder: Holder | None) -> dict[str, Any]:
         found.update(gen=holder.gen, orphans=rest, **next_of(holder))
     if retries or holder.state == "queued":
         found["arguments"] = holder.arguments
+    elif "next" not in found:  # this is what waited for its end, or is served with it
+        found["arguments"] = holder.next_arguments
     return found
 
 

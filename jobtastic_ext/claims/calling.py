@@ -5,7 +5,16 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from .debounce import due_at, is_waiting, next_run, put_off
-from .holders import NO_NEXT, after, displaced, has_left, queued, queued_again
+from .holders import (
+    NO_NEXT,
+    after,
+    displaced,
+    has_begun,
+    has_left,
+    queued,
+    queued_again,
+    without_dead,
+)
 from .lifetime import later
 from .records import LINGER, MOMENT, Answer, Claim, ClaimCall, Holder, Started, Step, Value, Word
 from .started import freed, in_force
@@ -39,6 +48,8 @@ def claim_call(op: ClaimCall, claim: Claim, now: int) -> Step:
     if started is not None and not is_held(holder, now):
         return claim, join_start(op, claim, started, now)
     if holder is not None and not refreshes:
+        if op.wants_later:
+            holder = without_dead(holder, now, op.hold)
         held = settle_by_holder(op, claim, holder, now)
         if held is not None:
             return held
@@ -69,9 +80,7 @@ def without_gone(op: ClaimCall, claim: Claim, now: int) -> tuple[Claim, tuple[st
     if op.gone and not op.well:
         claim = freed(claim, op.gone)
     orphans = displaced(holder, op.task_id)
-    # Whoever ends it is to wake what waits for its end, as long as it is alive.
-    wakes = holder is not None and holder.next != "" and not has_left(holder, now)
-    if holder is not None and holder.owner == op.gone and is_over(holder, now) and not wakes:
+    if holder is not None and holder.owner == op.gone and is_over(holder, now):
         if holder.followed:
             # It ended some time ago, so only its own generation may have it.
             value = Value(
@@ -90,7 +99,8 @@ def settle_by_holder(op: ClaimCall, claim: Claim, holder: Holder, now: int) -> S
     followed = replace(claim, holder=replace(holder, followed=True))
     if over and op.pinned:
         # Published under its own id all the same; the worker takes over.
-        return followed, Answer("joined", holder.owner, holder.gen)
+        newest = replace(put_off(op, holder, now), followed=True)
+        return replace(claim, holder=newest), Answer("joined", holder.owner, holder.gen)
     if over and outlasts(op, holder, now):
         return take_over(op, claim, holder, now)
     if op.expires and now < holder.expires:
@@ -116,7 +126,14 @@ def is_held(holder: Holder | None, now: int) -> bool:
 
 def is_over(holder: Holder, now: int) -> bool:
     """Whether the run may have ended without the claim knowing."""
+    if wakes_next(holder, now):
+        return False
     return holder.ending or is_unmarked(holder) or holder.state == "queued" or now >= holder.until
+
+
+def wakes_next(holder: Holder, now: int) -> bool:
+    """Whether somebody who is alive ends it, and is to wake what waits for its end."""
+    return holder.next != "" and now < holder.until
 
 
 def is_unmarked(holder: Holder) -> bool:
@@ -140,7 +157,10 @@ def outlasts(op: ClaimCall, holder: Holder, now: int) -> bool:
 
 def join(op: ClaimCall, claim: Claim, holder: Holder, now: int) -> Step:
     foreign = holder.owner != op.task_id
-    if op.wants_later and foreign and holder.state == "running" and not holder.next:
+    if op.wants_later and foreign and has_begun(holder) and not holder.next:
+        if not op.pinned and is_overdue(holder, now):  # a retry that may never come
+            looks = replace(claim, holder=replace(holder, looked=now))
+            return looks, Answer("overdue", holder.owner, holder.gen)
         waiting = replace(holder, **next_run(op, now))
         word: Word = "claimed" if op.refresh else "buffered"
         rest = max(waiting.next_due - now, 0)
@@ -186,11 +206,12 @@ def join_start(op: ClaimCall, claim: Claim, started: Started, now: int) -> Answe
 def is_overdue(holder: Holder, now: int) -> bool:
     """Whether its task may have ended without the claim knowing, although nobody has begun it.
 
+    Its message is expected at the time that it was first due, however often calls put that off.
     One caller looks each moment: what had ended a moment ago is found, and to join stays cheap.
     """
-    since = max(holder.at, holder.due, holder.looked)
-    past = now >= holder.due and (holder.taken or now - since >= MOMENT)
-    return holder.state == "queued" and past
+    taken = holder.taken and now >= holder.due
+    past = now - max(holder.at, holder.looked) >= MOMENT
+    return holder.state == "queued" and (taken or past)
 
 
 def take_over(op: ClaimCall, claim: Claim, holder: Holder, now: int) -> Step:

@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from .holders import both, displaced, queued
+from .holders import both, displaced, has_begun, queued, without_dead
 from .lifetime import later
 from .records import FOREVER, Answer, Begin, Claim, ClaimCall, Holder
 
@@ -39,11 +39,12 @@ def put_off(op: ClaimCall | Begin, holder: Holder, now: int) -> Holder:
             due = due_at(op, now, holder.next_at, holder.next_due)
             holder = replace(holder, next_due=due)
         return replace(holder, next_arguments=op.arguments or holder.next_arguments)
-    if holder.state != "queued" or holder.attempt:
-        return holder  # it has begun
+    if has_begun(holder):
+        return holder
     if now < holder.due:
         due = due_at(op, now, holder.at, holder.due)
-        holder = replace(holder, due=due, until=later(due, holder.until - holder.due))
+        until, looked = later(due, holder.until - holder.due), min(holder.looked, due)
+        holder = replace(holder, due=due, until=until, looked=looked)
     return replace(holder, arguments=op.arguments or holder.arguments)
 
 
@@ -60,6 +61,9 @@ def wait_until_due(op: Begin, claim: Claim, now: int) -> tuple[Claim, Answer | N
     ``wait``: it is due in `rest`.  ``joined``: another message will serve it, and has not begun.
     """
     holder = claim.holder
+    if holder is not None and holder.owner != op.task_id:
+        holder = without_dead(holder, now, op.lease)
+        claim = replace(claim, holder=holder)
     if holder is None or now >= holder.until:
         if not op.debounce:
             return claim, None
@@ -79,7 +83,7 @@ def wait_until_due(op: Begin, claim: Claim, now: int) -> tuple[Claim, Answer | N
         return replace(claim, holder=fresh), answer
     foreign = holder.owner != op.task_id
     if op.debounce and foreign and not holder.line:
-        if holder.state == "running" and not holder.next:
+        if has_begun(holder) and not holder.next:
             holder = replace(holder, **next_run(op, now))
         else:
             holder = put_off(op, holder, now)
@@ -87,11 +91,12 @@ def wait_until_due(op: Begin, claim: Claim, now: int) -> tuple[Claim, Answer | N
     if holder.state == "queued" and now < holder.due:
         rest = holder.due - now
         if not foreign:
+            claim = replace(claim, holder=replace(holder, looked=holder.due))
             return claim, Answer("wait", holder.owner, holder.gen, rest=rest)
         claim = replace(claim, holder=replace(holder, followed=True))
         answer = Answer("joined", holder.owner, holder.gen, rest=holder.until - now)
         return claim, answer
-    if op.debounce and foreign and holder.state == "running" and holder.next != op.task_id:
+    if op.debounce and foreign and has_begun(holder) and holder.next != op.task_id:
         claim = replace(claim, holder=replace(holder, followed=True))
         rest = holder.until - now
         return claim, Answer("joined", holder.next, holder.next_gen, rest=rest)

@@ -26,6 +26,22 @@ def after(holder: Holder, now: int, hold: int, orphans: tuple[str, ...]) -> Hold
     return unserved(orphans, holder.gen, now)
 
 
+def without_dead(holder: Holder, now: int, hold: int) -> Holder:
+    """Who holds the claim now: what waited for the end of a run, once that has died.
+
+    It keeps its arguments and is due when it was; and it serves whoever waited for the run.
+    """
+    if not holder.next or not has_left(holder, now):
+        return holder
+    waits = after(holder, now, hold, displaced(holder, holder.next))
+    return replace(waits or holder, waiting=holder.waiting)
+
+
+def has_begun(holder: Holder) -> bool:
+    """Whether its task has begun: it runs, or is to be retried."""
+    return holder.state == "running" or holder.attempt > 0
+
+
 #: In the token of a run, what comes after the name of its worker.
 NAMED = "/"
 
@@ -48,7 +64,8 @@ def awaits(holder: Holder | None, task_id: str) -> bool:
 def queued(owner: str, gen: str, now: int, hold: int, due: int = 0, **further: Any) -> Holder:
     """The holder that a message in a queue is, believed to be on its way for `hold`, once due."""
     until = later(max(now, due), hold)
-    return Holder(state="queued", owner=owner, gen=gen, until=until, at=now, due=due, **further)
+    times: dict[str, Any] = {"until": until, "at": now, "due": due, "looked": due}
+    return Holder(state="queued", owner=owner, gen=gen, **times, **further)
 
 
 def queued_again(holder: Holder, now: int, hold: int, due: int = 0, **changes: Any) -> Holder:

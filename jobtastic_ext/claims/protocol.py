@@ -77,7 +77,7 @@ def ask(
         if call.pinned or answer.word not in LOOK:
             return Settled(answer)
         if blind:
-            return Settled(joined(answer))
+            return Settled(joined(looked(store, key, call, answer)))
         try:
             if answer.seen is None:
                 outcome = results.outcome(answer.id)
@@ -85,7 +85,7 @@ def ask(
                 outcome = results.decoded(answer.id, answer.seen)
         except ResultsUnavailable:
             # The caller reads it when the backend is back.
-            return Settled(joined(answer))
+            return Settled(joined(looked(store, key, call, answer)))
         if answer.word in ("started", "ended"):
             # One that is over, and has no result any more, would never be ready.
             unknown, well = outcome is None, outcome is not None and is_good(outcome)
@@ -95,7 +95,7 @@ def ask(
             # Nobody waits for a result that is final: to send its id again would show the old one.
             # A failure may be another's: of a child that had sent its retry or a caller's.
             if outcome is None or (answer.word == "unmarked" and outcome.failed):
-                return Settled(joined(answer))
+                return Settled(joined(looked(store, key, call, answer)))
             if answer.word in ("ending", "unmarked") and outcome.shareable and is_cached(outcome):
                 return Settled(replace(answer, word="cached"), outcome)
         elif outcome is not None and outcome.shareable:
@@ -116,6 +116,12 @@ JOINING = ("ending", "unmarked", "started", "ended", "overdue")
 
 #: Answers that depend on a result.
 LOOK = ("cached", "stale", "refresh", "takeover", *JOINING)
+
+
+def looked(store: Store, key: str, call: ClaimCall, answer: Answer) -> Answer:
+    """Ask again, having looked: to join a retry that goes on will not do for every call."""
+    asks = answer.word == "overdue" and call.wants_later
+    return store.apply(key, call) if asks else answer
 
 
 def joined(answer: Answer) -> Answer:

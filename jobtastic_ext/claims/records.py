@@ -76,7 +76,8 @@ class Holder(Struct, frozen=True, omit_defaults=True, kw_only=True):
     until: int
     #: Queued: since when, or when it was sent again.  Running: since when.
     at: int = 0
-    #: Queued: when a caller last looked whether its task has ended all the same.
+    #: Queued: when a caller last looked whether its task has ended all the same; of one that waits
+    #: until it is due, when its message is expected.
     looked: int = 0
     #: Running: identical calls join until then.
     herd: int = 0

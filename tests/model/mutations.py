@@ -415,7 +415,7 @@ def a_second_run_that_is_lost() -> Patches:
 
 def what_waits_is_woken_by_nobody() -> Patches:
     """A caller that sees the end of a run before the store does frees the claim for the next."""
-    return [mock.patch.object(calling, "has_left", return_value=True)]
+    return [mock.patch.object(calling, "wakes_next", return_value=False)]
 
 
 def a_retry_that_others_wait_for_is_taken_for_served() -> Patches:

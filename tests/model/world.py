@@ -674,7 +674,7 @@ class Model:
         if answer.word != "run":
             return world
         if operation.attempt:
-            return replace(world, called=(), due=0)  # who has called meanwhile is served by it
+            return world  # who has called meanwhile is served by the run after it
         if world.now < world.due:
             raise Violation(f"{operation.run} begins {world.now - last} ms after the last call")
         if len(world.called) > 1 and answer.arguments != newest:

@@ -115,11 +115,15 @@ local gen = op.gen ~= '' and op.gen or op.run
 
 -- Count a message that is itself a call, and answer one that is not to run yet.
 local function wait_until_due()
+  if holder and holder.owner ~= op.task_id then
+    holder = without_dead(holder, op.lease)
+    claim = Claim(holder, value, claim)
+  end
   if not holder or now >= holder['until'] then
     if op.debounce == 0 then return nil end
     local due = due_at(0, 0)
     local fresh = Holder{
-      state = 'queued', owner = op.task_id, gen = gen, at = now, due = due,
+      state = 'queued', owner = op.task_id, gen = gen, at = now, due = due, looked = due,
       ['until'] = later_than(math.max(now, due), op.lease), group = op.group,
       orphans = displaced(holder, op.task_id),
       waiting = both(holder and holder.waiting or '', op.waited),
@@ -129,7 +133,7 @@ local function wait_until_due()
   end
   local foreign = holder.owner ~= op.task_id
   if op.debounce ~= 0 and foreign and not holder.line then
-    if holder.state == 'running' and holder.next == '' then
+    if has_begun(holder) and holder.next == '' then
       holder = with(holder, next_run(gen))
     else
       holder = put_off(holder)
@@ -139,13 +143,14 @@ local function wait_until_due()
   local followed = with(holder, { followed = true })
   if holder.state == 'queued' and now < holder.due then
     if not foreign then
-      return answer(claim, 'wait', holder.owner, holder.gen, NOBODY, '', holder.due - now)
+      local expected = Claim(with(holder, { looked = holder.due }), value, claim)
+      return answer(expected, 'wait', holder.owner, holder.gen, NOBODY, '', holder.due - now)
     end
     local rest = holder['until'] - now
     local changed = Claim(followed, value, claim)
     return answer(changed, 'joined', holder.owner, holder.gen, NOBODY, '', rest)
   end
-  if op.debounce ~= 0 and foreign and holder.state == 'running' and holder.next ~= op.task_id then
+  if op.debounce ~= 0 and foreign and has_begun(holder) and holder.next ~= op.task_id then
     local rest = holder['until'] - now
     local changed = Claim(followed, value, claim)
     return answer(changed, 'joined', holder.next, holder.next_gen, NOBODY, '', rest)
@@ -175,7 +180,11 @@ if holder then
       for name in pairs(following) do following[name] = holder[name] end
     end
     orphans = displaced(holder, op.task_id, following.next)
-    if retries or holder.state == 'queued' then arguments = holder.arguments end
+    if retries or holder.state == 'queued' then
+      arguments = holder.arguments
+    elseif following.next == '' then -- this is what waited for its end, or is served with it
+      arguments = holder.next_arguments
+    end
   end
 end
 -- Those whose run has died beside the claim are served by this one.

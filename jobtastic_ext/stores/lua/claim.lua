@@ -19,7 +19,7 @@ end
 if op.gone ~= '' and not op.well then claim = freed(claim, op.gone) end
 local orphans = displaced(holder, op.task_id)
 -- Whoever ends it is to wake what waits for its end, as long as it is alive.
-local wakes = holder and holder.next ~= '' and not has_left(holder)
+local wakes = holder and holder.next ~= '' and now < holder['until']
 if holder and holder.owner == op.gone and not wakes
     and (holder.ending or is_unmarked(holder) or holder.state == 'queued'
       or now >= holder['until']) then
@@ -40,9 +40,9 @@ claim = Claim(holder, value, claim)
 
 -- Whether its task may have ended without the claim knowing, although nobody has begun it.
 local function is_overdue(holder)
-  local since = math.max(holder.at, holder.due, holder.looked)
-  local past = now >= holder.due and (holder.taken or now - since >= MOMENT)
-  return holder.state == 'queued' and past
+  local taken = holder.taken and now >= holder.due
+  local past = now - math.max(holder.at, holder.looked) >= MOMENT
+  return holder.state == 'queued' and (taken or past)
 end
 
 -- Share the one start in a time; who looks may find that it has failed, or its result gone.
@@ -92,7 +92,11 @@ end
 local function join()
   local foreign = holder.owner ~= op.task_id
   local later_run = op.refresh or op.buffer
-  if later_run and foreign and holder.state == 'running' and holder.next == '' then
+  if later_run and foreign and has_begun(holder) and holder.next == '' then
+    if not op.pinned and is_overdue(holder) then -- a retry that may never come
+      local looks = Claim(with(holder, { looked = now }), value, claim)
+      return answer(looks, 'overdue', holder.owner, holder.gen)
+    end
     local waiting = with(holder, next_run(op.gen))
     local claimed = op.refresh and 'claimed' or 'buffered'
     local rest = math.max(waiting.next_due - now, 0)
@@ -131,12 +135,14 @@ end
 if part then return answer(claim, 'joined', part, claim.beside[part].gen) end
 if started and not is_held(holder) then return join_start() end
 if holder and not refreshes then
+  if op.refresh or op.buffer then holder = without_dead(holder, op.hold) end
   if may_join() then return join() end
   local over = now >= holder['until'] and (holder.state == 'queued' or not (op.refresh or op.buffer))
   local followed = holder.followed and holder or with(holder, { followed = true })
   if over and op.pinned then
     -- Published under its own id all the same; the worker takes over.
-    return answer(Claim(followed, value, claim), 'joined', holder.owner, holder.gen)
+    local newest = with(put_off(holder), { followed = true })
+    return answer(Claim(newest, value, claim), 'joined', holder.owner, holder.gen)
   end
   if over and outlasts() then
     -- Published under the dead run's id, or a lost message's: all who joined it are served.
@@ -166,7 +172,7 @@ local due = due_at(0, 0)
 local fresh = Holder{
   state = 'queued', owner = op.task_id, gen = op.gen,
   ['until'] = later_than(math.max(now, due), op.hold), due = due,
-  at = now, expires = op.expires > 0 and later(op.expires) or 0, group = op.group,
+  looked = due, at = now, expires = op.expires > 0 and later(op.expires) or 0, group = op.group,
   orphans = orphans, waiting = waiting,
 }
 local changed = Claim(fresh, value, claim)

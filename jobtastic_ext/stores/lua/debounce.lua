@@ -27,10 +27,11 @@ local function put_off(holder)
     if op.arguments ~= '' then fields.next_arguments = op.arguments end
     return with(holder, fields)
   end
-  if holder.state ~= 'queued' or holder.attempt ~= 0 then return holder end -- it has begun
+  if has_begun(holder) then return holder end
   if now < holder.due then
     fields.due = due_at(holder.at, holder.due)
     fields['until'] = later_than(fields.due, holder['until'] - holder.due)
+    fields.looked = math.min(holder.looked, fields.due)
   end
   if op.arguments ~= '' then fields.arguments = op.arguments end
   return with(holder, fields)
@@ -40,4 +41,11 @@ end
 local function next_run(gen)
   local due = due_at(0, 0)
   return { next = op.task_id, next_gen = gen, next_at = due ~= 0 and now or 0, next_due = due }
+end
+
+-- Who holds the claim now: what waited for the end of a run, once that has died.
+local function without_dead(holder, hold)
+  if holder.next == '' or not has_left(holder) then return holder end
+  local waits = after(holder, hold, displaced(holder, holder.next))
+  return with(waits, { waiting = holder.waiting })
 end

@@ -20,6 +20,7 @@ if redis.call('EXISTS', KEYS[1]) == 0 then
     local holder = {
       state = 'queued', owner = op.task_id, gen = op.gen, ['until'] = ends,
       at = now, group = op.group, due = due > 0 and due or nil,
+      looked = due > 0 and due or nil,
       expires = op.expires and math.min(now + op.expires, 90000000000000),
     }
     if ends + 3600000 >= 90000000000000 then

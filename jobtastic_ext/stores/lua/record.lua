@@ -95,6 +95,11 @@ local function is_held(holder)
   return holder.state == 'queued' or now < holder.herd
 end
 
+-- Whether its task has begun: it runs, or is to be retried.
+local function has_begun(holder)
+  return holder.state == 'running' or holder.attempt > 0
+end
+
 -- Whether it may have ended, with success, although nobody has said so.
 local function is_unmarked(holder)
   return holder.unmarked and holder.state == 'running'
@@ -183,8 +188,8 @@ local function after(holder, hold, orphans)
     return Holder{
       state = 'queued', owner = holder.next, gen = holder.next_gen,
       ['until'] = later_than(math.max(now, holder.next_due), hold), due = holder.next_due,
-      at = holder.next_at ~= 0 and holder.next_at or now, arguments = holder.next_arguments,
-      orphans = orphans,
+      at = holder.next_at ~= 0 and holder.next_at or now, looked = holder.next_due,
+      arguments = holder.next_arguments, orphans = orphans,
     }
   end
   return unserved(orphans, holder.gen)
