@@ -23,6 +23,7 @@ from .counts.table import SharedCounts
 from .counts.tally import Tally
 from .errors import JobtasticError, PolicyError, Problem, StoreError, StoreUnavailable
 from .hooks import RunHooks, around_body
+from .keys.call_key import keys_head
 from .operations.desk import Desk
 from .policy.loader import PolicySet, load_policy, no_policy
 from .policy.model import Plan
@@ -142,7 +143,7 @@ class Runtime:
         return Deliveries(
             app=self.app,
             plan=self.plan,
-            key_prefix=self.settings.key_prefix,
+            keys_head=keys_head(self.settings.key_prefix),
             routes=self.routes,
             tell_once=self.tell_once,
             store=self.store,

@@ -49,7 +49,7 @@ def read_header(raw: Any, key_head: str, task_id: str) -> Header:
     return header if own else Header()
 
 
-def foreign_key(raw: Any, prefix: str, task_id: str) -> str:
-    """Return the key in a message's header if it was written under another namespace."""
+def foreign_key(raw: Any, head: str, task_id: str) -> str:
+    """Return the key in a message's header if it was written under another head."""
     key = raw.get("key") if isinstance(raw, Mapping) and raw.get("id") == task_id else None
-    return "" if not isinstance(key, str) or key.startswith(f"{prefix}:") else key
+    return "" if not isinstance(key, str) or key.startswith(head) else key

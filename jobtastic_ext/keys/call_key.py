@@ -111,10 +111,12 @@ def _converter_name(converter: Converter) -> str:
 @lru_cache(maxsize=1024)
 def key_head(prefix: str, cache_prefix: str) -> str:
     """Return everything of a key before its digest, safe in Redis and memcached."""
-    return (
-        f"{_safe(prefix, _UNSAFE_IN_PREFIX, _PREFIX_LENGTH)}:"
-        f"{_safe(cache_prefix, _UNSAFE, _CACHE_PREFIX_LENGTH)}:"
-    )
+    return f"{keys_head(prefix)}{_safe(cache_prefix, _UNSAFE, _CACHE_PREFIX_LENGTH)}:"
+
+
+def keys_head(prefix: str) -> str:
+    """Return what every key of a deployment begins with."""
+    return f"{_safe(prefix, _UNSAFE_IN_PREFIX, _PREFIX_LENGTH)}:"
 
 
 def history_key(prefix: str, name: str) -> str:
@@ -122,14 +124,12 @@ def history_key(prefix: str, name: str) -> str:
 
     No call's key looks like it: there, two hexadecimal digits follow a percent sign.
     """
-    head = _safe(prefix, _UNSAFE_IN_PREFIX, _PREFIX_LENGTH)
-    return f"{head}:%history:{_safe(name, _UNSAFE, _CACHE_PREFIX_LENGTH)}"
+    return f"{keys_head(prefix)}%history:{_safe(name, _UNSAFE, _CACHE_PREFIX_LENGTH)}"
 
 
 def counts_key(prefix: str, name: str, hour: int) -> str:
     """Return the key of what was counted of a task in an hour since 1970; no call's, as above."""
-    head = _safe(prefix, _UNSAFE_IN_PREFIX, _PREFIX_LENGTH)
-    return f"{head}:%counts:{_safe(name, _UNSAFE, _CACHE_PREFIX_LENGTH)}:{hour}"
+    return f"{keys_head(prefix)}%counts:{_safe(name, _UNSAFE, _CACHE_PREFIX_LENGTH)}:{hour}"
 
 
 def _safe(text: str, unsafe: re.Pattern[str], length: int) -> str:

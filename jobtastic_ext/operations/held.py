@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from ..claims.holders import worker_of
 from ..claims.records import FOREVER, Claim, Holder
+from ..keys.call_key import keys_head
 from ..policy.model import Plan
 
 State = Literal["queued", "running", "waiting", "done"]
@@ -76,7 +77,7 @@ class Names:
     """From keys to tasks."""
 
     def __init__(self, key_prefix: str, plans: Mapping[str, Plan]) -> None:
-        self.head = f"{key_prefix}:"
+        self.head = keys_head(key_prefix)
         self._tasks: dict[str, list[str]] = {}
         for task, plan in plans.items():
             self._tasks.setdefault(plan.key_head, []).append(task)

@@ -17,6 +17,7 @@ from celery import Celery
 from msgspec import Struct
 
 from ..errors import ConfigurationError, JobtasticError, StoreError
+from ..keys.call_key import keys_head
 from ..operations.held import Held
 from ..runtime import Runtime, runtime_of
 from .access import Access, is_async
@@ -114,7 +115,7 @@ class Overview:
             return refused(403, "This did not come from a form of this page.")
         key = asked.form.get("key", "")
         # What is no call of this deployment is not touched, whatever a form says.
-        ours = key.startswith(f"{runtime.settings.key_prefix}:")
+        ours = key.startswith(keys_head(runtime.settings.key_prefix))
         held = runtime.desk.claim(key)[1] if ours else None
         count = runtime.desk.forget([key]) if held is not None else 0
         told = {"since": span_of(asked.form), "said": "forgotten" if count else "gone"}

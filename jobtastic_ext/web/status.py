@@ -12,6 +12,7 @@ from celery import Celery, states
 from celery.backends.base import Backend
 
 from ..errors import ConfigurationError, InvalidTaskId
+from ..keys.call_key import keys_head
 from ..results.reader import reads_of
 from ..runtime import Runtime, runtime_of
 from .lost import ASK_AGAIN, verdicts_of
@@ -149,7 +150,7 @@ def verdict_on(app: Celery, task_id: str, stored: Stored) -> str:
     runtime = known_runtime(app) if stored.key is not None else None
     if runtime is None or stored.key is None:
         return "alive"
-    if not stored.key.startswith(f"{runtime.settings.key_prefix}:"):
+    if not stored.key.startswith(keys_head(runtime.settings.key_prefix)):
         return "alive"  # another deployment's, or no key of ours
     return verdicts_of(app).on(runtime, task_id, stored.key)
 

@@ -67,7 +67,7 @@ class Deliveries:
 
     app: Celery
     plan: Callable[[Task], Plan | None]
-    key_prefix: str
+    keys_head: str
     routes: Routes
     #: Warns of a thing once in this process.
     tell_once: Callable[..., None]
@@ -111,7 +111,7 @@ class Message:
         self.blind = plan.blind and not wants_result(task, asked)
         #: Where the call was sent by name.
         self.place = self.header.place
-        here = deliveries.key_prefix
+        here = deliveries.keys_head
         there = "" if self.header.key else foreign_key(raw, here, request.id)
         if there:
             deliveries.tell_once(

@@ -19,9 +19,11 @@ from celery import Celery
 from celery.result import AsyncResult
 from click.testing import CliRunner
 
+from jobtastic_ext.claims.header import foreign_key
 from jobtastic_ext.claims.records import ClaimCall
 from jobtastic_ext.cli import jobtastic as jobtastic_command
 from jobtastic_ext.counts.words import DECISIONS, EVENTS, SHADOW, WORDS
+from jobtastic_ext.keys.call_key import keys_head
 from jobtastic_ext.runtime import close_runtime, runtime_of
 from tests.integration.conftest import Project, wait_until
 from tests.workers import ROOT, Worker
@@ -173,6 +175,20 @@ def test_claims_are_chosen(idle: Project, unique: str) -> None:
     wait_until(lambda: len(listed(idle, "--overdue")) == 2)
     assert len(listed(idle, "--older", "1.5s")) == 2
     assert unique not in ask(idle.app, "claims").stdout, "arguments are not known"
+
+
+@pytest.mark.parametrize("prefix", ["{shop}:prod", "shop-" + 63 * "x"])
+def test_claims_are_found_under_any_prefix(
+    start_project: Callable[..., Project], prefix: str, unique: str
+) -> None:
+    idle = start_project(jobtastic_key_prefix=prefix)
+    sent = idle.task("cached").delay(unique)
+    assert [one["id"] for one in listed(idle)] == [sent.id]
+    told = ask(idle.app, "explain", "--id", sent.id).stdout
+    (key,) = re.findall("^key: (.*)$", told, re.MULTILINE)
+    assert foreign_key({"id": "a", "key": key}, keys_head(prefix), "a") == ""
+    assert ask(idle.app, "forget", "--task", "reports.cached").exit_code == 0
+    assert listed(idle) == []
 
 
 def test_many_are_forgotten_only_if_somebody_says_so(idle: Project, unique: str) -> None:

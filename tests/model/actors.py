@@ -279,7 +279,7 @@ def setting(behaviour: Behaviour) -> tuple[Any, Any]:
 class ModelRuntime:
     """What the paths of a call and of a run are handed."""
 
-    key_prefix = "jobtastic"
+    keys_head = "jobtastic:"
 
     broker = ModelBroker()
     lines = ModelLines()
