@@ -42,6 +42,18 @@ def test_a_look_does_not_go_through_what_only_waits() -> None:
     assert "a" not in keeper._received
 
 
+def test_a_run_is_lost_once_however_often_it_is_said() -> None:
+    counted: list[tuple[str, str]] = []
+    tally = SimpleNamespace(count=lambda task, word: counted.append((task, word)))
+    keeper = LeaseKeeper(*PARTS, 30.0, tally)  # type: ignore[arg-type]
+    request: Any = Request()
+    request.task = SimpleNamespace(name="shop.limit")
+    keeper._received["a"] = request
+    for _ in range(2):  # the hard time limit: when it is over, and when the child is gone
+        keeper.lose("a")
+    assert counted == [("shop.limit", "failed")]
+
+
 def test_a_message_that_comes_back_takes_no_second_token_of_the_rate_limit() -> None:
     # The consumer looks the bucket up after `task_received`, for each delivery.
     task = SimpleNamespace(name="work", rate_limit="1/s")

@@ -104,7 +104,8 @@ class LeaseKeeper:
 
     def lose(self, task_id: str) -> None:
         """The child that ran a task is gone, and cannot let go of its claim itself."""
-        request = self._received.get(task_id)
+        # Celery says it twice of a hard time limit.
+        request = self._received.pop(task_id, None)
         if request is not None:
             self._tally.count(request.task.name, "failed")
         lease = self._leases.pop(task_id, None) or (request and self._lease(request))

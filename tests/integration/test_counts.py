@@ -9,8 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from billiard.exceptions import TimeLimitExceeded
 from kombu.exceptions import OperationalError
 
+from jobtastic_ext.counts.tally import PAUSE
 from jobtastic_ext.errors import DuplicateCall
 from jobtastic_ext.operations.desk import Desk
 from jobtastic_ext.operations.savings import Saving
@@ -74,6 +76,16 @@ def test_failures_and_refusals_are_counted(either: Project, unique: str) -> None
     first.get(timeout=TIMEOUT)
     settled(either, "fails", {"calls": 1, "published": 1, "runs": 1, "failed": 1})
     settled(either, "alone", {"calls": 2, "published": 1, "refused": 1, "runs": 1, "failed": 0})
+
+
+def test_a_time_limit_is_one_failure(project: Project, unique: str) -> None:
+    for n in range(2):
+        with pytest.raises(TimeLimitExceeded):
+            project.task("limited").delay(f"{unique}{n}").get(timeout=TIMEOUT)
+    expected = {"calls": 2, "runs": 2, "failed": 2}
+    settled(project, "limited", expected)
+    time.sleep(2 * PAUSE)
+    settled(project, "limited", expected)
 
 
 def test_a_message_that_takes_the_outcome_of_another_run(project: Project, unique: str) -> None:
