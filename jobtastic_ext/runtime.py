@@ -99,7 +99,7 @@ class Runtime:
             **settings.store_options,
         )
         self.store = GuardedStore(store, "the store of claims", self._store_failed)
-        self.tally = Tally(store, self.settings.key_prefix)
+        self.tally = Tally(store, self.settings.key_prefix, settings.store_timeout)
         self.owed_to_store = per_process(Outbox)
         self.owed_to_results = per_process(Outbox)
         self.histories = Histories(self.store, self.settings.key_prefix)
@@ -192,13 +192,13 @@ class Runtime:
 
     def share_counts(self, worker: Any) -> None:
         """Have the children of this worker, if it will fork any, count in memory of its own."""
-        from .memory.recycle import child_index
+        from .memory.recycle import place_in_pool
         from .memory.worker_watch import ROWS, has_process_of_its_own
 
         pool = getattr(worker, "pool_cls", None)
         if pool is not None and has_process_of_its_own(pool):
             rows = max(ROWS, 2 * int(worker.concurrency or 0))
-            self.tally.share(SharedCounts(list(self.plans()), rows, child_index))
+            self.tally.share(SharedCounts(list(self.plans()), rows, place_in_pool))
 
     def tell_once(self, about: str, message: str, *values: object) -> None:
         """Warn once in this process."""

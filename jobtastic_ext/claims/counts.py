@@ -8,14 +8,17 @@ import msgspec
 from msgspec import Struct
 
 #: Writers whose last addition is remembered, so that it is not made twice.
-MOST_WRITERS = 16
+MOST_WRITERS = 512
+
+#: Digits of a mark that name its writer; those behind them count up.
+WRITER = 12
 
 
 class Counts(Struct, frozen=True):
     """What stands under one key."""
 
     counts: dict[str, int] = {}
-    #: Of the latest additions, the oldest first.
+    #: The last of each writer, the longest silent first.
     marks: tuple[str, ...] = ()
 
 
@@ -34,9 +37,11 @@ def decode(raw: bytes | None) -> Counts:
 def added(raw: bytes | None, more: Mapping[str, int], mark: str) -> bytes | None:
     """Return the value with `more`; None if that addition has been made."""
     old = decode(raw)
-    if mark in old.marks:
+    writer = mark[:WRITER]
+    if any(each[:WRITER] == writer and each >= mark for each in old.marks):
         return None
+    others = [each for each in old.marks if each[:WRITER] != writer]
     counts = dict(old.counts)
     for name, number in more.items():
         counts[name] = counts.get(name, 0) + number
-    return encode(Counts(counts, (*old.marks, mark)[-MOST_WRITERS:]))
+    return encode(Counts(counts, (*others, mark)[-MOST_WRITERS:]))

@@ -76,8 +76,9 @@ class Store(ABC):
     def add(self, key: str, counts: Mapping[str, int], ttl: int, mark: str) -> None:
         """Add to the numbers under `key`, each by its name, and keep them for `ttl` milliseconds.
 
-        Atomic.  `mark`, twelve hexadecimal digits, is another one each time: an addition that is
-        tried again with its mark, because nobody knows whether it was made, is made once.
+        Atomic.  Of the twenty hexadecimal digits of `mark`, twelve name the writer and eight count
+        up: an addition that is tried again with its mark, because nobody knows whether it was made,
+        is made once.
         """
         for attempt in range(TRIES):
             (old,) = self.load([key])

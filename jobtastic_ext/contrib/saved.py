@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -26,9 +27,12 @@ class Pending:
     """Of one process: how many runs of which task were avoided since the last look."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        # A handler of a signal, or of the garbage collector, may add in the middle of this.
+        self.lock = threading.RLock()
         self.runs: Counter[tuple[Any, str]] = Counter()
         self.works = False
+        #: When a thread may be tried again, after one could not be started.
+        self.retry = 0.0
         self.stopped = threading.Event()
 
 
@@ -44,9 +48,16 @@ class Saved:
         pending = self._pending()
         with pending.lock:
             pending.runs[task.app, task.name] += runs
-            starts, pending.works = not pending.works, True
-        if starts:
+            starts = not pending.works and time.monotonic() >= pending.retry
+            pending.works = pending.works or starts
+        if not starts:
+            return
+        try:
             start_daemon(self._work, "saved", pending)
+        except (RuntimeError, OSError, MemoryError) as error:  # too many, or the interpreter ends
+            logger.debug("seconds that were saved are counted later: %s", error)
+            with pending.lock:
+                pending.works, pending.retry = False, time.monotonic() + PAUSE
 
     def _work(self, pending: Pending) -> None:
         idle = 0
@@ -56,6 +67,9 @@ class Saved:
             except JobtasticError as error:
                 turned = False
                 logger.debug("seconds that were saved are counted later: %s", error)
+            except Exception:
+                turned = False
+                logger.exception("seconds that were saved are counted later")
             idle = 0 if turned else idle + 1
             with pending.lock:
                 if idle >= IDLE:

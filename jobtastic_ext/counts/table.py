@@ -10,27 +10,31 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Callable, Iterator, Sequence
-from struct import Struct
+from struct import calcsize
+from typing import Final
 
 from .words import WORDS
 
-NUMBER = Struct("<Q")
+#: A number, as the machine writes it: in one step, so that nobody reads half of one.
+NUMBER: Final = "Q"
 
-#: Bytes of one task in one row.
-WIDTH = NUMBER.size * len(WORDS)
+#: Numbers of one task in one row.
+WIDTH = len(WORDS)
 
-PLACES = {word: place * NUMBER.size for place, word in enumerate(WORDS)}
+PLACES = {word: place for place, word in enumerate(WORDS)}
 
 
 class SharedCounts:
-    """Rows for children, columns for tasks.  `row` says which one a child has."""
+    """Rows for children, columns for tasks.  `row` says which one a child has, if any."""
 
-    def __init__(self, tasks: Sequence[str], rows: int, row: Callable[[], int]) -> None:
+    def __init__(self, tasks: Sequence[str], rows: int, row: Callable[[], int | None]) -> None:
         self._columns = {task: column * WIDTH for column, task in enumerate(tasks)}
         self._rows, self._row = rows, row
         self._length = max(len(tasks) * WIDTH, 1)
-        self._map = mmap.mmap(-1, rows * self._length)
-        self._seen = bytes(rows * self._length)
+        size = rows * self._length * calcsize(NUMBER)
+        self._map = mmap.mmap(-1, size)
+        self._numbers = memoryview(self._map).cast(NUMBER)
+        self._seen = memoryview(bytes(size)).cast(NUMBER)
         self._owner = os.getpid()
 
     @property
@@ -45,16 +49,15 @@ class SharedCounts:
         """
         column = self._columns.get(task)
         # A child of a child has its parent's place.
-        if column is None or os.getppid() != self._owner or self._row() >= self._rows:
+        row = self._row() if column is not None and os.getppid() == self._owner else None
+        if column is None or row is None or row >= self._rows:
             return False
-        at = self._row() * self._length + column + PLACES[word]
-        (count,) = NUMBER.unpack_from(self._map, at)
-        NUMBER.pack_into(self._map, at, count + number)
+        self._numbers[row * self._length + column + PLACES[word]] += number
         return True
 
     def news(self) -> Iterator[tuple[str, str, int]]:
         """Yield task, word and number of what was added since the last time."""
-        now, before = self._map[:], self._seen
+        now, before = memoryview(self._numbers.tobytes()).cast(NUMBER), self._seen
         self._seen = now
         for row in range(0, len(now), self._length):
             if now[row : row + self._length] == before[row : row + self._length]:
@@ -62,10 +65,10 @@ class SharedCounts:
             for task, column in self._columns.items():
                 for word, place in PLACES.items():
                     at = row + column + place
-                    ((new,), (old,)) = NUMBER.unpack_from(now, at), NUMBER.unpack_from(before, at)
-                    if new != old:
-                        yield task, word, new - old
+                    if now[at] != before[at]:
+                        yield task, word, now[at] - before[at]
 
     def close(self) -> None:
         """Let go of the memory here; other processes keep theirs."""
+        self._numbers.release()
         self._map.close()

@@ -32,6 +32,14 @@ def child_index() -> int:
     return int(getattr(current_process(), "index", 0) or 0)
 
 
+def place_in_pool() -> int | None:
+    """Return which of the pool's places this child has; None in any other process.
+
+    Others are children of the worker as well: `worker -B` starts one for beat.
+    """
+    return child_index() if child_worker() is not None else None
+
+
 def prepare_child() -> None:
     """Let `replace_child` work here; called when the child starts, before it takes a job."""
     worker = child_worker()

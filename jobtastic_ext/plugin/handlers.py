@@ -74,7 +74,7 @@ def on_shutdown(sender: Any, **_: Any) -> None:
     runtime = runtime_of(sender.app)
     if runtime is not None:
         runtime.stop_keeper()
-        runtime.tally.flush()
+        runtime.tally.flush_last()
 
 
 def on_process_init(**_: Any) -> None:

@@ -31,6 +31,11 @@ def per_process(make: Callable[[], T]) -> Callable[[], T]:
 
 def start_daemon(run: Callable[..., object], name: str, *args: object) -> threading.Thread:
     """Start a thread that keeps no process alive; return it."""
-    thread = threading.Thread(target=run, name=f"jobtastic-{name}", args=args, daemon=True)
+    thread = new_daemon(run, name, *args)
     thread.start()
     return thread
+
+
+def new_daemon(run: Callable[..., object], name: str, *args: object) -> threading.Thread:
+    """Return such a thread, not started."""
+    return threading.Thread(target=run, name=f"jobtastic-{name}", args=args, daemon=True)

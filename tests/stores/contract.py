@@ -108,6 +108,11 @@ def together(count: int, work: Callable[[int], Answer]) -> list[Answer]:
         return list(pool.map(one, range(count)))
 
 
+def mark(writer: str, number: int) -> str:
+    """The mark of an addition to counts."""
+    return f"{writer:0>12}{number:08x}"
+
+
 class StoreContract:
     @pytest.fixture
     def url(self) -> str:
@@ -310,25 +315,32 @@ class StoreContract:
     def test_counts_are_added_up(self, store: Store, key: str) -> None:
         assert store.totals([]) == []
         assert store.totals([key, f"{key}2"]) == [{}, {}]
-        store.add(key, {"ran": 2, "joined": 7}, 60_000, "a" * 12)
-        store.add(key, {"ran": 1}, 60_000, "b" * 12)
-        store.add(f"{key}2", {"failed": 10**9}, 60_000, "b" * 12)
+        store.add(key, {"ran": 2, "joined": 7}, 60_000, mark("a", 1))
+        store.add(key, {"ran": 1}, 60_000, mark("b", 1))
+        store.add(f"{key}2", {"failed": 10**9}, 60_000, mark("b", 2))
         assert store.totals([key, f"{key}2"]) == [{"ran": 3, "joined": 7}, {"failed": 10**9}]
 
     def test_an_addition_that_is_made_again_counts_once(self, store: Store, key: str) -> None:
-        for mark in ("a" * 12, "b" * 12, "a" * 12, "b" * 12):
-            store.add(key, {"ran": 1}, 60_000, mark)
-        assert store.totals([key]) == [{"ran": 2}]
+        for each in (mark("a", 9), mark("b", 9), mark("a", 9), mark("b", 9), mark("a", 10)):
+            store.add(key, {"ran": 1}, 60_000, each)
+        store.add(key, {"ran": 1}, 60_000, mark("a", 9))  # it arrives when the next one has
+        assert store.totals([key]) == [{"ran": 3}]
+
+    def test_many_writers_make_their_last_additions_again(self, store: Store, key: str) -> None:
+        for n in (1, 1, 2, 2):
+            for writer in range(40):
+                store.add(key, {"ran": 1}, 60_000, mark(f"{writer:03x}", n))
+        assert store.totals([key]) == [{"ran": 80}]
 
     def test_counts_end(self, store: Store, key: str) -> None:
-        store.add(key, {"ran": 1}, 50, "a" * 12)
+        store.add(key, {"ran": 1}, 50, mark("a", 1))
         time.sleep(0.2)
         assert store.totals([key]) == [{}]
 
     def test_of_many_who_add_at_once_none_is_lost(self, store: Store, key: str) -> None:
         def one(n: int) -> None:
             for i in range(5):
-                store.add(key, {"ran": 1, f"of {n}": 1}, 60_000, f"{n:06}{i:06}")
+                store.add(key, {"ran": 1, f"of {n}": 1}, 60_000, mark(str(n), i))
 
         with ThreadPoolExecutor(6) as pool:
             list(pool.map(one, range(6)))
@@ -340,7 +352,7 @@ class StoreContract:
         store.apply(f"{key}:30", begin("a30"))
         store.apply(f"{key}:31", call("a31", hold=0))  # which leaves nothing
         store.apply(f"{key[:-1]}:1", call("other"))
-        store.add(f"{key}:%counts:x:1", {"ran": 1}, 60_000, "a" * 12)
+        store.add(f"{key}:%counts:x:1", {"ran": 1}, 60_000, mark("a", 1))
         store.swap(f"{key}:%history:x", None, b"-x", 60_000)
         found = {name: claim for page in store.pages(f"{key}:") for name, claim in page}
         assert found == {f"{key}:{n}": store.read(f"{key}:{n}") for n in range(31)}
