@@ -208,7 +208,7 @@ class Call:
             self.log(answer.id, f"would be {answer.word}", WHY[answer.word])
             self.tell(signals.call_observed, answer.id, WOULD_BE.get(answer.word, "published"))
             own = answer.word in ("claimed", "buffered")
-            if answer.word in WOULD_BE:
+            if answer.word in WOULD_BE and answer.word != "refresh":  # which would be a run, too
                 self.count(f"shadow_{WOULD_BE[answer.word]}")
             return self.send_claimed(answer if own else self.free(), "it only observes")
         if answer.word == "joined":

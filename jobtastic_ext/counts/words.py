@@ -32,7 +32,7 @@ EVENTS = {
 SHADOW = {
     "shadow_joined": "would have been joined to a run under way",
     "shadow_cached": "would have been given a result",
-    "shadow_stale": "would have been served an old result",
+    "shadow_stale": "would have been served an old result, and not refreshed it",
 }
 
 WORDS = (*DECISIONS, *EVENTS, *SHADOW)

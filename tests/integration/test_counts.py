@@ -220,3 +220,16 @@ def test_what_shadow_would_do(start_project: Callable[..., Project], unique: str
     assert found.shadow_cached == 1
     assert (found.avoided, found.seconds_saved) == (0, 0.0)
     assert found.shadow_seconds > 0
+
+
+def test_shadow_promises_nothing_for_a_refresh(
+    start_project: Callable[..., Project], unique: str
+) -> None:
+    rule = {"shadow": True, "cache_duration": "0.1s", "stale_while_revalidate": "1h"}
+    project = start_project(jobtastic_policy={"tasks": {"reports.cached": rule}})
+    project.worker(concurrency=1)
+    for _ in range(2):
+        project.task("cached").delay(unique).get(timeout=TIMEOUT)
+        time.sleep(0.5)
+    found = settled(project, "cached", {"calls": 2, "runs": 2})
+    assert (found.shadow_stale, found.shadow_cached, found.shadow_seconds) == (0, 0, 0.0)
