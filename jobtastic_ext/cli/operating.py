@@ -129,7 +129,7 @@ def forget(
     try:
         keys = keys_of(desk, task, task_id, key)
         if len(keys) > MANY and not yes:
-            click.confirm(f"forget {len(keys)} calls?", abort=True)
+            click.confirm(f"forget {len(keys)} calls?", abort=True, err=as_json)
         count = desk.forget(keys)
     except (StoreError, PolicyError) as error:
         raise click.ClickException(str(error)) from error

@@ -198,6 +198,8 @@ def test_many_are_forgotten_only_if_somebody_says_so(idle: Project, unique: str)
     refused = ask(idle.app, "forget", "--task", "reports.w*", input="n\n")
     assert refused.exit_code == 1
     assert "forget 101 calls?" in refused.stdout
+    piped = ask(idle.app, "forget", "--task", "reports.w*", "--json", input="n\n")
+    assert ("forget 101 calls?" in piped.stderr, piped.stdout.strip()) == (True, "")
     assert len(listed(idle)) == 102
     done = ask(idle.app, "forget", "--task", "reports.w*", "--yes")
     assert (done.exit_code, done.stdout) == (0, "forgotten: 101 calls\n")
