@@ -61,8 +61,10 @@ def test_one_report_for_everybody_who_asks(rabbitmq: Any, tmp_path: Path) -> Non
             assert ask(status)["task"]["result"] == {"year": 2026, "total": 158028}
             assert ask("/reports/2026/")["id"] == told[0]["id"], "cached"
             with psycopg.connect(server.url) as database:
-                query = "SELECT count(*) FROM jobtastic_claims WHERE name NOT LIKE '%history%'"
-                assert database.execute(query).fetchone() == (2,)
+                rows = database.execute("SELECT name FROM jobtastic_claims").fetchall()
+                kept_beside = ("%history", "%counts")
+                claims = [name for (name,) in rows if not any(one in name for one in kept_beside)]
+                assert len(claims) == 2
         finally:
             process.terminate()
             process.wait(30)
