@@ -18,6 +18,7 @@ from typing import Any
 
 import redis
 
+from jobtastic_ext.runtime import close_runtime
 from jobtastic_ext.testing.server import EmbeddedServer, server_binary
 from tests import zoo
 from tests.workers import Worker
@@ -57,6 +58,7 @@ def visit(server: EmbeddedServer, names: list[str], concurrency: int = 2) -> lis
         for n, name in enumerate(names):
             app.tasks[f"zoo.{name}"].delay(n)
         wait_for(app, len(names), worker)
+    close_runtime(app)
     app.close()
     with redis.Redis.from_url(conf["notes_url"]) as notes:
         return [json.loads(line) for line in notes.lrange(conf["notes_name"], 0, -1)]
