@@ -28,7 +28,7 @@ from jobtastic_ext.errors import StoreError, StoreUnavailable
 from jobtastic_ext.memory.recycle import place_in_pool
 from jobtastic_ext.stores.memory import MemoryStore
 from jobtastic_ext.stores.sqlite import SQLiteStore
-from tests.integration.conftest import wait_until
+from tests.servers import wait_until
 from tests.workers import ROOT
 
 
