@@ -137,10 +137,6 @@ def caller_of(key: str) -> Run | None:
     return None
 
 
-#: Seconds by which a message that is put off comes later than it is due, lest it comes before.
-EARLY = 0.005
-
-
 class Call:
     """One call of a policy task, from its key to the result that it returns."""
 
@@ -316,7 +312,7 @@ class Call:
         }
         # What the store has not answered, or a policy only observes, is sent as its caller said.
         if self.plan.debounce and answer.at and not self.plan.policy.shadow:
-            wait = answer.rest / 1000 + EARLY if answer.rest else None
+            wait = answer.countdown if answer.rest else None
             changes.update(countdown=wait, eta=None, expires=None)
         elif bare:
             changes["expires"] = None  # others wait for this id, and theirs may not expire

@@ -393,6 +393,10 @@ ToBegin = Literal[
 Word = ToCall | ToBegin | Literal["ok", "lost"]
 
 
+#: Seconds by which a message that is put off comes later than it is due.
+MARGIN = 0.005
+
+
 class Answer(Struct, frozen=True):
     """What the store answers: a word, and the task id and generation that it is about."""
 
@@ -415,6 +419,11 @@ class Answer(Struct, frozen=True):
     arguments: str = ""
     #: ``run`` and ``takeover``: a run that never ended had the call, and its lease was over.
     left: bool = False
+
+    @property
+    def countdown(self) -> float:
+        """Seconds for which what waits until it is due is put off: longer, lest it comes before."""
+        return self.rest / 1000 + MARGIN
 
 
 OK, LOST = Answer("ok"), Answer("lost")

@@ -48,9 +48,6 @@ logger = logging.getLogger("jobtastic_ext")
 #: longest, and the growth.
 FIRST_LOOK, LAST_LOOK, GROWTH = 0.1, 5.0, 1.5
 
-#: Seconds that a message which is put off comes later than it is due, lest it comes before.
-EARLY = 0.005
-
 #: Answers by which another's run serves a message.
 SHARED = ("reuse", "follow", "joined")
 
@@ -390,7 +387,7 @@ class Message:
             due=0,
         )
         try:
-            self.publish(header, countdown=answer.rest / 1000 + EARLY)
+            self.publish(header, countdown=answer.countdown)
         except Exception as error:  # noqa: BLE001 - better early than never
             self.log("runs", f"it could not be put back: {error!r}", logging.WARNING)
             return self.run_unshared(message, body)
