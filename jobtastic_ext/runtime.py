@@ -24,7 +24,6 @@ from .counts.tally import Tally
 from .errors import JobtasticError, PolicyError, Problem, StoreError, StoreUnavailable
 from .hooks import RunHooks, around_body
 from .keys.call_key import keys_head
-from .operations.desk import Desk
 from .policy.loader import PolicySet, load_policy, no_policy
 from .policy.model import Plan
 from .policy.planner import make_plan, policy_of, problems_of
@@ -53,6 +52,7 @@ from .worker.postrun import Postrun
 if TYPE_CHECKING:
     from .broker.redis_queues import RedisQueues
     from .memory.watch import MemoryWatch
+    from .operations.desk import Desk
 
 logger = logging.getLogger("jobtastic_ext")
 
@@ -224,6 +224,8 @@ class Runtime:
     @cached_property
     def desk(self) -> Desk:
         """What answers an operator."""
+        from .operations.desk import Desk  # calls and workers do without
+
         return Desk(
             self.store,
             self.settings.key_prefix,
