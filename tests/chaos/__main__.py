@@ -88,7 +88,7 @@ class Chaos:
             report = found.report()
             for task_id, kind in unserved.items():
                 received = any("received" in line for line in nemesis.said(task_id))
-                why = found.explain_unserved(task_id, received)
+                why = found.explain_unserved(task_id, received, self.is_stuck(task_id, found))
                 line = f"{kind} call {task_id} is not served"
                 if why is None:
                     known = self.app.backend.get_task_meta(task_id)
@@ -142,6 +142,18 @@ class Chaos:
             self.last += 1
         wait(lambda: not self.pending(ids), 40)
         return {one: kinds[one] for one in self.pending(ids)}
+
+    def is_stuck(self, task_id: str, found: check.History) -> bool:
+        """Whether Celery has counted every part of a chord, and keeps them for its body."""
+        parts = next(
+            (set(call["ids"][1:]) for call in found.calls if call["ids"][:1] == [task_id]), set()
+        )
+        client = self.app.backend.client
+        counted = [
+            client.smembers(key) for key in client.scan_iter(match="celery-taskset-meta-*.d")
+        ]
+        ids = [{member.decode().partition(":")[0] for member in members} for members in counted]
+        return bool(parts) and parts in ids
 
     def pending(self, ids: set[str]) -> set[str]:
         return {one for one in ids if not self.app.AsyncResult(one).ready()}

@@ -131,14 +131,23 @@ class History:
         ]
         return sum(covered) / len(covered)
 
-    def explain_unserved(self, task_id: str, received: bool = True) -> str | None:
+    def explain_unserved(
+        self, task_id: str, received: bool = True, unpublished: bool = False
+    ) -> str | None:
         """Why nobody may know that this id waits: Celery lost it, and the store had forgotten.
 
-        `received` tells whether any worker has logged that it received the message.
+        `received` tells whether any worker has logged that it received the message, `unpublished`
+        that it is of a chord whose parts have all been counted, and that is not begun.
         """
         call = next((call for call in self.calls if task_id in call["ids"]), None)
         if call is None:
             return None
+        if call["kind"] == "chord" and unpublished and not received:
+            for kill in self.harms:
+                if kill["what"] == "killed" and kill["ended"] >= call["at"]:
+                    # Celery's child takes the chord for its own, and publishes the body after that;
+                    # the part has a result, so its message is not delivered again.
+                    return "Celery's chord was lost with the child that was to go on with it"
         if call["kind"] != "plain" and not received:
             for kill in self.harms:
                 if kill["name"] == "kill a worker" and kill["ended"] >= call["at"]:
