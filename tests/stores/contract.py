@@ -92,8 +92,9 @@ def give_up(store: Store, key: str, name: str) -> None:
 
 
 def said(answer: Answer) -> str:
-    """Word, id and generation."""
-    return f"{answer.word} {answer.id} {answer.gen}".rstrip()
+    """Word, id and generation; whoever is to look, a moment later on a busy machine, has joined."""
+    word = "joined" if answer.word in JOINED else answer.word
+    return f"{word} {answer.id} {answer.gen}".rstrip()
 
 
 def together(count: int, work: Callable[[int], Answer]) -> list[Answer]:
