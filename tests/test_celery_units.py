@@ -43,7 +43,17 @@ FOLDERS = ("t/unit/tasks", "t/unit/app", "--ignore=t/unit/tasks/test_stamping.py
 def test_celerys_own_tests_end_alike(tmp_path: Path) -> None:
     python = str(tmp_path / "venv/bin/python")
     run(sys.executable, "-m", "venv", tmp_path / "venv")
-    run(python, "-m", "pip", "install", "-q", f"celery[redis]=={celery.__version__}", *NEEDED, ROOT)
+    run(
+        python,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-compile",
+        f"celery[redis]=={celery.__version__}",
+        *NEEDED,
+        ROOT,
+    )
     source = ["--no-deps", "--no-binary", "celery", f"celery=={celery.__version__}"]
     run(python, "-m", "pip", "download", "-q", *source, "-d", tmp_path)
     (archive,) = tmp_path.glob("celery-*.tar.gz")
