@@ -87,12 +87,13 @@ class Chaos:
             found = check.History(self.app.history.read(), LEASE)
             report = found.report()
             for task_id, kind in unserved.items():
-                received = any("received" in line for line in nemesis.said(task_id))
-                why = found.explain_unserved(task_id, received, self.is_stuck(task_id, found))
+                lies = self.places(task_id)
+                has_come = is_in_hand(nemesis.said(task_id)) or bool(lies)
+                why = found.explain_unserved(task_id, has_come, self.is_stuck(task_id, found))
                 line = f"{kind} call {task_id} is not served"
                 if why is None:
                     known = self.app.backend.get_task_meta(task_id)
-                    said = [*nemesis.said(task_id), *found.said(task_id), str(known)]
+                    said = [*nemesis.said(task_id), *found.said(task_id), str(known), *lies]
                     report.unserved.append("\n      ".join([line, *said]))
                 else:
                     report.excused.append(f"{line}: {why}")
@@ -142,6 +143,21 @@ class Chaos:
             self.last += 1
         wait(lambda: not self.pending(ids), 40)
         return {one: kinds[one] for one in self.pending(ids)}
+
+    def places(self, task_id: str) -> list[str]:
+        """Where in the broker a message of that task lies."""
+        with self.app.connection_for_read() as connection:
+            client = connection.default_channel.client
+            found = []
+            for key in client.scan_iter():
+                kind = client.type(key)
+                if kind == b"list":
+                    held = client.lrange(key, 0, -1)
+                else:
+                    held = client.hvals(key) if kind == b"hash" else []
+                if any(task_id.encode() in one for one in held):
+                    found.append(f"it lies in {key.decode()}")
+            return found
 
     def is_stuck(self, task_id: str, found: check.History) -> bool:
         """Whether Celery has counted every part of a chord, and keeps them for its body."""
@@ -206,6 +222,12 @@ class Chaos:
 
         wait(lambda: not held(), HERD + 2)
         return held()
+
+
+def is_in_hand(said: list[str]) -> bool:
+    """Whether the worker that received a message last has not put it back where it waits."""
+    received = sum(" received" in line for line in said)
+    return received > sum(" waits: " in line for line in said)
 
 
 def wait(holds: Callable[[], bool], seconds: float) -> None:

@@ -136,8 +136,9 @@ class History:
     ) -> str | None:
         """Why nobody may know that this id waits: Celery lost it, and the store had forgotten.
 
-        `received` tells whether any worker has logged that it received the message, `unpublished`
-        that it is of a chord whose parts have all been counted, and that is not begun.
+        `received` tells whether the message lies in the broker, or a worker has logged that it
+        received it, and not that it put it back; `unpublished` that it is of a chord whose parts
+        have all been counted.
         """
         call = next((call for call in self.calls if task_id in call["ids"]), None)
         if call is None:
@@ -152,7 +153,7 @@ class History:
             for kill in self.harms:
                 if kill["name"] == "kill a worker" and kill["ended"] >= call["at"]:
                     # kombu pops a message, and notes after that that it has it: `_brpop_read`.
-                    return "no worker received it: popped by one that was killed, kombu lost it"
+                    return "no worker has it: popped by one that was killed, kombu lost it"
         if call["task"] != "chaos.early":
             return None
         for harm in self.harms:

@@ -123,10 +123,12 @@ class Watched(Victim):
         killed.kill()
         wait_until(lambda: self.master() != old)
         wait_until(lambda: client(self.master()).info("replication")["role"] == "master")
-        killed.start()  # the sentinels make it a replica
+        killed.start()
+        # After two failovers in a row the sentinels take minutes to make it a replica.
+        wait_until(lambda: client(old).replicaof("127.0.0.1", self.master()), timeout=120)
         wait_until(
             lambda: client(old).info("replication").get("master_link_status") == "up",
-            timeout=120,  # after two failovers in a row the sentinels take their time
+            timeout=120,
         )
         return "lost"
 
