@@ -102,4 +102,4 @@ def told(held: Held) -> Iterator[str]:
     if held.waiting:
         yield f"waiting for it: {held.waiting}"
     yield "to let go of it, so that the next identical call runs:"
-    yield f"  celery jobtastic forget --key {held.key}"
+    yield f"  celery -A … jobtastic forget --key {held.key}"

@@ -26,7 +26,7 @@ from prometheus_client import (
 )
 
 from .. import signals
-from ..decisions import CALLS, MESSAGES
+from ..decisions import CALLS, EVENTS, MESSAGES
 from .saved import Saved
 
 __all__ = ("install", "uninstall")
@@ -41,11 +41,14 @@ BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 150, 300, 600, 1800, 360
 
 #: Signals that are counted by task alone, by the name of their counter.
 BY_TASK = {
-    "takeovers": ("call_taken_over", "Calls sent again under the id of what was lost"),
-    "leases_expired": ("run_freed", "Runs that never ended and lost their call to another"),
-    "runs_lost": ("run_lost", "Runs whose process was gone"),
-    "memory_leaks": ("memory_leak_detected", "Leaks of memory that were reported"),
+    "takeovers": "call_taken_over",
+    "leases_expired": "run_freed",
+    "runs_lost": "run_lost",
+    "memory_leaks": "memory_leak_detected",
 }
+
+#: What each signal of `EVENTS` tells.
+MEANINGS = {each.signal: each.meaning.capitalize() for each in EVENTS}
 
 
 class Metrics:
@@ -63,13 +66,13 @@ class Metrics:
         self.shadow = self.counter(
             "shadow_calls", "Calls that were only observed, by what would have become", *decided
         )
-        self.broker = self.counter("broker_failures", "Messages that could not be sent", "task")
-        self.store = self.counter("store_failures", "Times that the store did not answer")
+        self.broker = self.counter("broker_failures", MEANINGS["broker_failed"], "task")
+        self.store = self.counter("store_failures", MEANINGS["store_failed"])
         self.saved = self.counter(
             "saved_seconds", "Runs that there were not, times what a run takes", "task"
         )
         self.plain = {
-            name: self.counter(name, meaning, "task") for name, (_, meaning) in BY_TASK.items()
+            name: self.counter(name, MEANINGS[signal], "task") for name, signal in BY_TASK.items()
         }
         self.durations = self.histogram(
             "run_duration_seconds", "How long runs took", "task", "outcome"
@@ -91,7 +94,7 @@ class Metrics:
             self.on(each.signal, self.count_call, each.word)
         for each in MESSAGES:
             self.on(each.signal, self.count_message, each.word)
-        for name, (signal, _) in BY_TASK.items():
+        for name, signal in BY_TASK.items():
             self.on(signal, self.count_plain, self.plain[name])
         self.on("call_refreshed", self.count_refresh)
         self.on("call_observed", self.count_shadow)
