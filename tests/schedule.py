@@ -58,6 +58,7 @@ RABBITMQ: tuple[str, ...] = (
     "tests/integration/test_fallback_cases.py",
     "tests/integration/test_sending.py",
     "tests/integration/test_databases.py",
+    "tests/integration/test_herd_on_each_store.py",
     "tests/integration/test_django_postgresql.py",
     "tests/integration/test_across_an_outage.py::test_rabbitmq",
     "tests/integration/test_pools.py::test_rabbitmq",

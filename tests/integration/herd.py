@@ -1,7 +1,7 @@
 """Many callers at once, in processes of their own: `python -m tests.integration.herd`.
 
-Reads one JSON line with the settings, the number of threads and the rounds; at each line that
-follows, its threads call the same task together, and it prints what they got.
+Reads one JSON line with the settings and the number of threads; at each line that follows, its
+threads call the same task together, and it prints what they got.
 """
 
 from __future__ import annotations
@@ -12,13 +12,17 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from celery.result import AsyncResult
+
 from tests.reports import create
 
 
-def call(app: Any, barrier: threading.Barrier, order: dict[str, Any]) -> tuple[str, Any]:
+def call(app: Any, barrier: threading.Barrier, order: dict[str, Any]) -> AsyncResult:
     barrier.wait(60)
-    result = app.tasks[order["task"]].delay(*order["args"])
-    return result.id, result.get(timeout=60) if order.get("wait", True) else None
+    result: AsyncResult = app.tasks[order["task"]].apply_async(order["args"])
+    if order["wait"] == "together":
+        result.get(timeout=60)
+    return result
 
 
 def main() -> None:
@@ -30,7 +34,8 @@ def main() -> None:
         for line in sys.stdin:
             order = json.loads(line)
             calls = [pool.submit(call, app, barrier, order) for _ in range(setup["threads"])]
-            print(json.dumps([future.result() for future in calls]), flush=True)
+            results = [future.result() for future in calls]
+            print(json.dumps([(each.id, each.get(timeout=60)) for each in results]), flush=True)
 
 
 if __name__ == "__main__":
