@@ -1,18 +1,17 @@
 from __future__ import annotations
 
-from contextlib import closing
+from typing import Any
 
 import pytest
 
-from jobtastic_ext.stores import Store
 from tests.databases import Database
-from tests.stores.compare_and_set import AwayContract
 from tests.stores.contract import SharedStoreContract
+from tests.stores.sql_contract import SQLContract
 
 pymysql = pytest.importorskip("pymysql")
 
 
-class TestMySQLStore(AwayContract, SharedStoreContract):
+class TestMySQLStore(SQLContract, SharedStoreContract):
     THREADS = 50
 
     @pytest.fixture
@@ -23,15 +22,7 @@ class TestMySQLStore(AwayContract, SharedStoreContract):
     def place(self, port: int) -> str:
         return f"db+mysql+pymysql://root@127.0.0.1:{port}/test?ssl_disabled=true"
 
-    def put(self, store: Store, key: str, raw: bytes) -> None:
-        store.ping()
-        with (
-            closing(
-                pymysql.connect(host="127.0.0.1", port=self.port, user="root", database="test")
-            ) as other,
-            other.cursor() as cursor,
-        ):
-            cursor.execute(
-                "INSERT INTO jobtastic_claims VALUES (%s, %s, 1, 90000000000000)", (key, raw)
-            )
-            other.commit()
+    def connect(self) -> Any:
+        return pymysql.connect(
+            host="127.0.0.1", port=self.port, user="root", database="test", autocommit=True
+        )
