@@ -61,6 +61,7 @@ def begin_run(op: Begin, claim: Claim, now: int) -> Step:
         parts["orphans"] = with_adopted(parts.get("orphans", ()), adopted, op.task_id)
     started = begun(op, claim, now, parts["gen"])
     unique = later(started.at, op.unique) if started is not None and op.unique else 0
+    left = has_left(holder, now)
     running = Holder(
         state="running",
         owner=op.task_id,
@@ -71,12 +72,13 @@ def begin_run(op: Begin, claim: Claim, now: int) -> Step:
         attempt=op.attempt,
         group=op.group,
         bare=op.bare,
-        unmarked=op.unmarked and not op.exclusive,
+        unmarked=op.unmarked and not (op.exclusive or op.bare or op.redelivered or left),
         waiting=both(holder.waiting if holder is not None else "", op.waited),
         **parts,
     )
-    left, arguments = has_left(holder, now), running.arguments
-    answer = Answer("run", "", running.gen, ids=running.orphans, arguments=arguments, left=left)
+    answer = Answer(
+        "run", "", running.gen, ids=running.orphans, arguments=running.arguments, left=left
+    )
     return replace(claim, holder=running, started=started), answer
 
 

@@ -262,7 +262,8 @@ class Begin(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="begin", 
     unclaimed: bool = False
     #: Its sender may give it up, and it holds no claim that would show its arrival: remember it.
     arrival: int = 0
-    #: Set by a store that sees results: this id has no final one as yet.
+    #: Set by a store that sees results: this id has no final one as yet.  It counts for a message
+    #: that comes for the first time: another run that never ended may store its own.
     unmarked: bool = False
     #: It has been parked there, so that others may wait behind it.
     waited: str = ""

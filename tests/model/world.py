@@ -582,12 +582,13 @@ class Model:
             yield f"{line}: error, carried out later", replace(pending, late=late), Raised()
 
     def with_sight(self, world: World, operation: Operation, answer: Answer) -> Answer:
-        """What `seen.lua` and `begin.lua` add to an answer."""
+        """What `seen.lua` and `begin.lua` add to an answer; `world` has the claim after it."""
         if not self.scenario.sees:
             return answer
         if isinstance(operation, Begin):
-            unmarked = operation.unmarked and not operation.exclusive
-            return replace(answer, seen=b"") if answer.word == "run" and unmarked else answer
+            run = self.claims.all[world.claim].run_of(operation.task_id)
+            unmarked = answer.word == "run" and run is not None and run.unmarked
+            return replace(answer, seen=b"") if unmarked else answer
         if isinstance(operation, ClaimCall) and not operation.pinned and answer.word in LOOK:
             return replace(answer, seen=final(world, answer.id) or b"")
         return answer
@@ -607,7 +608,7 @@ class Model:
         if self.scenario.sees and isinstance(operation, Begin):
             operation = replace(operation, unmarked=final(world, operation.task_id) is None)
         number, answer = self.claims.step(operation, world.claim, world.now)
-        answer = self.with_sight(world, operation, answer)
+        answer = self.with_sight(replace(world, claim=number), operation, answer)
         before, after = self.claims.all[world.claim], self.claims.all[number]
         kept = world.now < lifetime.expiry(before)  # else the store has dropped it before
         if kept and before.holder is not None and before.holder != after.holder:

@@ -215,8 +215,9 @@ if op.unique > 0 then
   end
   unique = started and math.min(started.at + op.unique, FOREVER) or 0
 end
-local unmarked = false
-if not op.exclusive then
+local left, unmarked = has_left(holder), false
+-- A run that has lost its lease may store its result yet.
+if not (op.exclusive or op.bare or op.redelivered or left) then
   unmarked = op.unmarked or (ARGV[3] ~= nil and stored_result(op.task_id) == '')
 end
 local running = Holder{
@@ -228,6 +229,6 @@ local running = Holder{
 local changed = Claim(with(running, following), claim.value, claim)
 changed.started = started
 if op.starts and not place then changed = stand_beside(changed) end
-local reply = answer(changed, 'run', '', gen, orphans, '', 0, arguments, has_left(holder))
+local reply = answer(changed, 'run', '', gen, orphans, '', 0, arguments, left)
 if unmarked then reply[10], reply[11] = reply[10] or false, '' end
 return reply
