@@ -178,7 +178,7 @@ def test_a_killed_worker_and_those_who_had_joined_its_run(
     lease = project.conf["jobtastic_lease"]
     doomed = project.worker(concurrency=1)
     work = project.task("work")
-    joined = [work.delay(unique, delay=4) for _ in range(3)]
+    joined = [work.delay(unique, delay=60) for _ in range(3)]  # it does not end by itself
     assert len({result.id for result in joined}) == 1
     wait_until(lambda: project.runs("work", unique) == 1)
     time.sleep(lease + 1)  # longer than the lease: it lives by being renewed
