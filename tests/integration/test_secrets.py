@@ -28,7 +28,7 @@ from jobtastic_ext.testing.server import EmbeddedServer
 from jobtastic_ext.web import task_status
 from jobtastic_ext.web.flask import blueprint
 from tests.integration.conftest import Project, wait_until
-from tests.servers import SilentServer, free_port
+from tests.servers import SilentServer, free_port, installed
 
 # kombu's transport for databases, on newer SQLAlchemy.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
@@ -98,9 +98,9 @@ def no_folder(stack: ExitStack, folder: Path) -> str:
 
 def server(stack: ExitStack, *commands: tuple[str, ...], config: str = "") -> str:
     """A server with the password, to which something has been said."""
-    started = stack.enter_context(EmbeddedServer("redis-server"))
+    started = stack.enter_context(EmbeddedServer(installed()))
     if config:
-        started = stack.enter_context(EmbeddedServer("redis-server", config=config.split("\n")[1]))
+        started = stack.enter_context(EmbeddedServer(installed(), config=config.split("\n")[1]))
     client = stack.enter_context(redis.Redis(port=started.port))
     client.config_set("requirepass", PASSWORD)
     client.execute_command("AUTH", PASSWORD)

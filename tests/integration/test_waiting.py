@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from typing import Any
 
@@ -16,7 +15,7 @@ from jobtastic_ext.runtime import runtime_of
 from jobtastic_ext.testing.server import EmbeddedServer
 from jobtastic_ext.web import task_status
 from tests.integration.steps import Steps, start_steps
-from tests.servers import Proxy, SilentServer, free_port
+from tests.servers import Proxy, SilentServer, free_port, installed
 
 BOUNDED = True
 
@@ -115,7 +114,7 @@ def commands(client: redis.Redis, name: str) -> int:
 def test_the_broker_is_not_kept_busy_by_pages(start_steps: Any, where: str) -> None:
     # To read a message is to copy it: 100 unknown ids and 200 messages of 1 MB were 10 s of Redis,
     # in which nobody's `delay()` got through.
-    with EmbeddedServer(shutil.which("redis-server")) as server:
+    with EmbeddedServer(installed()) as server:
         steps: Steps = start_steps(broker_url=server.url(0))
         client, queue = redis.Redis(port=server.port), steps.app.conf.task_default_queue
         if where == "everywhere":
