@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests import celery_ends
+from tests import celery_ends, forking
 
 #: Seconds in which what was told to end may do so.
 GRACE = 10.0
@@ -49,11 +49,14 @@ def opened() -> set[Thing]:
     """What is open now; of sockets and children none where there is no ``/proc``."""
     threads = (thread for thread in threading.enumerate() if thread.name not in RESTING)
     things: set[Thing] = {("thread", thread) for thread in threads}
-    for file in Path("/proc/self/task").glob("*/children"):
-        try:
-            things.update(("process", int(pid)) for pid in file.read_text().split())
-        except OSError:
-            continue  # that thread has ended
+    starter = forking.starter.process.pid if forking.starter is not None else None
+    for parent in filter(None, ("self", starter)):
+        for file in Path(f"/proc/{parent}/task").glob("*/children"):
+            try:
+                pids = map(int, file.read_text().split())
+            except OSError:
+                continue  # that thread has ended
+            things.update(("process", pid) for pid in pids if pid != starter)
     for file in Path("/proc/self/fd").glob("*"):
         try:
             target = os.readlink(file)

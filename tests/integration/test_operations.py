@@ -7,7 +7,6 @@ import json
 import re
 import subprocess
 import sys
-import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -78,19 +77,6 @@ def shop(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     module.app.close()
 
 
-class ShopWorker(Worker):
-    """The worker of the project in a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        start = subprocess.Popen
-        place = textwrap.dedent(str(folder))
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(
-                subprocess, "Popen", lambda *a, **options: start(*a, **{**options, "cwd": place})
-            )
-            super().__init__({}, app="shop", concurrency=2)
-
-
 def typed(folder: Path, command: str) -> str:
     """Run a command as an operator types it."""
     done = subprocess.run(
@@ -106,7 +92,7 @@ def typed(folder: Path, command: str) -> str:
 
 def test_a_stuck_task_is_found_explained_and_let_go(folder: Path, shop: Any) -> None:
     blocks = iter(BLOCKS)
-    with ShopWorker(folder):
+    with Worker({}, app="shop", concurrency=2, folder=folder):
         first = [shop.report.delay("february") for _ in range(4)]
         assert first[3].get(timeout=TIMEOUT) == "february"
         assert [shop.report.delay("february").decision for _ in range(2)] == ["cached"] * 2
