@@ -62,6 +62,8 @@ def begin_run(op: Begin, claim: Claim, now: int) -> Step:
     started = begun(op, claim, now, parts["gen"])
     unique = later(started.at, op.unique) if started is not None and op.unique else 0
     left = has_left(holder, now)
+    # A run that has lost its lease, or was taken over, may store its result yet.
+    another = left or (holder is not None and holder.taken)
     running = Holder(
         state="running",
         owner=op.task_id,
@@ -72,7 +74,7 @@ def begin_run(op: Begin, claim: Claim, now: int) -> Step:
         attempt=op.attempt,
         group=op.group,
         bare=op.bare,
-        unmarked=op.unmarked and not (op.exclusive or op.bare or op.redelivered or left),
+        unmarked=op.unmarked and not (op.exclusive or op.bare or op.redelivered or another),
         waiting=both(holder.waiting if holder is not None else "", op.waited),
         **parts,
     )

@@ -216,8 +216,9 @@ if op.unique > 0 then
   unique = started and math.min(started.at + op.unique, FOREVER) or 0
 end
 local left, unmarked = has_left(holder), false
--- A run that has lost its lease may store its result yet.
-if not (op.exclusive or op.bare or op.redelivered or left) then
+-- A run that has lost its lease, or was taken over, may store its result yet.
+local another = left or (holder and holder.taken)
+if not (op.exclusive or op.bare or op.redelivered or another) then
   unmarked = op.unmarked or (ARGV[3] ~= nil and stored_result(op.task_id) == '')
 end
 local running = Holder{
