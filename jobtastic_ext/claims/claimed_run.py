@@ -54,7 +54,8 @@ class Run:
         looks = not (unseen or self.unclaimed)
         if looks and (failed or not self.unmarked):
             answer = self._apply(Ending(task_id=self.begun.task_id, run=self.begun.run))
-            self.orphans = answer.ids if answer is not None else self.orphans
+            if answer is not None and answer.word != "lost":
+                self.orphans = answer.ids  # of a run that was forgotten nobody else knows them
 
     def finish(self, failed: bool) -> None:
         """The outcome is stored: share it as long as the policy says, and let go."""

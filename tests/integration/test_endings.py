@@ -233,6 +233,27 @@ def test_a_pinned_call_that_takes_over_serves_those_who_joined_the_dead_run(
     pinned = work.apply_async((unique,), {"delay": 0.2}, task_id=f"pinned-{unique}")
     assert pinned.get(timeout=TIMEOUT)["x"] == unique
     assert dead.get(timeout=TIMEOUT)["x"] == unique
+
+
+def test_a_run_that_was_forgotten_serves_those_who_joined_the_dead_run(
+    start_project: Any, unique: str
+) -> None:
+    # Nobody calls again: there is no later run that would serve them.
+    project = start_project()
+    doomed = project.worker(concurrency=1)
+    work = project.task("work")
+    dead = work.delay(unique, delay=60)
+    wait_until(lambda: project.runs("work", unique) == 1)
+    doomed.kill()
+    time.sleep(project.conf["jobtastic_lease"] + 0.5)
+    project.worker(concurrency=1)
+    gate = f"gate-{unique}"
+    pinned = work.apply_async((unique,), {"delay": 0, "gate": gate}, task_id=f"pinned-{unique}")
+    wait_until(lambda: project.runs("work", unique) == 2)
+    assert work.forget(unique)
+    project.notes.open(gate)
+    assert pinned.get(timeout=TIMEOUT)["x"] == unique
+    assert dead.get(timeout=TIMEOUT)["x"] == unique
     assert project.runs("work", unique) == 2
 
 
