@@ -6,6 +6,7 @@ transaction of its own, so nothing is locked while a message is under way.
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import re
@@ -26,6 +27,8 @@ from ..claims.store import PAGE
 from ..errors import ConfigurationError, StoreError, StoreUnavailable
 from .cas import CompareAndSetStore, Entry, Session
 from .foreign import LAST, claims_in
+
+logger = logging.getLogger(__name__)
 
 #: One change in so many also removes a bite of expired rows, more than there can be new ones.
 PURGE_EVERY = 10
@@ -130,6 +133,7 @@ class SQLStore(CompareAndSetStore):
         place = self._url.query.get("host") or self._url.host or "localhost"
         super().__init__(f"{place}/{self._url.database}", timeout)
         self._connect_args = dict(connect_args or {})
+        self._purges = True
 
     def _driver(self) -> str:
         drivers = self._flavour.drivers
@@ -175,6 +179,21 @@ class SQLStore(CompareAndSetStore):
                 "check that it runs, can be reached and accepts writes"
             )
         return StoreError(f"the database {self.address} failed: {type(error).__name__}: {words}")
+
+    def purged(self, error: Exception | None) -> None:
+        """Log that expired rows can be removed no more, and that they can again; each once."""
+        before, self._purges = self._purges, error is None
+        if before == self._purges:
+            return
+        if error is None:
+            logger.info("the database %s lets expired claims be removed again", self.address)
+        else:
+            logger.warning(
+                "expired claims cannot be removed from the database %s, and grow in number: %s; "
+                "check that the user may DELETE from jobtastic_claims",
+                self.address,
+                " ".join(str(error).split()),
+            )
 
     @cached_property
     def is_clash(self) -> type[Exception]:
@@ -226,10 +245,16 @@ class SQLSession(Session):
         else:
             changed = self._execute(UPDATE, (*values, old.version))
         if changed and random.randrange(PURGE_EVERY) == 0:
-            # Others may be at it; there will be another time.
-            with suppress(self._store._dbapi.Error):
-                self._execute(self._flavour.purge, (now, now, PURGE_BATCH))
+            self._purge(now)
         return changed > 0
+
+    def _purge(self, now: int) -> None:
+        error: Exception | None = None
+        try:
+            self._execute(self._flavour.purge, (now, now, PURGE_BATCH))
+        except self._store._dbapi.Error as caught:
+            error = caught  # the claim is written all the same; there will be another time
+        self._store.purged(error)
 
     def close(self) -> None:
         self._connection.close()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import closing
 from typing import Any
 
 import pytest
+from sqlalchemy.engine import make_url
 
-from jobtastic_ext.stores import Store, sql
+from jobtastic_ext.stores import Store, open_store, sql
 from tests.stores.compare_and_set import AwayContract
 from tests.stores.contract import call
 
@@ -44,3 +46,30 @@ class SQLContract(AwayContract):
             assert left == [7, 4, 1, 0, 0]
             cursor.execute("SELECT count(*) FROM jobtastic_claims")
             assert cursor.fetchone() == (5,), "a claim that has not ended was purged"
+
+    def test_a_purge_that_fails_is_told_once(
+        self,
+        store: Store,
+        url: str,
+        key: str,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        monkeypatch.setattr(sql, "PURGE_EVERY", 1)
+        store.ping()
+        user = f"u{key[-12:]}"
+        with closing(self.connect()) as other, other.cursor() as cursor:
+            cursor.execute(f"CREATE USER {user}")
+            cursor.execute(f"GRANT SELECT, INSERT, UPDATE ON jobtastic_claims TO {user}")
+            mine = url.replace(f"//{make_url(url[3:]).username}@", f"//{user}@")
+            bound = open_store(mine, timeout=10)
+            with caplog.at_level(logging.INFO, sql.logger.name):
+                for n in range(3):
+                    assert bound.apply(f"{key}-{n}", call("a")).word == "claimed"
+                assert [record.levelname for record in caplog.records] == ["WARNING"]
+                assert "check that the user may DELETE" in caplog.text
+                cursor.execute(f"GRANT DELETE ON jobtastic_claims TO {user}")
+                for n in range(3):
+                    assert bound.apply(f"{key}+{n}", call("a")).word == "claimed"
+            assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+            bound.close()
