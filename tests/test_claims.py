@@ -313,7 +313,7 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
     ],
     "but not a call that asked for a new run": [
         *RAN,
-        (2, call("b", refresh=True), "claimed b gb"),
+        (2, call("b", refresh=True), "buffered b gb"),
         (3, finish("a", keep=60), "ok"),
         (4, begin("b", "gb", since=ms(2), refresh=True), "run  gb"),
     ],
@@ -329,7 +329,7 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
     "a refresh waits for it all the same": [
         *RAN,
         *[(t, renew("a"), "ok a.1") for t in (20, 40, 59)],
-        (61, call("b", refresh=True), "claimed b gb"),
+        (61, call("b", refresh=True), "buffered b gb"),
         (62, call("c"), "joined b gb"),
         (63, begin("b", "gb", refresh=True), "run  gb"),
     ],
@@ -408,7 +408,7 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
     ],
     "a refresh that is lost is served by the run that takes over": [
         *RAN,
-        (2, call("b", refresh=True), "claimed b gb"),
+        (2, call("b", refresh=True), "buffered b gb"),
         (31, call("c"), "takeover a ga"),
         (32, call("d"), "overdue a ga"),
     ],
@@ -565,7 +565,7 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
     ],
     "refresh: runs after what runs now": [
         *RAN,
-        (2, call("b", refresh=True), "claimed b gb"),
+        (2, call("b", refresh=True), "buffered b gb"),
         (3, call("c", refresh=True), "joined b gb"),
         (4, call("d"), "joined b gb"),
         (5, begin("b", "gb", refresh=True), "follow a ga"),
@@ -577,7 +577,7 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
     ],
     "refresh: runs also after a failure": [
         *RAN,
-        (2, call("b", refresh=True), "claimed b gb"),
+        (2, call("b", refresh=True), "buffered b gb"),
         (3, release("a", run="a.1"), "ok"),
         (4, call("c"), "overdue b gb"),
         (5, begin("b", "gb"), "run  gb"),
@@ -595,7 +595,7 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
     ],
     "refresh: one that was not sent leaves its place": [
         *RAN,
-        (2, call("b", refresh=True), "claimed b gb"),
+        (2, call("b", refresh=True), "buffered b gb"),
         (3, release("b", give_up=60, gen="gb"), "ok"),
         (4, call("c"), "joined a ga"),
         (5, finish("a", fresh=100), "ok"),
@@ -832,7 +832,7 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
     "a refresh waits for a retry, too": [
         *RAN,
         (2, requeue("a", 1), "ok"),
-        (2.9, call("b", refresh=True), "claimed b gb"),
+        (2.9, call("b", refresh=True), "buffered b gb"),
         (4, call("c", buffer=True), "joined b gb"),
         (5, begin("b", "gb", refresh=True), "follow a ga"),
         (6, begin("a", "ga", attempt=1, run="a.2"), "run  ga"),

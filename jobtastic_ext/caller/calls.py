@@ -314,7 +314,7 @@ class Call:
         if self.plan.debounce and answer.at and not self.plan.policy.shadow:
             wait = answer.countdown if answer.rest else None
             changes.update(countdown=wait, eta=None, expires=None)
-        elif bare:
+        elif bare or (answer.word == "buffered" and not self.plan.policy.shadow):
             changes["expires"] = None  # others wait for this id, and theirs may not expire
         if self.options.get("ignore_result") and not self.plan.blind:
             changes["ignore_result"] = False  # others may join, and they want it

@@ -162,9 +162,8 @@ def join(op: ClaimCall, claim: Claim, holder: Holder, now: int) -> Step:
             looks = replace(claim, holder=replace(holder, looked=now))
             return looks, Answer("overdue", holder.owner, holder.gen)
         waiting = replace(holder, **next_run(op, now))
-        word: Word = "claimed" if op.refresh else "buffered"
         rest = max(waiting.next_due - now, 0)
-        return replace(claim, holder=waiting), Answer(word, op.task_id, op.gen, rest=rest)
+        return replace(claim, holder=waiting), Answer("buffered", op.task_id, op.gen, rest=rest)
     hastened = foreign and op.refresh and not op.pinned and is_waiting(holder, now)
     if foreign:
         holder = put_off(op, holder, now)

@@ -98,10 +98,9 @@ local function join()
       return answer(looks, 'overdue', holder.owner, holder.gen)
     end
     local waiting = with(holder, next_run(op.gen))
-    local claimed = op.refresh and 'claimed' or 'buffered'
     local rest = math.max(waiting.next_due - now, 0)
     return answer(
-      Claim(waiting, value, claim), claimed, op.task_id, op.gen, NOBODY, '', rest
+      Claim(waiting, value, claim), 'buffered', op.task_id, op.gen, NOBODY, '', rest
     )
   end
   local hastened = foreign and op.refresh and not op.pinned and is_waiting(holder)

@@ -1,0 +1,122 @@
+"""What becomes of a call's own `countdown`, `eta`, `expires` and `task_id` when it shares a run."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import Project, wait_until
+
+POLICY: dict[str, Any] = {
+    "tasks": {
+        "reports.work": {"significant_kwargs": ["x"], "debounce": 1},
+        "reports.cached": {"significant_kwargs": ["x"]},
+        "reports.buffered": {"significant_kwargs": ["x"], "on_duplicate": "buffer_one"},
+        "reports.turns": {"significant_kwargs": ["x"]},
+    }
+}
+
+
+@pytest.fixture(scope="module", params=["redis", "sqlite"])
+def timed(request: pytest.FixtureRequest, start_project: Any) -> Project:
+    project: Project = start_project(request.param, jobtastic_policy=POLICY)
+    project.worker(concurrency=6)
+    return project
+
+
+@pytest.fixture(scope="module")
+def narrow(start_project: Any) -> Project:
+    """Its worker has one slot, and reserves nothing."""
+    project: Project = start_project(jobtastic_policy=POLICY, worker_prefetch_multiplier=1)
+    project.worker(concurrency=1)
+    return project
+
+
+def began(project: Project, name: str, x: str) -> list[dict[str, Any]]:
+    return [line for line in project.notes.read(name) if line["x"] == x]
+
+
+@pytest.mark.parametrize("how", ["countdown", "eta"])
+def test_a_longer_wait_of_a_named_call_puts_off_what_it_joins(
+    timed: Project, unique: str, how: str
+) -> None:
+    work, asked = timed.task("work"), time.time()
+    first = work.delay(unique, delay=0)
+    eta = datetime.now(timezone.utc) + timedelta(seconds=3)
+    wait: dict[str, Any] = {"countdown": 3} if how == "countdown" else {"eta": eta}
+    longer = work.apply_async((unique,), {"delay": 0}, task_id=f"{unique}-longer", **wait)
+    sooner = work.apply_async((unique,), {"delay": 0}, task_id=f"{unique}-sooner", countdown=0.1)
+    assert (longer.id, sooner.id) == (f"{unique}-longer", f"{unique}-sooner")
+    for one in (first, longer, sooner):
+        assert one.get(timeout=60) == {"x": unique, "y": 1}
+    (run,) = began(timed, "work", unique)
+    assert (run["id"], run["at"] >= asked + 3) == (first.id, True)
+
+
+def test_a_refresh_starts_now_whatever_its_countdown(timed: Project, unique: str) -> None:
+    again = timed.task("work").apply_async((unique,), {"delay": 0}, refresh=True, countdown=600)
+    assert again.get(timeout=60) == {"x": unique, "y": 1}
+
+
+def test_a_named_call_that_joins_a_wait_does_not_expire(timed: Project, unique: str) -> None:
+    work = timed.task("work")
+    first = work.apply_async((unique,), {"delay": 0}, countdown=3)
+    named = work.apply_async((unique,), {"delay": 0}, task_id=f"{unique}-named", expires=0.5)
+    assert named.get(timeout=60) == first.get(timeout=60) == {"x": unique, "y": 1}
+    assert timed.runs("work", unique) == 1
+
+
+def test_a_named_call_during_a_run_waits_as_it_asks(timed: Project, unique: str) -> None:
+    work = timed.task("work")
+    work.apply_async((unique,), {"delay": 2}, refresh=True)
+    wait_until(lambda: timed.runs("work", unique))
+    asked = time.time()
+    named = work.apply_async((unique,), {"delay": 0}, task_id=f"{unique}-named", countdown=4)
+    assert named.decision == "buffered"
+    plain = work.delay(unique, delay=0)
+    assert (plain.decision, plain.id) == ("debounced", named.id)
+    assert plain.get(timeout=60) == {"x": unique, "y": 1}
+    assert began(timed, "work", unique)[1]["at"] >= asked + 4
+    assert timed.runs("work", unique) == 2
+
+
+def test_a_named_call_that_a_worker_has_in_time_is_served_after_it_expires(
+    timed: Project, unique: str
+) -> None:
+    turns = timed.task("turns")
+    first = turns.delay(unique, gate=unique)
+    wait_until(lambda: timed.runs("turns", unique))
+    named = turns.apply_async((unique,), task_id=f"{unique}-named", expires=2)
+    time.sleep(2.5)
+    timed.notes.open(unique)
+    assert named.get(timeout=60) == first.get(timeout=60) == unique
+    assert timed.runs("turns", unique) == 1
+
+
+def test_a_countdown_that_ends_after_the_run_is_a_run_of_its_own(
+    timed: Project, unique: str
+) -> None:
+    cached, asked = timed.task("cached"), time.time()
+    first = cached.delay(unique, delay=0.5)
+    later = cached.apply_async((unique,), {"delay": 0}, task_id=f"{unique}-named", countdown=2)
+    assert later.get(timeout=60)["at"] > first.get(timeout=60)["at"]
+    assert began(timed, "cached", unique)[1]["at"] >= asked + 2
+
+
+@pytest.mark.parametrize("refresh", [False, True], ids=["buffered", "refresh"])
+def test_what_others_wait_for_does_not_expire(narrow: Project, unique: str, refresh: bool) -> None:
+    """It waits for the end of a run, and a call without `expires` was given its id."""
+    task = narrow.task("turns" if refresh else "buffered")
+    task.delay(unique, gate=unique) if refresh else task.delay(unique, "", 3)
+    wait_until(lambda: began(narrow, task.name.rpartition(".")[2], unique))
+    expires = task.apply_async((unique,), expires=1, refresh=refresh)
+    assert expires.decision == ("refreshed" if refresh else "buffered")
+    joins = task.apply_async((unique,), refresh=refresh)
+    assert joins.id == expires.id
+    time.sleep(1.5)
+    narrow.notes.open(unique)
+    joins.get(timeout=60)
+    assert len(began(narrow, task.name.rpartition(".")[2], unique)) == 2
