@@ -1,12 +1,13 @@
-"""Many threads of one process that call one key at one moment: ``herd URL KEY THREADS START``.
+"""Threads of many processes that call one key at one moment: ``herd URL KEY PROCESSES THREADS``.
 
 Prints a JSON list with ``[word, id, seconds it took]`` for each thread; for an error its name.
-START is a moment on the machine's clock, so that several processes begin together.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
+import multiprocessing
 import sys
 import threading
 import time
@@ -28,17 +29,28 @@ def call(store: Store, key: str, start: float, told: list[tuple[str, str, float]
         told.append((type(error).__name__, str(error), time.monotonic() - began))
 
 
-def main(url: str, key: str, threads: int, start: float) -> None:
+def crowd(url: str, key: str, threads: int, start: float) -> list[tuple[str, str, float]]:
     store = open_store(url, timeout=0.5)
     told: list[tuple[str, str, float]] = []
-    crowd = [threading.Thread(target=call, args=(store, key, start, told)) for _ in range(threads)]
-    for thread in crowd:
+    callers = [
+        threading.Thread(target=call, args=(store, key, start, told)) for _ in range(threads)
+    ]
+    for thread in callers:
         thread.start()
-    for thread in crowd:
+    for thread in callers:
         thread.join()
     store.close()
-    print(json.dumps(told))
+    return told
+
+
+def main(url: str, key: str, processes: int, threads: int) -> None:
+    # A driver that is imported now is imported once.
+    open_store(url, timeout=0.5).close()
+    start = time.time() + 1
+    with multiprocessing.get_context("fork").Pool(processes) as pool:
+        told = pool.starmap(crowd, [(url, key, threads, start)] * processes, chunksize=1)
+    print(json.dumps([*itertools.chain.from_iterable(told)]))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
