@@ -26,6 +26,9 @@ SEED ?= 1
 FAULTS ?= 2
 SOAK ?= 600
 
+# What is imported is compiled once, not by each of the thousand processes that tests start.
+export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: demo demo-web test lint docs dist client bench model chaos soak clean
 
 demo: $(READY)
