@@ -25,6 +25,7 @@ FIRST: tuple[str, ...] = (
     "tests/integration/test_fallback_cases.py",
     "tests/integration/test_progress.py",
     "tests/integration/test_across_an_outage.py",
+    "tests/integration/test_database_outages.py",
     "tests/integration/test_secrets.py",
     "tests/integration/test_memory_pools.py",
     "tests/integration/test_pools.py",

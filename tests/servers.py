@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import threading
@@ -274,6 +275,12 @@ class Proxy:
     def url(self, db: int = 0) -> str:
         return f"redis://{LOOPBACK}:{self.port}/{db}"
 
+    def passes(
+        self, source: socket.socket, sink: socket.socket, data: bytes, answers: bool
+    ) -> bool:
+        """Whether `data` is let through; if not, its connection is lost."""
+        return True
+
     def _start(self, function: Callable[..., None], *arguments: object) -> None:
         thread = threading.Thread(target=function, args=arguments, daemon=True)
         self._threads.append(thread)
@@ -299,6 +306,8 @@ class Proxy:
     def _pump(self, source: socket.socket, sink: socket.socket, answers: bool) -> None:
         try:
             while data := source.recv(65536):
+                if not self.passes(source, sink, data, answers):
+                    break
                 while self._silent.is_set() and not self._ended.is_set():
                     time.sleep(0.01)
                 if answers and self._delay:
@@ -309,3 +318,38 @@ class Proxy:
         for end in (source, sink):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+
+class Cutter(Proxy):
+    """Loses connections on which something is written that `said` finds in what is sent."""
+
+    def __init__(self, port: int, said: re.Pattern[bytes]) -> None:
+        super().__init__(port)
+        self._said = said
+        self._countdown, self._every, self._done = -1, 0, True
+        self._doomed: set[socket.socket] = set()
+        #: How many were lost.
+        self.cuts = 0
+
+    def cut(self, after: int, *, done: bool, every: int = 0) -> None:
+        """Lose a connection after so many writes, before or after the server has `done` it.
+
+        And again after `every` further ones.
+        """
+        self._countdown, self._every, self._done = after, every, done
+
+    def passes(
+        self, source: socket.socket, sink: socket.socket, data: bytes, answers: bool
+    ) -> bool:
+        with self._lock:
+            if answers:
+                return source not in self._doomed
+            if self._said.search(data):
+                self._countdown -= 1
+                if self._countdown == -1:
+                    self.cuts += 1
+                    self._countdown = self._every - 1 if self._every else -2
+                    if not self._done:
+                        return False
+                    self._doomed.add(sink)
+            return True
