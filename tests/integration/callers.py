@@ -47,7 +47,7 @@ class Callers:
         self.processes.append(process)
 
     def call(self, task: str, *args: Any, wait: str = "together") -> list[Any]:
-        """What each thread of each process got: the id, and the result."""
+        """What each thread of each process got: the id, and the result if it is to `wait`."""
         self.say({"task": task, "args": args, "wait": wait})
         return [got for process in self.processes for got in json.loads(self.listen(process))]
 
