@@ -294,8 +294,8 @@ class Call:
         return self.decided(result, "refreshed" if self.asked else word)
 
     def send(self, answer: Answer) -> AsyncResult:
-        bare = answer.word == "takeover"
-        task_id = answer.id if bare or answer.word == "hastened" else self.claim.task_id
+        bare = answer.word in ("takeover", "hastened")  # the first message may come yet
+        task_id = answer.id if bare else self.claim.task_id
         header = Header(
             id=task_id,
             key=self.key,

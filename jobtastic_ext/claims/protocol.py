@@ -6,6 +6,7 @@ interleaving can be driven without a broker.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -13,8 +14,12 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ..errors import ResultsUnavailable
-from .records import Answer, Begin, Claim, ClaimCall, Lapse, Release, Terms
+from .holders import awaits
+from .records import LINGER, Answer, Begin, Claim, ClaimCall, Lapse, Release, Terms
 from .store import Store
+
+#: Milliseconds after its call when a message looks whether it has run: before that is forgotten.
+OLD = LINGER // 2
 
 #: How often a call is settled anew because a result proved to be gone, or final already.
 ATTEMPTS = 5
@@ -142,9 +147,10 @@ def start(
     `is_copy` is for a message that was delivered again or sent again for others, or has waited for
     a run of its own id.
     """
-    settled = start_copy(store, results, key, message) if is_copy and not blind else None
-    if settled is not None:
-        return settled
+    if not blind and (is_copy or is_old(store, key, message)):
+        settled = start_copy(store, results, key, message)
+        if settled is not None:
+            return settled
     for _ in range(ATTEMPTS):
         answer = store.apply(key, message)
         failed = blind and answer.word == "reuse" and has_failed(store, key, answer, message)
@@ -161,6 +167,13 @@ def start(
             return Settled(answer, outcome)
         message = replace(message, gone=answer.id)
     return Settled(Answer("free", message.task_id, message.gen))
+
+
+def is_old(store: Store, key: str, message: Begin) -> bool:
+    """Whether it may have run so long ago (a copy of it was sent meanwhile) that nobody knows."""
+    if not message.since or time.time() * 1000 - message.since < OLD:
+        return False
+    return not awaits((store.read(key) or Claim()).holder, message.task_id)
 
 
 def has_failed(store: Store, key: str, answer: Answer, message: Begin) -> bool:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from celery import chain, chord
+from celery.signals import before_task_publish
 
 from tests.integration.conftest import Project, wait_until
 
@@ -33,6 +37,20 @@ def narrow(start_project: Any) -> Project:
     project: Project = start_project(jobtastic_policy=POLICY, worker_prefetch_multiplier=1)
     project.worker(concurrency=1)
     return project
+
+
+@contextmanager
+def long_ago() -> Iterator[None]:
+    """Let the calls of what is sent be two hours old."""
+
+    def see(headers: dict[str, Any], **_: Any) -> None:
+        headers["jobtastic"]["since"] -= 2 * 3_600_000
+
+    before_task_publish.connect(see)
+    try:
+        yield
+    finally:
+        before_task_publish.disconnect(see)
 
 
 def began(project: Project, name: str, x: str) -> list[dict[str, Any]]:
@@ -120,3 +138,44 @@ def test_what_others_wait_for_does_not_expire(narrow: Project, unique: str, refr
     narrow.notes.open(unique)
     joins.get(timeout=60)
     assert len(began(narrow, task.name.rpartition(".")[2], unique)) == 2
+
+
+@pytest.mark.parametrize("how", ["chain", "chord", "link"])
+def test_what_hangs_on_a_call_goes_on_after_another_has_hastened_it(
+    timed: Project, unique: str, how: str
+) -> None:
+    work, tail = timed.task("work"), timed.task("tail")
+    first, after = work.si(unique, delay=0).set(countdown=3), tail.s(unique)
+    if how == "link":
+        first.apply_async(link=after)
+    else:
+        (chain(first, after) if how == "chain" else chord([first], after)).apply_async()
+    now = work.apply_async((unique,), {"delay": 0}, refresh=True)
+    assert now.get(timeout=60) == {"x": unique, "y": 1}
+    wait_until(lambda: began(timed, "tail", unique))
+    assert timed.runs("work", unique) == 1
+
+
+def test_a_message_whose_end_is_forgotten_does_not_run_again(timed: Project, unique: str) -> None:
+    """The store remembers an end for an hour; a countdown may be longer."""
+    work, tail = timed.task("work"), timed.task("tail")
+
+    with long_ago():
+        first = work.apply_async((unique,), {"delay": 0}, countdown=4, link=tail.s(unique))
+    now = work.apply_async((unique,), {"delay": 0}, refresh=True)
+    assert (now.id, now.get(timeout=60)) == (first.id, {"x": unique, "y": 1})
+    wait_until(lambda: timed.claim("work", unique).holder is None)
+    work.forget(unique)
+    wait_until(lambda: began(timed, "tail", unique))
+    assert timed.runs("work", unique) == 1
+
+
+def test_a_message_of_old_runs_if_it_has_not(timed: Project, unique: str) -> None:
+    """Also if its id has a result, of an earlier call: the store knows that it waits."""
+    work, named = timed.task("work"), f"{unique}-named"
+
+    with long_ago():
+        for runs in (1, 2):
+            work.apply_async((unique,), {"delay": 0}, task_id=named)
+            wait_until(lambda runs=runs: timed.runs("work", unique) == runs)
+            wait_until(lambda: timed.claim("work", unique).holder is None)

@@ -30,6 +30,7 @@ from msgspec import Struct
 
 from jobtastic_ext.broker.routing import Routes
 from jobtastic_ext.caller import calls, eager, fallback
+from jobtastic_ext.claims import protocol
 from jobtastic_ext.claims.header import HEADER
 from jobtastic_ext.claims.records import Answer, Claim, Operation
 from jobtastic_ext.claims.store import Store
@@ -484,6 +485,7 @@ def world_of(replay: Replay) -> Iterator[None]:
         (calls, "packed", lambda *_: name),
         (delivery, "packed", lambda *_: name),
         (delivery, "unpacked", lambda *_: ([], {})),
+        (protocol, "is_old", lambda *_: False),  # the world is young
         (eager, "within", lambda seconds, function, late: function()),
         (eager, "renewed", nullcontext),  # the world renews
         (fallback, "run_token", lambda *_: f"{worker}here"),
