@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
-from contextlib import ExitStack
 from typing import Any
 
 from tests.workers import ROOT
@@ -15,51 +16,38 @@ class Callers:
     """A context manager: they are ready when it is entered, and gone when it is left."""
 
     def __init__(self, conf: dict[str, Any], processes: int, threads: int) -> None:
-        self.setup = {"conf": conf, "threads": threads}
-        self.count = processes
-        self.processes: list[subprocess.Popen[str]] = []
-        self.stack = ExitStack()
+        self.setup = {"conf": conf, "processes": processes, "threads": threads}
 
     def __enter__(self) -> Callers:
-        try:
-            for _ in range(self.count):
-                self.start()
-            self.say(self.setup)
-            assert {self.listen(process) for process in self.processes} == {"ready\n"}
-        except BaseException:
-            self.stack.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stack.close()
-
-    def start(self) -> None:
-        process = subprocess.Popen(
+        self.process = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-m", "tests.integration.herd"],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
-        self.stack.callback(process.communicate)
-        self.stack.callback(process.kill)
-        self.processes.append(process)
+        try:
+            assert self.ask(self.setup) == "ready\n"
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.communicate()
 
     def call(self, task: str, *args: Any, wait: str = "together") -> list[Any]:
         """What each thread of each process got: the id, and the result if it is to `wait`."""
-        self.say({"task": task, "args": args, "wait": wait})
-        return [got for process in self.processes for got in json.loads(self.listen(process))]
+        answers: list[Any] = json.loads(self.ask({"task": task, "args": args, "wait": wait}))
+        return answers
 
-    def say(self, words: Any) -> None:
-        line = json.dumps(words) + "\n"
-        for process in self.processes:
-            assert process.stdin is not None
-            process.stdin.write(line)
-            process.stdin.flush()
-
-    def listen(self, process: subprocess.Popen[str]) -> str:
-        assert process.stdout is not None
-        line = process.stdout.readline()
+    def ask(self, words: Any) -> str:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(words) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
         assert line, "a caller died"
         return line

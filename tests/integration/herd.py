@@ -1,15 +1,17 @@
-"""Many callers at once, in processes of their own: `python -m tests.integration.herd`.
+"""Many callers at once, in many processes: `python -m tests.integration.herd`.
 
-Reads one JSON line with the settings and the number of threads; at each line that follows, its
-threads call the same task together, and it prints what they got.
+Reads one JSON line with the settings, the number of processes, and that of their threads; at each
+line that follows, all threads call the same task together, and it prints what they got.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
 from typing import Any
 
 from celery.result import AsyncResult
@@ -25,19 +27,32 @@ def call(app: Any, barrier: threading.Barrier, order: dict[str, Any]) -> AsyncRe
     return result
 
 
+def process(pipe: Connection, conf: dict[str, Any], threads: int) -> None:
+    app = create(conf)
+    barrier = threading.Barrier(threads)
+    with ThreadPoolExecutor(threads) as pool:
+        pipe.send("ready")
+        while order := pipe.recv():
+            calls = [pool.submit(call, app, barrier, order) for _ in range(threads)]
+            results = [future.result() for future in calls]
+            pipe.send([(each.id, each.get(timeout=60)) for each in results])
+
+
 def main() -> None:
     setup = json.loads(sys.stdin.readline())
-    app = create(setup["conf"])
-    barrier = threading.Barrier(setup["threads"])
-    with ThreadPoolExecutor(setup["threads"]) as pool:
-        print("ready", flush=True)
-        for line in sys.stdin:
-            order = json.loads(line)
-            calls = [pool.submit(call, app, barrier, order) for _ in range(setup["threads"])]
-            results = [future.result() for future in calls]
-            waits = order["wait"] != "no"
-            got = [(each.id, each.get(timeout=60) if waits else None) for each in results]
-            print(json.dumps(got), flush=True)
+    forking = multiprocessing.get_context("fork")
+    pipes = []
+    for _ in range(setup["processes"]):
+        ours, theirs = forking.Pipe()
+        arguments = (theirs, setup["conf"], setup["threads"])
+        forking.Process(target=process, args=arguments, daemon=True).start()
+        theirs.close()
+        pipes.append(ours)
+    print(*{pipe.recv() for pipe in pipes}, flush=True)
+    for line in sys.stdin:
+        for pipe in pipes:
+            pipe.send(json.loads(line))
+        print(json.dumps([got for pipe in pipes for got in pipe.recv()]), flush=True)
 
 
 if __name__ == "__main__":
