@@ -8,7 +8,7 @@
 # make dist    wheel and sdist, in dist
 # make client  join the modules of the browser client into the file that pages load (needs node)
 # make bench   what it costs, beside a bare apply_async; how far estimates are off, beside peers'
-# make model   explores more interleavings of the claim protocol: FAULTS=2 faults at once
+# make model   explores more interleavings of the claim protocol: FAULTS=2 faults at once, PART=1/1
 # make chaos   harms real workers and stores: SECONDS=120 SEED=1
 # make soak    ten minutes at full rate: does anything grow?
 # make clean   remove what the above made
@@ -24,6 +24,7 @@ PARALLEL ?= -n auto
 SECONDS ?= 120
 SEED ?= 1
 FAULTS ?= 2
+PART ?= 1/1
 SOAK ?= 600
 
 # What is imported is compiled once, not by each of the thousand processes that tests start.
@@ -67,7 +68,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks
 
 model: $(READY)
-	$(BIN)/python -m tests.model --faults $(FAULTS)
+	$(BIN)/python -m tests.model --faults $(FAULTS) --part $(PART)
 
 chaos: $(READY)
 	$(BIN)/python -W ignore -m tests.chaos --seconds $(SECONDS) --seed $(SEED)
