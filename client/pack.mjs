@@ -10,7 +10,8 @@ const seen = new Set();
 const KEPT = /('[^'\n]*'|"[^"\n]*"|`[^`]*`|\/(?:\\.|\[[^\]\n]*\]|[^/\\\s])+\/[gm]*)/;
 const tighten = (source) => source.split(KEPT).map((piece, index) =>
   index % 2 ? piece : piece.replace(/ ?([-=!<>+*?:,{}()&|]+) ?/g, '$1')
-    .replace(/,\n(?=[}\])])/g, '').replace(/([,({])\n/g, '$1').replace(/\n([})\]])/g, '$1')).join('');
+    .replace(/,\n(?=[}\])])/g, '').replace(/([,({])\n/g, '$1').replace(/\n([})\]])/g, '$1')
+    .replaceAll(';}', '}')).join('');
 
 function pack(name, entry) {
   if (seen.has(name)) return '';
@@ -27,7 +28,8 @@ function pack(name, entry) {
     .replace(/^\s*\/\/.*\n/gm, '')
     .replace(/[ ]+\/\/ [^'"`\n]*$/gm, '')
     .replace(/^\s+/gm, '')
-    .replace(/(?<= css = `)[^`]*/, (css) => css.replace(/\s*([{};,])\s*/g, '$1').replaceAll(': ', ':'));
+    .replace(/(?<= css = `)[^`]*/, (css) => css.replace(/\s*([{};,])\s*/g, '$1')
+      .replaceAll(': ', ':').replaceAll(';}', '}'));
   if (!entry) source = source.replace(/^export /gm, '');
   return before + tighten(source);
 }

@@ -22,7 +22,7 @@ export const strings = {
   failure: 'Your task failed',
   quote: 'If you ask for help, please quote {id}',
   revoked: 'Your task was cancelled',
-  lost: 'Your task was interrupted and will not go on. Please start it again',
+  lost: 'No news of your task since {time}. It may be lost: you can start it again',
   unconfirmed: 'No news at the moment. Still trying',
   error: 'No connection to the server. Still trying',
   gone: 'The state of your task cannot be read',
@@ -130,7 +130,10 @@ export function describe(task, table = strings, before = {}) {
     const took = task.ended - before.begun;
     return is('success', known(took) ? fill(table.took, { time: span(took, table.lang) }) : table.success, 100);
   }
-  if (task.lost) return is('failure', table.lost);
+  if (task.lost) {
+    const clock = new Intl.DateTimeFormat(table.lang, { timeStyle: 'short' });
+    return is('failure', fill(table.lost, { time: clock.format(task.heard * 1000 || undefined) }));
+  }
   if (status === 'FAILURE') {
     const message = task.private ? fill(table.quote, task) : result;
     return is('failure', table.failure, null, typeof message === 'string' ? message : '');

@@ -11,7 +11,12 @@ from typing import Any
 import pytest
 
 from jobtastic_ext.estimates.estimator import History
-from jobtastic_ext.progress.run_progress import INTERVAL, MOST_SAMPLES, Progress
+from jobtastic_ext.progress.run_progress import (
+    INTERVAL,
+    MOST_SAMPLES,
+    Progress,
+    longest_silence,
+)
 from jobtastic_ext.progress.track import tracked
 
 
@@ -464,3 +469,15 @@ def test_the_length_is_asked_once_and_a_strange_one_is_no_length() -> None:
     run = Run()
     assert list(walk(run, Strange())) == [1, 2]
     assert run.percents()[-1] == 100
+
+
+@pytest.mark.parametrize("elapsed", [1, 90, 250, 3_000])
+def test_who_falls_silent_says_something_in_time(elapsed: float) -> None:
+    """By that a page's server tells a run that is cut off from its store from a dead one."""
+    run = Run()
+    run.report(1, 9, after=elapsed)
+    ends = run.now + longest_silence(elapsed)
+    while len(run.states) == 1:
+        run.now += INTERVAL
+        run.tick()
+    assert run.now <= ends + INTERVAL

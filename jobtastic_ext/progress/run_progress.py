@@ -257,7 +257,7 @@ class Progress:
         if self.fraction() is None:
             known = self.history != History()
             return min(max(aged, BLIND), LONGEST_BLIND) if known else inf
-        return min(max(aged, QUIET), LONGEST_QUIET)
+        return quiet(aged)
 
     def _mark(self) -> object:
         return self._counts(), self.fraction(), self.message
@@ -375,6 +375,15 @@ class Progress:
         samples.append((elapsed, max(found, samples[-1][1])))
         if len(samples) > MOST_SAMPLES:
             del samples[1:-1:2]
+
+
+def quiet(aged: float) -> float:
+    return min(max(aged, QUIET), LONGEST_QUIET)
+
+
+def longest_silence(elapsed: float) -> float:
+    """Return within how many seconds a run that said `elapsed` in its last report says another."""
+    return quiet(elapsed * QUIET_SHARE / (1 - QUIET_SHARE))
 
 
 @lru_cache(maxsize=64)

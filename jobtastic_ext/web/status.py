@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ from ..errors import ConfigurationError, InvalidTaskId
 from ..keys.call_key import keys_head
 from ..results.reader import reads_of
 from ..runtime import Runtime, runtime_of
-from .lost import ASK_AGAIN, verdicts_of
+from .lost import ALIVE, ASK_AGAIN, Verdict, verdicts_of
 from .stored import UNREADABLE, Limits, Stored, encode, read_stored
 
 __all__ = ("MOST_IDS", "Limits", "check_id", "encode", "payload_status", "statuses", "task_status")
@@ -28,7 +29,7 @@ MOST_IDS = 100
 #: What an id may look like: Celery's own, or another that is safe in a path and in a key.
 TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@=+-]{0,127}")
 
-LOST = "The worker that ran this task is gone; it did not come to an end."
+LOST = "Nothing has been heard of this task since {:%H:%M:%S} UTC; its worker is probably gone."
 
 #: Seconds until a page asks again: shortest, longest.
 SOONEST, LATEST = 0.5, 15.0
@@ -49,10 +50,11 @@ def task_status(
     `result` is the value in ``SUCCESS``, the message in ``FAILURE``, ``REVOKED`` and ``RETRY``
     (with ``"exc"``, the exception's type), the report in ``PROGRESS`` and None before.  A value
     that cannot be JSON, or is longer than `max_result` bytes, is None, and ``"omitted"`` says why.
-    A run whose worker died is a ``FAILURE`` with ``"lost": True`` once its lease is over, and
-    nobody has renewed it though the store answered for some seconds.  As far as it is known,
-    ``"retry_after"`` says in how many seconds to ask again, and ``"queue"`` how many messages a
-    task in ``PENDING`` waits for: ``{"ahead": 3}``.
+    A run of which nothing is heard is a ``FAILURE`` with ``"lost": True`` once its lease is over,
+    nobody has renewed it though the store answered for some seconds, and it reports nothing:
+    ``"heard"`` says since when.  If it is heard of again, that is taken back.  As far as it is
+    known, ``"retry_after"`` says in how many seconds to ask again, and ``"queue"`` how many
+    messages a task in ``PENDING`` waits for: ``{"ahead": 3}``.
 
     With ``messages="public"`` only exceptions that `public_exceptions` names (classes or dotted
     names), or whose class says ``jobtastic_public = True``, speak for themselves; of others a
@@ -120,10 +122,11 @@ def status_of(
     app: Celery, backend: Backend, task_id: str, payload: Any, limits: Limits, heard: bool
 ) -> dict[str, Any]:
     stored = read_stored(backend, task_id, payload, limits)
-    verdict = "alive" if heard else verdict_on(app, task_id, stored)
-    if verdict == "lost":
-        task = {"id": task_id, "status": states.FAILURE, "result": LOST}
-        return {**task, "exc": "WorkerLostError", "lost": True}
+    verdict = ALIVE if heard else verdict_on(app, task_id, stored)
+    if verdict.word == "lost":
+        said = LOST.format(datetime.fromtimestamp(verdict.heard, timezone.utc))
+        task = {"id": task_id, "status": states.FAILURE, "result": said}
+        return {**task, "exc": "WorkerLostError", "lost": True, "heard": verdict.heard}
     task = {"id": task_id, "status": stored.status, "result": stored.result}
     for name in ("exc", "omitted", "traceback", "attempt", "ended"):
         said = getattr(stored, name)
@@ -138,21 +141,21 @@ def status_of(
         if place is not None:
             task["queue"] = place
     wait = retry_after(stored) if stored.status == "PROGRESS" else None
-    if verdict == "maybe":
+    if verdict.word == "maybe":
         wait = min(wait or ASK_AGAIN, ASK_AGAIN)
     if wait is not None:
         task["retry_after"] = wait
     return task
 
 
-def verdict_on(app: Celery, task_id: str, stored: Stored) -> str:
+def verdict_on(app: Celery, task_id: str, stored: Stored) -> Verdict:
     """Return what `Verdicts.on` says of a run that has told its key."""
     runtime = known_runtime(app) if stored.key is not None else None
     if runtime is None or stored.key is None:
-        return "alive"
+        return ALIVE
     if not stored.key.startswith(keys_head(runtime.settings.key_prefix)):
-        return "alive"  # another deployment's, or no key of ours
-    return verdicts_of(app).on(runtime, task_id, stored.key)
+        return ALIVE  # another deployment's, or no key of ours
+    return verdicts_of(app).on(runtime, task_id, stored.key, stored)
 
 
 def known_runtime(app: Celery) -> Runtime | None:

@@ -33,7 +33,7 @@ STATES: dict[str, list[Any]] = {
     "took": [task("PROGRESS", HALF), task("SUCCESS", [1], ended=1_700_000_154)],
     "failure": [progress(64), task("FAILURE", "division by zero: row 17 has no denominator")],
     "private": [progress(64), task("FAILURE", "", private=True) | {"id": "0f2f1a3e-7f9d"}],
-    "lost": [progress(64), task("FAILURE", "worker lost", lost=True)],
+    "lost": [progress(64), task("FAILURE", "worker lost", lost=True, heard=1_700_000_000)],
     "revoked": [progress(64), task("REVOKED")],
 }
 

@@ -126,8 +126,13 @@ def test_only_changes_of_state_are_read_aloud(page: Page, stub: Stub) -> None:
 
 
 def test_lost_revoked_and_long_messages(page: Page, stub: Stub) -> None:
-    opened(page, stub, [task("FAILURE", "worker lost", lost=True)])
-    expect(text(page)).to_contain_text("interrupted")
+    page.clock.install(time=1_700_000_000)
+    lost = task("FAILURE", "worker lost", lost=True, heard=1_700_000_000)
+    opened(page, stub, [lost])
+    since = page.evaluate("new Date(1.7e12).toLocaleTimeString('en', { timeStyle: 'short' })")
+    expect(text(page)).to_have_text(
+        f"No news of your task since {since}. It may be lost: you can start it again"
+    )
     opened(page, stub, [task("REVOKED")])
     expect(text(page)).to_have_text("Your task was cancelled")
     opened(page, stub, [task("FAILURE", "long " * 100_000)])
@@ -160,9 +165,9 @@ def test_an_outage_that_lasts_is_shown_and_passes(
 
 
 def test_a_page_that_was_told_lost_hears_better_of_it(page: Page, stub: Stub) -> None:
-    """An outage of the store may make a run look lost; and who starts it again has the same id."""
+    """A worker may be cut off, and run on; and who starts it again has the same id."""
     page.clock.install()
-    lost = task("FAILURE", "worker lost", lost=True)
+    lost = task("FAILURE", "worker lost", lost=True, heard=1_700_000_000)
     opened(page, stub, [progress(10), lost, lost, progress(40, 120), task("SUCCESS")])
     words = []
     for _ in range(60):
@@ -172,8 +177,8 @@ def test_a_page_that_was_told_lost_hears_better_of_it(page: Page, stub: Stub) ->
         page.clock.run_for(1000)
         page.wait_for_timeout(20)
     told = [words[0], *(now for before, now in pairwise(words) if now != before)]
-    assert [word.partition(".")[0] for word in told[-3:]] == [
-        "Your task was interrupted and will not go on",
+    assert [word.partition(" since")[0] for word in told[-3:]] == [
+        "No news of your task",
         "about 2 minutes left",
         "Done",
     ]

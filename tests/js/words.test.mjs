@@ -9,7 +9,7 @@ const running = (result) => task('PROGRESS', { progress_percent: 40, ...result }
 test('every state has words of its own', () => {
   const seen = [
     task('PENDING'), task('STARTED'), task('RETRY'), task('SUCCESS'), task('FAILURE', 'no'),
-    task('FAILURE', 'no', { lost: true }), task('REVOKED'), at(0), at(50), at(100),
+    task('FAILURE', 'no', { lost: true, heard: 1e9 }), task('REVOKED'), at(0), at(50), at(100),
     running({ time_remaining: 120 }), running({ time_remaining: 3 }),
     task('PENDING', null, { queue: { ahead: 3 } }),
   ].map((given) => text(given));

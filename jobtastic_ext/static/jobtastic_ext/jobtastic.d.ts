@@ -31,8 +31,13 @@ export interface Task<Result = any> {
   exc?: string;
   /** Why `result` is null although there is one: it cannot be JSON, or is too large. */
   omitted?: string;
-  /** FAILURE: the worker died, and nobody goes on with the task, unless it is started again. */
+  /**
+   * FAILURE: nothing is heard of the run, so its worker is probably dead. If it is heard of again,
+   * or somebody starts it again, the status is another one.
+   */
   lost?: boolean;
+  /** With `lost`: when there was a sign of it last, in seconds since 1970. */
+  heard?: number;
   /** FAILURE, RETRY, REVOKED: the exception's own words are not for everybody. */
   private?: boolean;
   /** FAILURE, RETRY: which attempt it was, if that is known. */
@@ -58,7 +63,7 @@ export interface WatchOptions<Result = any> {
   /** STARTED, PROGRESS, and states of your own. */
   onProgress?(task: Task<Progress | any>): void;
   onSuccess?(task: Task<Result>): void;
-  /** FAILURE (with `lost` if its worker died) and REVOKED. */
+  /** FAILURE (with `lost` if nothing is heard of it) and REVOKED. */
   onFailure?(task: Task<string>): void;
   /** What was told last has not been confirmed for a while; the next call back takes it back. */
   onUnconfirmed?(task: Task): void;
@@ -76,7 +81,7 @@ export interface WatchOptions<Result = any> {
 
 /**
  * Follows a task until it ends. Resolves to its last status, or to undefined if it was stopped
- * or refused; never rejects. A lost task is followed for an hour more, as it may be started again.
+ * or refused; never rejects. A lost task is followed for an hour more, as it may be heard of again.
  */
 export function watchTask<Result = any>(
   url: string | URL, options?: WatchOptions<Result>,
