@@ -20,16 +20,17 @@ export class JobtasticList extends (globalThis.HTMLElement ?? class {}) {
   disconnectedCallback() { this.#watch?.abort(); }
 
   attributeChangedCallback(name, before, now) {
-    if (this.isConnected && before !== now) this.#start();
+    // Not before it is connected: it begins there.
+    if (this.isConnected && this.#watch && before !== now) this.#start();
   }
 
   #start() {
     this.#watch?.abort();
+    const { signal } = this.#watch = new AbortController();
     const src = this.getAttribute('src');
     if (!src) return;
     const running = (tell) => this.#bars.forEach(([bar]) => ENDED.test(bar.state) || tell(bar));
     const show = ({ result }) => result.forEach((task) => this.#show(task));
-    const { signal } = this.#watch = new AbortController();
     watchTask(src, {
       signal,
       events: false,

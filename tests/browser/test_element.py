@@ -201,6 +201,8 @@ def test_a_list_is_many_bars_on_one_request(page: Page, stub: Stub, console: lis
         ],
     )
     bars = '<jobtastic-progress task="t1" label="Second"></jobtastic-progress>'
+    aborted: list[str] = []
+    page.on("requestfailed", lambda request: aborted.append(request.url))
     page.goto(
         stub.page(f'<jobtastic-list src="/list/status/">{bars}</jobtastic-list>', head=RECORD)
     )
@@ -211,6 +213,7 @@ def test_a_list_is_many_bars_on_one_request(page: Page, stub: Stub, console: lis
     page.wait_for_function(f"String({states}) === 'error,error,success'", timeout=30_000)
     page.wait_for_function(f"String({states}) === 'failure,success,success'", timeout=30_000)
     assert len(stub.asked("/list/status/")) == 8
+    assert aborted == []
     page.wait_for_timeout(1000)
     assert len(stub.asked("/list/status/")) == 8
     assert seen(page)[-1] == ["failure", "FAILURE", "no"]  # of the one that was there

@@ -321,13 +321,13 @@ class JobtasticList extends(globalThis.HTMLElement??class{}){static observedAttr
 fetch(url,init){return fetch(url,init)}
 connectedCallback(){this.#start()}
 disconnectedCallback(){this.#watch?.abort()}
-attributeChangedCallback(name,before,now){if(this.isConnected&&before!==now)this.#start()}
+attributeChangedCallback(name,before,now){if(this.isConnected&&this.#watch&&before!==now)this.#start()}
 #start(){this.#watch?.abort();
+const{signal}=this.#watch=new AbortController();
 const src=this.getAttribute('src');
 if(!src)return;
 const running=(tell)=>this.#bars.forEach(([bar])=>ENDED.test(bar.state)||tell(bar));
 const show=({result})=>result.forEach((task)=>this.#show(task));
-const{signal}=this.#watch=new AbortController();
 watchTask(src,{signal,events:false,fetch:(...request)=>this.fetch(...request),onProgress:show,onSuccess:show,onFailure:show,onUnconfirmed:()=>running((bar)=>bar.doubt()),onError:(error)=>running((bar)=>bar.fail(error))})}
 #show(task){let [bar,before]=this.#bars.get(task.id)??[];
 if(!bar){bar=[...this.children].find((child)=>child.getAttribute('task')===task.id);
