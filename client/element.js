@@ -6,6 +6,8 @@ import { describe, strings } from './words.js';
 
 const MESSAGE = 1000; // characters shown of a message
 
+export const ENDED = /^(success|failure|revoked)$/;
+
 const EVENTS = { progress: 'progress', success: 'success', failure: 'failure', revoked: 'failure' };
 
 // An object, because a page's Content-Security-Policy may forbid <style>.
@@ -110,7 +112,7 @@ export class JobtasticProgress extends (globalThis.HTMLElement ?? class {}) {
       delete this.strings;
       this.strings = table;
     }
-    if (!/^(success|failure|revoked)$/.test(this.state) || this.task?.lost) this.#start();
+    if (!ENDED.test(this.state) || this.task?.lost) this.#start();
   }
 
   disconnectedCallback() { this.#watch?.abort(); }

@@ -1,9 +1,7 @@
 // <jobtastic-list src="/task/status/?id=…&id=…">: a bar for each of many tasks, on one request.
-import { JobtasticProgress } from './element.js';
+import { ENDED } from './element.js';
 import { create } from './page.js';
 import { watchTask } from './watch.js';
-
-const ENDED = /^(success|failure|revoked)$/;
 
 /** Its bars are its children: those with the attribute `task`, and new ones for the other ids. */
 export class JobtasticList extends (globalThis.HTMLElement ?? class {}) {

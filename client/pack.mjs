@@ -3,13 +3,13 @@
 // comments and indentation go. Usage: node pack.mjs > ../jobtastic_ext/static/jobtastic_ext/jobtastic.js
 import { readFileSync } from 'node:fs';
 
-const HEAD = '// jobtastic_ext, MIT. Made by `make client` from client.';
+const HEAD = '// jobtastic_ext, MIT. Made of client/';
 const seen = new Set();
 
 // Spaces around punctuation go, but not inside a text, a template or an expression.
 const KEPT = /('[^'\n]*'|"[^"\n]*"|`[^`]*`|\/(?:\\.|\[[^\]\n]*\]|[^/\\\s])+\/[gm]*)/;
 const tighten = (source) => source.split(KEPT).map((piece, index) =>
-  index % 2 ? piece : piece.replace(/ ?([-=!<>+*?:,{}()&|]+) ?/g, '$1')
+  index % 2 ? piece : piece.replace(/ ?([-=!<>+*/?:;,{}()&|]+) ?/g, '$1')
     .replace(/,\n(?=[}\])])/g, '').replace(/([,({])\n/g, '$1').replace(/\n([})\]])/g, '$1')
     .replaceAll(';}', '}')).join('');
 

@@ -17,6 +17,7 @@ export const strings = {
   elapsed: '{time} so far',
   attempt: 'attempt {attempt}',
   retry: 'That did not work. Trying again soon',
+  again: 'That did not work. Trying again in {time}',
   success: 'Done',
   took: 'Done in {time}',
   failure: 'Your task failed',
@@ -140,7 +141,9 @@ export function describe(task, table = strings, before = {}) {
   }
   if (status === 'REVOKED') return is('revoked', table.revoked);
   if (status === 'RETRY') {
-    return is('retry', table.retry, null, '', details({ attempt: task.attempt }, table));
+    const time = known(task.retry_in) && span(task.retry_in, table.lang);
+    const text = time ? fill(table.again, { time }) : table.retry;
+    return is('retry', text, null, '', details({ attempt: task.attempt }, table));
   }
   if (status === 'PENDING' || status === 'RECEIVED') return is('pending', waiting(task, table));
   const seen = is('progress', table.working, null, result?.message ?? '', details(task, table));

@@ -141,3 +141,8 @@ def seconds_until(task: Task, moment: datetime) -> float:
     """Return in how many seconds it is; a moment without a time zone is in the app's."""
     now = datetime.now(timezone.utc) if moment.tzinfo else task.app.now().replace(tzinfo=None)
     return (moment - now).total_seconds()
+
+
+def wait_of(task: Task, when: Any) -> float:
+    """Return in how many seconds a retry is due."""
+    return seconds_until(task, when) if isinstance(when, datetime) else float(when or 0)

@@ -30,6 +30,7 @@ from .policy.planner import make_plan, policy_of, problems_of
 from .policy.problems import did_you_mean
 from .progress.histories import Histories
 from .progress.reporter import Reporter
+from .progress.retries import Retries
 from .progress.ticker import Ticker
 from .progress.workflow import typical_lengths
 from .resilience.circuit_breaker import CircuitBreaker
@@ -103,6 +104,7 @@ class Runtime:
         self.owed_to_store = per_process(Outbox)
         self.owed_to_results = per_process(Outbox)
         self.histories = Histories(self.store, self.settings.key_prefix)
+        self.retries = retries = Retries(self.store, self.settings.key_prefix)
         self.ticker = per_process(Ticker)
         #: Of a worker whose policy asks for it.
         self.memory: MemoryWatch | None = None
@@ -110,7 +112,7 @@ class Runtime:
         self._warned: set[str] = set()
         self.routes = Routes(app)
         self.lines = Lines(self.broker, app.conf.get("task_default_queue_type") or "classic")
-        self.reporter = Reporter(self.plan, self.histories, self._open_writer, self.ticker)
+        self.reporter = Reporter(self.plan, self.histories, retries, self._open_writer, self.ticker)
         self.caller = self._new_caller()
         self.deliveries = self._new_deliveries()
         #: What is told of each run, in this order.

@@ -200,9 +200,11 @@ def create(conf: dict[str, Any]) -> Celery:
         default_retry_delay=0.3,
         max_retries=5,
     )
-    def flaky(self, x, failures=2, delay=0.2):
+    def flaky(self, x, failures=2, delay=0.2, pause=None):
         count = note(self, x)
         time.sleep(delay)
+        if self.request.retries < failures and pause is not None:
+            raise self.retry(countdown=pause)
         if self.request.retries < failures:
             raise Flaky(f"attempt {self.request.retries} of {x} ({count})")
         return {"x": x, "retries": self.request.retries}

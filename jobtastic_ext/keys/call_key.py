@@ -127,6 +127,11 @@ def history_key(prefix: str, name: str) -> str:
     return f"{keys_head(prefix)}%history:{_safe(name, _UNSAFE, _CACHE_PREFIX_LENGTH)}"
 
 
+def retry_key(prefix: str, task_id: str) -> str:
+    """Return the key of when a task is tried again; no call's, as above."""
+    return f"{keys_head(prefix)}%retry:{_safe(task_id, _UNSAFE, _CACHE_PREFIX_LENGTH)}"
+
+
 def counts_key(prefix: str, name: str, hour: int) -> str:
     """Return the key of what was counted of a task in an hour since 1970; no call's, as above."""
     return f"{keys_head(prefix)}%counts:{_safe(name, _UNSAFE, _CACHE_PREFIX_LENGTH)}:{hour}"

@@ -14,12 +14,14 @@ from billiard.exceptions import SoftTimeLimitExceeded, Terminated
 from celery import states
 from celery._state import _task_stack
 from celery.app.task import Context, Task
+from celery.exceptions import Retry
 
-from ..celery_internals import HERE, ignores_result, is_silent, traced
+from ..celery_internals import HERE, ignores_result, is_silent, traced, wait_of
 from ..hooks import Entered, RunHooks, state_of
 from ..policy.model import Plan
 from ..results.state_writer import Writer
 from .histories import Histories
+from .retries import Retries
 from .run_progress import NOBODY, Progress
 from .ticker import Ticker
 
@@ -51,10 +53,11 @@ class Reporter(RunHooks):
         self,
         plan: Callable[[Task], Plan | None],
         histories: Histories,
+        retries: Retries,
         writer: Callable[[], Writer],
         ticker: Callable[[], Ticker],
     ) -> None:
-        self._plan, self._histories = plan, histories
+        self._plan, self._histories, self._retries = plan, histories, retries
         self._open_writer, self._ticker = writer, ticker
 
     @cached_property
@@ -103,10 +106,24 @@ class Reporter(RunHooks):
         self._start(entered)
         try:
             yield
+        except Retry as retry:
+            self._note(entered, retry)
+            raise
         finally:  # from now on Celery writes what became of it
             run: Progress | None = state_of(entered.request).progress
             if run is not None:
                 run.close()
+
+    def _note(self, entered: Entered, retry: Retry) -> None:
+        """Keep when it is tried again, for pages, before they see that it is."""
+        task, request = entered.task, entered.request
+        try:
+            if not ignores_result(task, request):
+                self._retries.note(request.id, wait_of(task, retry.when))
+        except URGENT:
+            raise
+        except Exception:
+            logger.exception("%s[%s]: no page is told when it is retried", task.name, request.id)
 
     def _start(self, entered: Entered) -> None:
         """The body is entered: show 0 percent, and the time that past runs took."""

@@ -135,17 +135,24 @@ def status_of(
     for name in ("gone", "private"):
         if getattr(stored, name):
             task[name] = True
-    runtime = known_runtime(app) if payload is None else None
-    if runtime is not None and runtime.positions is not None:
-        place = runtime.positions.of(task_id)
-        if place is not None:
-            task["queue"] = place
+    task.update(waits_for(app, task_id, payload, stored))
     wait = retry_after(stored) if stored.status == "PROGRESS" else None
     if verdict.word == "maybe":
         wait = min(wait or ASK_AGAIN, ASK_AGAIN)
     if wait is not None:
         task["retry_after"] = wait
     return task
+
+
+def waits_for(app: Celery, task_id: str, payload: Any, stored: Stored) -> dict[str, Any]:
+    """Return what is known of why a task has not begun yet, or not again."""
+    runtime = known_runtime(app) if payload is None or stored.status == states.RETRY else None
+    if runtime is None:
+        return {}
+    again = payload is not None
+    name, source = ("retry_in", runtime.retries) if again else ("queue", runtime.positions)
+    known = source.of(task_id) if source is not None else None
+    return {} if known is None else {name: known}
 
 
 def verdict_on(app: Celery, task_id: str, stored: Stored) -> Verdict:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from celery import states
 from celery.app.task import Context, Task
 from celery.exceptions import Reject
 
-from ..celery_internals import seconds_until, traced
+from ..celery_internals import traced, wait_of
 from ..claims.claimed_run import Run, keep_result, release_message
 from ..claims.header import HEADER, read_header
 from ..claims.line import wake
@@ -68,8 +67,3 @@ def claim_from(carried: RunState) -> Run | None:
     run: Run | None = carried.claim
     carried.claim = None
     return run
-
-
-def wait_of(task: Task, when: Any) -> float:
-    """Return in how many seconds a retry is due."""
-    return seconds_until(task, when) if isinstance(when, datetime) else float(when or 0)

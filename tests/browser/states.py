@@ -25,6 +25,7 @@ STATES: dict[str, list[Any]] = {
     "finishing": [progress(100, 0)],
     "estimated": [progress(12, 200, estimated=True)],
     "retry": [progress(64), task("RETRY", "no", attempt=1)],
+    "retry, known": [progress(64), task("RETRY", "no", attempt=2, retry_in=29.6)],
     "second attempt": [task("PROGRESS", {**HALF, "attempt": 2})],
     "unconfirmed": [progress(42.6, 127), "doubt"],
     "no connection": [progress(42.6, 127), "fail"],

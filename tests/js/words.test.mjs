@@ -11,7 +11,7 @@ test('every state has words of its own', () => {
     task('PENDING'), task('STARTED'), task('RETRY'), task('SUCCESS'), task('FAILURE', 'no'),
     task('FAILURE', 'no', { lost: true, heard: 1e9 }), task('REVOKED'), at(0), at(50), at(100),
     running({ time_remaining: 120 }), running({ time_remaining: 3 }),
-    task('PENDING', null, { queue: { ahead: 3 } }),
+    task('PENDING', null, { queue: { ahead: 3 } }), task('RETRY', 'no', { retry_in: 29.6 }),
   ].map((given) => text(given));
   assert.equal(seen[0], 'Waiting for your task to begin');
   assert.ok(seen.every(Boolean));

@@ -42,6 +42,8 @@ export interface Task<Result = any> {
   private?: boolean;
   /** FAILURE, RETRY: which attempt it was, if that is known. */
   attempt?: number;
+  /** RETRY, when known: seconds until the next attempt begins. */
+  retry_in?: number;
   /** SUCCESS: when, in seconds since 1970. */
   ended?: number;
   /** Seconds after which it makes sense to ask again. */
@@ -105,6 +107,7 @@ export interface Strings {
   elapsed: string;
   attempt: string;
   retry: string;
+  again: string;
   success: string;
   took: string;
   failure: string;

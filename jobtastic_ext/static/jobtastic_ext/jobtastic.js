@@ -1,4 +1,4 @@
-// jobtastic_ext, MIT. Made by `make client` from client.
+// jobtastic_ext, MIT. Made of client/
 const own=(kind,name)=>
 Object.getOwnPropertyDescriptor(globalThis[kind]?.prototype??{},name);
 const create=(tag)=>own('Document','createElement').value.call(globalThis.document,tag);
@@ -75,10 +75,10 @@ unsure=true;
 tell(onUnconfirmed,last)}
 async function request(target,headers,limit,read){const controller=new AbortController();
 let timer,silence;
-const still=()=>{clearTimeout(timer); clearTimeout(silence)};
+const still=()=>{clearTimeout(timer);clearTimeout(silence)};
 const alive=(ms)=>{still();
 timer=setTimeout(()=>controller.abort(),ms);
-silence=setTimeout(doubt,Math.max(ms / 2,DOUBT))};
+silence=setTimeout(doubt,Math.max(ms/2,DOUBT))};
 abort=()=>controller.abort();
 alive(limit);
 try{const init={headers,cache:'no-store',signal:controller.signal};
@@ -107,23 +107,23 @@ const streamable=()=>
 events&&!unstreamed.has(place)&&broken<3&&!isHidden()&&streams<STREAMS;
 function pause(error,soon){let least=0,ms;
 if(soon){ms=1000*Math.random()}else if(error){least=error.wait??0;
-ms=Math.min(500*2**failures,LONGEST)*(0.5+Math.random()/ 2)}else{least=last.lost?LOST:seconds(last.retry_after);
-ms=interval??(least||Math.min(Math.max((Date.now()-begun)/ 10,500),5000))}
+ms=Math.min(500*2**failures,LONGEST)*(0.5+Math.random()/2)}else{least=last.lost?LOST:seconds(last.retry_after);
+ms=interval??(least||Math.min(Math.max((Date.now()-begun)/10,500),5000))}
 ms=Math.max(ms,least,isHidden()?HIDDEN:250);
-return ms*(1+Math.random()/ 5)}
+return ms*(1+Math.random()/5)}
 function nap(ms){let timer;
 return new Promise((resolve)=>{wake=resolve;
 if(ms!==undefined)timer=setTimeout(resolve,ms);
 if(over())resolve()}).finally(()=>clearTimeout(timer))}
 const listeners=new AbortController();
 const on=(target,name,handler)=>listen(target,name,handler,listeners.signal);
-const stop=()=>{abort?.(); wake?.()};
+const stop=()=>{abort?.();wake?.()};
 signal?.addEventListener('abort',stop,{signal:listeners.signal});
 on(globalThis,'online',()=>wake?.());
-on(globalThis,'pagehide',()=>{away=true; stop()});
-on(globalThis,'pageshow',()=>{away=false; wake?.()});
-on(globalThis.document,'visibilitychange',()=>{if(!isHidden())wake?.(); else if(streaming)abort?.()});
-try{while(!over()){if(away){await nap(); continue}
+on(globalThis,'pagehide',()=>{away=true;stop()});
+on(globalThis,'pageshow',()=>{away=false;wake?.()});
+on(globalThis.document,'visibilitychange',()=>{if(!isHidden())wake?.();else if(streaming)abort?.()});
+try{while(!over()){if(away){await nap();continue}
 let problem,soon;
 try{await ask();
 failures=0;
@@ -140,7 +140,7 @@ if(final)return}
 if(!over()&&FINAL.test(last?.status)){if(!(Date.now()-lost<MOURNED))return last;
 resolve(last)}
 if(!away)await nap(pause(problem,soon))}}finally{listeners.abort()}}
-const strings={lang:'en',label:'Progress',pending:'Waiting for your task to begin',ahead:'Waiting for your task to begin, {ahead} ahead of it',begun:'Your task has begun',working:'Working on it',left:'about {time} left',most:'less than {time} left',moments:'a few seconds left',finishing:'Almost done',estimated:'~{percent}',likely:'Most likely {time}',counted:'{completed} of {total}',elapsed:'{time} so far',attempt:'attempt {attempt}',retry:'That did not work. Trying again soon',success:'Done',took:'Done in {time}',failure:'Your task failed',quote:'If you ask for help, please quote {id}',revoked:'Your task was cancelled',lost:'No news of your task since {time}. It may be lost: you can start it again',unconfirmed:'No news at the moment. Still trying',error:'No connection to the server. Still trying',gone:'The state of your task cannot be read'};
+const strings={lang:'en',label:'Progress',pending:'Waiting for your task to begin',ahead:'Waiting for your task to begin, {ahead} ahead of it',begun:'Your task has begun',working:'Working on it',left:'about {time} left',most:'less than {time} left',moments:'a few seconds left',finishing:'Almost done',estimated:'~{percent}',likely:'Most likely {time}',counted:'{completed} of {total}',elapsed:'{time} so far',attempt:'attempt {attempt}',retry:'That did not work. Trying again soon',again:'That did not work. Trying again in {time}',success:'Done',took:'Done in {time}',failure:'Your task failed',quote:'If you ask for help, please quote {id}',revoked:'Your task was cancelled',lost:'No news of your task since {time}. It may be lost: you can start it again',unconfirmed:'No news at the moment. Still trying',error:'No connection to the server. Still trying',gone:'The state of your task cannot be read'};
 const UNITS=[
 [55,'second',1,5],[3300,'minute',60,1],[36*3600,'hour',3600,0.5],[Infinity,'day',86400,0.5]];
 const known=(value)=>typeof value==='number'&&isFinite(value)&&value>=0;
@@ -153,10 +153,10 @@ const format=new Intl.NumberFormat(lang,{style:'unit',unit,unitDisplay:style});
 return{length,step,format}}
 function span(seconds,lang,style){const{length,step,format}=unitOf(seconds,lang,style);
 const fine=Math.min(step,1);
-return format.format(Math.max(Math.round(seconds / length / fine),1)*fine)}
+return format.format(Math.max(Math.round(seconds/length/fine),1)*fine)}
 function around(low,high,lang){const{length,step,format}=unitOf(high,lang);
 const round=(value,how)=>{const coarse=value<10*length?step:Math.max(step,5);
-return how(value / length / coarse)*coarse};
+return how(value/length/coarse)*coarse};
 const [from,to]=[round(low,Math.floor),round(high,Math.ceil)];
 const range=from&&format.formatRange?format.formatRange(from,to):'';
 return{from:from*length,to:to*length,range,end:format.format(to)}}
@@ -168,10 +168,10 @@ const said=around(low,high,table.lang);
 const title=sure&&time?fill(table.likely,{time:said.range||`0–${said.end}`}):'';
 if(time<8)return{kind:'moments',text:table.moments,title};
 const bound=(limit,...kinds)=>
-before.kind?kinds.includes(before.kind)?limit / SLACK:limit*SLACK:limit;
+before.kind?kinds.includes(before.kind)?limit/SLACK:limit*SLACK:limit;
 let words;
 if(high<low*bound(WIDE,'range','most')){const{length,step,format}=unitOf(time,table.lang);
-const value=Math.max(Math.round(time / length / step),1)*step;
+const value=Math.max(Math.round(time/length/step),1)*step;
 const from=Math.max(value-0.75*step,0.75*value)*length;
 words={kind:'about',from,to:(value+0.75*step)*length};
 words.text=fill(table.left,{time:format.format(value)})}else if(said.range&&high<=low*bound(VAGUE,'most')){words={kind:'range',...said,text:fill(table.left,{time:said.range})}}else{words={kind:'most',...said,from:0,text:fill(table.most,{time:said.end})}}
@@ -195,14 +195,16 @@ return is('failure',fill(table.lost,{time:clock.format(task.heard*1000||undefine
 if(status==='FAILURE'){const message=task.private?fill(table.quote,task):result;
 return is('failure',table.failure,null,typeof message==='string'?message:'')}
 if(status==='REVOKED')return is('revoked',table.revoked);
-if(status==='RETRY'){return is('retry',table.retry,null,'',details({attempt:task.attempt},table))}
+if(status==='RETRY'){const time=known(task.retry_in)&&span(task.retry_in,table.lang);
+const text=time?fill(table.again,{time}):table.retry;
+return is('retry',text,null,'',details({attempt:task.attempt},table))}
 if(status==='PENDING'||status==='RECEIVED')return is('pending',waiting(task,table));
 const seen=is('progress',table.working,null,result?.message??'',details(task,table));
 seen.begun=result?.begun??before.begun;
 if(!known(result?.progress_percent))return seen;
 const percent=Math.min(result.progress_percent,100);
 const figure=new Intl.NumberFormat(table.lang,{style:'percent'})
-.format(Math.floor(percent)/ 100);
+.format(Math.floor(percent)/100);
 seen.percent=percent;
 seen.figure=result.estimated?fill(table.estimated,{percent:figure}):figure;
 seen.words=timeLeft(result,table,before.words);
@@ -211,6 +213,7 @@ else if(percent===0&&!known(result.time_remaining))seen.text=table.begun;
 else [seen.text,seen.title]=[seen.words.text,seen.words.title??''];
 return seen}
 const MESSAGE=1000;
+const ENDED=/^(success|failure|revoked)$/;
 const EVENTS={progress:'progress',success:'success',failure:'failure',revoked:'failure'};
 let sheet;
 function build(root){if(!sheet){sheet=new CSSStyleSheet();
@@ -269,7 +272,7 @@ connectedCallback(){this.#build();
 if(Object.hasOwn(this,'strings')){const table=this.strings;
 delete this.strings;
 this.strings=table}
-if(!/^(success|failure|revoked)$/.test(this.state)||this.task?.lost)this.#start()}
+if(!ENDED.test(this.state)||this.task?.lost)this.#start()}
 disconnectedCallback(){this.#watch?.abort()}
 attributeChangedCallback(name,before,now){if(name==='strings'){try{this.strings=JSON.parse(now||'{}')}catch(error){console.error('jobtastic-progress: strings is not JSON',error)}}
 if(!this.isConnected||!this.#parts||before===now)return;
@@ -314,7 +317,6 @@ track.ariaValueNow=reached===null?null:Math.floor(reached);
 parts.message.title=ended?'':message;
 track.ariaValueText=figure?`${figure}, ${text}`:text;
 if(moved)live.textContent=message&&ended?`${text}: ${message}`:text}}
-const ENDED=/^(success|failure|revoked)$/;
 class JobtasticList extends(globalThis.HTMLElement??class{}){static observedAttributes=['src'];
 #watch;
 #bars=new Map();
