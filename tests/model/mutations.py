@@ -403,6 +403,20 @@ def two_that_wait() -> Patches:
     return [mock.patch.object(calling, "join", join)]
 
 
+def a_buffered_run_with_old_arguments() -> Patches:
+    """What waits for the end of a run keeps those of its first caller."""
+    real = debounce.put_off
+
+    def put_off(op: Any, holder: Holder, now: int) -> Holder:
+        return real(replace(op, arguments="") if holder.next else op, holder, now)
+
+    return [mock.patch.object(calling, "put_off", put_off)]
+
+
+def two_that_wait_for_one_run() -> Patches:
+    return two_that_wait()
+
+
 def a_second_run_that_is_lost() -> Patches:
     """What waited for a run takes its value, as one that shares it does."""
     real = beginning.settle_by_value
@@ -484,6 +498,8 @@ MUTATIONS: dict[Callable[[], Patches], Scenario] = {
     a_burst_that_begins_at_its_first_time: QUIET,
     a_run_with_old_arguments: QUIET,
     two_that_wait: QUIET,
+    a_buffered_run_with_old_arguments: ONCE_MORE,
+    two_that_wait_for_one_run: ONCE_MORE,
     a_second_run_that_is_lost: replace(ONCE_MORE, budget=Budget(tick=1)),
     what_waits_is_woken_by_nobody: QUIET,
     a_retry_that_others_wait_for_is_taken_for_served: replace(AGAIN, budget=Budget(wait=2)),

@@ -64,7 +64,8 @@ CASTS = {
         callers=(PLAIN, PLAIN, PLAIN),
         budget=Budget(),
         buffers=True,
-        behaviour=body(on_duplicate="buffer_one"),
+        newest=True,
+        behaviour=body(on_duplicate="buffer_one", arguments="last"),
     ),
     "a task that runs once more, at its caller when it cannot be sent": Scenario(
         callers=(PLAIN, PLAIN),
@@ -119,6 +120,7 @@ CASTS = {
         budget=Budget(wait=2),
         buffers=True,
         debounce=(1_000, 1_500),
+        newest=True,
         behaviour=body(debounce=1, debounce_max=1.5, arguments="last"),
     ),
     "a task that waits until it is quiet, and is retried": Scenario(
@@ -126,6 +128,7 @@ CASTS = {
         budget=Budget(wait=1),
         buffers=True,
         debounce=(1_000, 1_500),
+        newest=True,
         behaviour=body("retry", "value", debounce=1, debounce_max=1.5, arguments="last"),
     ),
     "a named call of a task that waits until it is quiet": Scenario(

@@ -122,6 +122,8 @@ class Scenario(Struct, frozen=True):
     unique: int = 0
     #: In ms: a run begins so long after the last call, at the latest so long after the first.
     debounce: tuple[int, int] = (0, 0)
+    #: A run has the arguments of whoever called last before it began, and one waits beside it.
+    newest: bool = False
     #: The store is on the server of the results, and its answers bring them with them.
     sees: bool = False
 
@@ -488,7 +490,7 @@ class Model:
                 if message.eta:
                     message = replace(message, eta=world.now + message.eta)
                 sent = replace(world, queue=tuple(sorted((*world.queue, message))))
-                if world.clean and any(self.scenario.debounce):
+                if world.clean and self.scenario.newest:
                     self.check_one_waits(sent)
             else:
                 sent = replace(world, parked=self.parked(world, effect))
@@ -616,7 +618,7 @@ class Model:
         world = replace(world, claim=number)
         if any(run.state == "queued" and world.now >= run.until for run in before.beside.values()):
             world = excuse(world, "early")  # a retry that nobody begins counts as lost
-        if any(self.scenario.debounce):
+        if self.scenario.newest:
             world = self.put_off(world, name, operation, answer)
         if isinstance(operation, ClaimCall) and answer.word == "takeover":
             world = replace(world, taker=name)
