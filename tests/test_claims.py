@@ -528,7 +528,7 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
     # stale-while-revalidate
     "stale: served, and the first refreshes": [
         *KEPT,
-        (13, call("b"), "refresh a gb"),
+        (13, call("b"), "refresh a ga"),
         (14, call("c"), "stale a ga"),
         (15, begin("b", "gb"), "run  gb"),
         (16, call("c"), "stale a ga"),
@@ -537,15 +537,15 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
     ],
     "stale: without herd avoidance each call refreshes": [
         *KEPT,
-        (13, call("b", hold=0), "refresh a gb"),
-        (13, call("c", hold=0), "refresh a gc"),
+        (13, call("b", hold=0), "refresh a ga"),
+        (13, call("c", hold=0), "refresh a ga"),
     ],
     "stale: a refresh that failed leaves the old result": [
         *KEPT,
-        (13, call("b"), "refresh a gb"),
+        (13, call("b"), "refresh a ga"),
         (14, begin("b", "gb"), "run  gb"),
         (15, finish("b", failed=True), "ok"),
-        (16, call("c"), "refresh a gc"),
+        (16, call("c"), "refresh a ga"),
     ],
     "stale: it ends": [*KEPT, (112, call("b"), "claimed b gb")],
     "stale: a pinned call runs": [

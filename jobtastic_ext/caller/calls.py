@@ -10,7 +10,7 @@ from celery.app.task import Task
 from celery.result import AsyncResult, EagerResult
 from celery.utils import uuid
 from kombu.exceptions import OperationalError
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from .. import signals
 from ..broker.arguments import packed
@@ -240,18 +240,17 @@ class Call:
     def reuse(self, settled: Settled) -> AsyncResult:
         answer = settled.answer
         word = "cached" if answer.word == "cached" else "stale"
-        gen = answer.gen if answer.word != "refresh" else ""  # that is the new run's
         self.log(answer.id, word, WHY[answer.word])
         if word == "stale":
-            self.tell(signals.call_cached, answer.id, word, gen)
+            self.tell(signals.call_cached, answer.id, word, answer.gen)
         if answer.word == "refresh":
             self.sending.is_patient = False  # the caller has its answer, and is not held up
             try:
-                self.send_claimed(answer, WHY["refresh"])
+                self.send_claimed(replace(answer, gen=self.claim.gen), WHY["refresh"])
             except Exception as error:  # noqa: BLE001 - the caller has its answer all the same
                 self.log(self.claim.task_id, "not refreshed", in_log(error), logging.WARNING)
         meta = settled.outcome.meta if settled.outcome else None
-        return self.decided(self.sending.result(answer.id, meta), word, gen)
+        return self.decided(self.sending.result(answer.id, meta), word, answer.gen)
 
     def send_unclaimed(self, error: StoreError) -> AsyncResult | EagerResult:
         """Publish although the store did not answer; the claim may have been made all the same."""

@@ -38,7 +38,7 @@ def claim_call(op: ClaimCall, claim: Claim, now: int) -> Step:
         elif shares_group(op, value, now):
             return claim, Answer("joined", value.owner, value.gen)
     if not op.hold and refreshes and value is not None:
-        return claim, Answer("refresh", value.owner, op.gen)
+        return claim, Answer("refresh", value.owner, value.gen)
     if not op.hold:
         return claim, Answer("free", value.owner if value else op.task_id, op.gen)
     for name in sorted(claim.beside):
@@ -66,7 +66,7 @@ def claim_call(op: ClaimCall, claim: Claim, now: int) -> Step:
     )
     claim = replace(claim, holder=fresh)
     if refreshes and value is not None:
-        return claim, Answer("refresh", value.owner, op.gen)
+        return claim, Answer("refresh", value.owner, value.gen)
     return claim, Answer("claimed", op.task_id, op.gen, rest=max(fresh.due - now, 0))
 
 

@@ -106,7 +106,7 @@ def ask(
         elif outcome is not None and outcome.shareable:
             return Settled(answer, outcome)
         elif answer.word == "refresh":  # the claim is ours, only the old result is gone
-            return Settled(Answer("claimed", call.task_id, answer.gen, answer.at))
+            return Settled(Answer("claimed", call.task_id, call.gen, answer.at))
         well = outcome is not None and is_good(outcome)
         call = replace(call, gone=answer.id, well=well)
     return Settled(Answer("free", call.task_id, call.gen))

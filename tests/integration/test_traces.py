@@ -66,16 +66,22 @@ def test_who_joins_is_linked_to_who_called(
 
 def test_a_stale_answer_is_one_event(project: Project, unique: str, tracer: trace.Tracer) -> None:
     brief = project.task("brief")
-    brief.delay(unique).get(timeout=TIMEOUT)
+    with tracer.start_as_current_span("first") as first:
+        brief.delay(unique).get(timeout=TIMEOUT)
 
-    def names() -> list[str]:
+    def again() -> Any:
         with tracer.start_as_current_span("again") as span:
             brief.delay(unique)
-        return [event.name for event in span.events]  # type: ignore[attr-defined]
+        return span
 
-    found = wait_until(lambda: (told := names()) and told[-1] == "jobtastic.stale" and told)
-    # Its refresh is a run of its own, which is told beside.
-    assert found == ["jobtastic.stale"]
+    def names(span: Any) -> list[str]:
+        return [event.name for event in span.events]
+
+    found = wait_until(lambda: (span := again()) and names(span)[-1] == "jobtastic.stale" and span)
+    # Its refresh is a run of its own, in the trace of this call; the link is to the old run.
+    assert names(found) == ["jobtastic.stale"]
+    wait_until(lambda: project.runs("brief", unique) == 2)
+    assert [link.context.span_id for link in found.links] == [first.get_span_context().span_id]
 
 
 def test_the_span_of_a_message_in_a_worker(

@@ -71,8 +71,8 @@ if value then
   end
 end
 if op.hold == 0 then
-  local word = refreshes and 'refresh' or 'free'
-  return answer(claim, word, value and value.owner or op.task_id, op.gen)
+  if refreshes then return answer(claim, 'refresh', value.owner, value.gen) end
+  return answer(claim, 'free', value and value.owner or op.task_id, op.gen)
 end
 
 -- Whether the message that is queued lives for about as long as that of this call would.
@@ -175,5 +175,5 @@ local fresh = Holder{
   orphans = orphans, waiting = waiting,
 }
 local changed = Claim(fresh, value, claim)
-if refreshes then return answer(changed, 'refresh', value.owner, op.gen) end
+if refreshes then return answer(changed, 'refresh', value.owner, value.gen) end
 return answer(changed, 'claimed', op.task_id, op.gen, NOBODY, '', math.max(due - now, 0))
