@@ -20,7 +20,7 @@ from pymemcache.exceptions import MemcacheUnexpectedCloseError
 
 from ..claims.records import FOREVER, Answer, Begin, Operation, Renew
 from ..errors import ConfigurationError, StoreError, StoreUnavailable
-from .cas import CompareAndSetStore, Entry, Session
+from .compare_and_set import CompareAndSetStore, Entry, Session
 
 #: Milliseconds that the clocks of two callers may differ: leases last so much longer.
 SKEW = 2_000

@@ -25,7 +25,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from ..claims.records import Claim
 from ..claims.store import PAGE
 from ..errors import ConfigurationError, StoreError, StoreUnavailable
-from .cas import CompareAndSetStore, Entry, Session
+from .compare_and_set import CompareAndSetStore, Entry, Session
 from .foreign import LAST, claims_in
 
 logger = logging.getLogger(__name__)

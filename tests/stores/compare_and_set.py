@@ -13,7 +13,7 @@ import pytest
 
 from jobtastic_ext.errors import StoreUnavailable
 from jobtastic_ext.stores import Store, open_store
-from jobtastic_ext.stores.cas import CompareAndSetStore, Session
+from jobtastic_ext.stores.compare_and_set import CompareAndSetStore, Session
 from tests.servers import Proxy, SilentServer, free_port
 from tests.stores.contract import JOINED, call, said
 
