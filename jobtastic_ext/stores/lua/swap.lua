@@ -1,5 +1,5 @@
--- Compare and set one small value, the history of a task.
--- KEYS[1]  "<prefix>:%history:<task>", with ":<group>" behind it for a group of calls.  A string.
+-- Compare and set one small value, such as the history of a task.
+-- KEYS[1]  as "<prefix>:%history:<task>", with ":<group>" behind it for a group of calls.  A string.
 -- ARGV[1]  what is expected there; '' for nothing.  ARGV[2]  the new value.  ARGV[3]  its life, in ms.
 -- Answers 1 when it was done, 0 when something else is there.
 
