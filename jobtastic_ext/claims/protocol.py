@@ -170,8 +170,11 @@ def start(
 
 
 def is_old(store: Store, key: str, message: Begin) -> bool:
-    """Whether it may have run so long ago (a copy of it was sent meanwhile) that nobody knows."""
-    if not message.since or time.time() * 1000 - message.since < OLD:
+    """Whether it may have run so long ago (a copy of it was sent meanwhile) that nobody knows.
+
+    Of a retry the id may have failed: its child was killed after it had sent the retry.
+    """
+    if message.attempt or not message.since or time.time() * 1000 - message.since < OLD:
         return False
     return not awaits((store.read(key) or Claim()).holder, message.task_id)
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 from celery import chain, chord
+from celery.exceptions import WorkerLostError
 from celery.signals import before_task_publish
 
-from tests.integration.conftest import Project, wait_until
+from tests.integration.conftest import Copier, Project, wait_until
 
 POLICY: dict[str, Any] = {
     "tasks": {
@@ -179,3 +180,34 @@ def test_a_message_of_old_runs_if_it_has_not(timed: Project, unique: str) -> Non
             work.apply_async((unique,), {"delay": 0}, task_id=named)
             wait_until(lambda runs=runs: timed.runs("work", unique) == runs)
             wait_until(lambda: timed.claim("work", unique).holder is None)
+
+
+def test_a_retry_of_old_runs_although_its_child_was_lost(timed: Project, unique: str) -> None:
+    """It was killed after it had sent the retry, and Celery has stored that it failed."""
+    cached = timed.task("cached")
+    with long_ago(), Copier(timed) as sent:
+        first = cached.delay(unique, delay=0)
+    first.get(timeout=60)
+    wait_until(lambda: timed.claim("cached", unique).holder is None)
+    cached.forget(unique)
+    timed.app.backend.forget(first.id)
+    timed.app.backend.store_result(first.id, WorkerLostError("killed"), "FAILURE")
+    timed.app.send_task(
+        cached.name,
+        (unique,),
+        {"delay": 0},
+        task_id=first.id,
+        retries=1,
+        headers={"jobtastic": sent.message["headers"]["jobtastic"]},
+    )
+    wait_until(lambda: timed.runs("cached", unique) == 2)
+
+
+def test_a_named_refresh_starts_now_and_serves_what_waits(timed: Project, unique: str) -> None:
+    work, tail = timed.task("work"), timed.task("tail")
+    first = work.apply_async((unique,), {"delay": 0}, countdown=5, link=tail.s(unique))
+    named = work.apply_async((unique,), {"delay": 0}, task_id=f"{unique}-named", refresh=True)
+    assert named.get(timeout=60) == first.get(timeout=60) == {"x": unique, "y": 1}
+    wait_until(lambda: began(timed, "tail", unique))
+    (run,) = began(timed, "work", unique)
+    assert run["id"] == named.id
