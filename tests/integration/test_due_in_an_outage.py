@@ -109,3 +109,17 @@ def test_calls_of_the_outage_are_each_run(outage: tuple[Project, Outage], unique
         assert len({one.id for one in results}) == 3
         assert [one.get(timeout=60) for one in results] == [{"x": unique, "y": 1}] * 3
     assert project.runs("work", unique) == 3
+
+
+def test_calls_of_the_outage_that_no_worker_has_had_are_a_burst(
+    start_project: Any, unique: str
+) -> None:
+    with EmbeddedServer() as server:
+        project = start_project(jobtastic_policy=POLICY, jobtastic_store=server.url(0))
+        work = project.task("work")
+        with stopped(server.pid):
+            results = [work.delay(unique, delay=0) for _ in range(3)]
+        project.worker(concurrency=2)
+        assert [one.get(timeout=60) for one in results] == [{"x": unique, "y": 1}] * 3
+        assert project.runs("work", unique) == 1
+        project.close()  # before its store is gone
