@@ -23,7 +23,10 @@ DEBOUNCE = 2.0
 BOUND = 20.0
 
 POLICY: dict[str, Any] = {
-    "tasks": {"reports.work": {"significant_kwargs": ["x"], "debounce": DEBOUNCE}}
+    "tasks": {
+        "reports.work": {"significant_kwargs": ["x"], "debounce": DEBOUNCE},
+        "reports.buffered": {"significant_kwargs": ["x"], "on_duplicate": "buffer_one"},
+    }
 }
 
 Outage = Callable[[], Any]
@@ -123,3 +126,20 @@ def test_calls_of_the_outage_that_no_worker_has_had_are_a_burst(
         assert [one.get(timeout=60) for one in results] == [{"x": unique, "y": 1}] * 3
         assert project.runs("work", unique) == 1
         project.close()  # before its store is gone
+
+
+def test_what_waits_for_a_run_that_ends_in_the_outage_runs_once(
+    outage: tuple[Project, Outage], unique: str
+) -> None:
+    project, down = outage
+    buffered = project.task("buffered")
+    first = buffered.delay(unique, "first", 3)
+    wait_until(lambda: project.runs("buffered", unique))
+    second = buffered.delay(unique, "second")
+    assert (second.decision, buffered.delay(unique).id) == ("buffered", second.id)
+    wait_until(lambda: project.claim("buffered", unique).holder.waiting)
+    with down():
+        assert first.get(timeout=60) == "first"
+    assert second.get(timeout=60) == "second"
+    assert project.runs("buffered", unique) == 2
+    wait_until(lambda: (third := buffered.delay(unique, "third")).id != second.id and third.get(60))
