@@ -1,4 +1,4 @@
-"""The database of the claims is cut off, silent, or restarted; broker and results go on.
+"""The database of the claims is cut off, silent, or restarted; the broker goes on.
 
 Each call is answered in time, each result arrives, and a call for which the store has answered has
 no second run.
@@ -7,6 +7,7 @@ no second run.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 
 from tests.databases import Database, MariaDB, PostgreSQL
 from tests.integration.conftest import Project, wait_until
-from tests.integration.crowd import DEADLINE, TIMEOUT, Crowd, call_across
+from tests.integration.crowd import DEADLINE, ROOM, TIMEOUT, Crowd, call_across
 from tests.servers import Cutter
 from tests.workers import Worker
 
@@ -24,7 +25,8 @@ BOUNDED = True
 #: Of so many writes one is cut off.
 EVERY = 7
 
-WRITE = re.compile(rb"(INSERT INTO|UPDATE) jobtastic_claims")
+#: Of ours, and of Celery's results.
+WRITE = re.compile(rb"(INSERT INTO|UPDATE) (jobtastic_claims|celery_taskmeta)|COMMIT")
 
 
 @pytest.fixture(scope="module", params=[PostgreSQL, MariaDB])
@@ -41,11 +43,16 @@ def proxy(database: Database) -> Iterator[Cutter]:
         yield proxy
 
 
+def place(database: Database, proxy: Cutter) -> str:
+    return "db+" + database.url.replace(f":{database.port}/", f":{proxy.port}/")
+
+
 def start(
-    start_project: Any, database: Database, proxy: Cutter, timeout: float
+    start_project: Any, database: Database, proxy: Cutter, timeout: float, **settings: Any
 ) -> tuple[Project, Worker]:
-    place = database.url.replace(f":{database.port}/", f":{proxy.port}/")
-    project: Project = start_project(jobtastic_store=f"db+{place}", jobtastic_store_timeout=timeout)
+    project: Project = start_project(
+        jobtastic_store=place(database, proxy), jobtastic_store_timeout=timeout, **settings
+    )
     worker = project.worker(concurrency=2)
     assert project.task("cached").delay("warm").get(timeout=TIMEOUT)
     return project, worker
@@ -102,3 +109,32 @@ def test_no_call_is_lost(
         assert crowd.unanswered
     elif not crowd.missed():
         assert set(ran.values()) == {1}
+
+
+@pytest.mark.parametrize("harm", ["silent", "restart", "cut"])
+def test_results_there_too(
+    start_project: Any, database: Database, proxy: Cutter, unique: str, harm: str
+) -> None:
+    """What was called before, and what is called meanwhile, ends when the database is back."""
+    results = place(database, proxy)
+    project, _ = start(start_project, database, proxy, timeout=DEADLINE, result_backend=results)
+    work = project.task("work")
+    calls = [work.delay(unique, delay=0, gate=unique)]
+    wait_until(lambda: project.runs("work", unique))
+    if harm == "silent":
+        proxy.be_silent()
+    elif harm == "restart":
+        database.kill()
+    else:
+        proxy.cut(0, done=True, every=EVERY)
+    began = time.monotonic()
+    calls.append(work.delay(unique, delay=0, gate=unique))
+    assert time.monotonic() - began < 2 * DEADLINE + ROOM
+    if harm == "restart":
+        database.start()
+    else:
+        proxy.open()
+    calls.append(work.delay(unique, delay=0, gate=unique))
+    project.notes.open(unique)
+    assert [result.get(timeout=TIMEOUT)["x"] for result in calls] == [unique] * 3
+    assert (proxy.cuts > 0) == (harm == "cut")
