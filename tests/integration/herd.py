@@ -35,7 +35,8 @@ def process(pipe: Connection, conf: dict[str, Any], threads: int) -> None:
         while order := pipe.recv():
             calls = [pool.submit(call, app, barrier, order) for _ in range(threads)]
             results = [future.result() for future in calls]
-            pipe.send([(each.id, each.get(timeout=60)) for each in results])
+            waits = order["wait"] != "no"
+            pipe.send([(each.id, each.get(timeout=60) if waits else None) for each in results])
 
 
 def main() -> None:
