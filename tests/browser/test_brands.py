@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import Page
 
 from tests.browser.stub import progress, task
-from tests.browser.test_looks import PICTURES, ROOT, digest_of, faults, looked_at
+from tests.browser.test_looks import CLIENT, PICTURES, ROOT, digest_of, faults, looked_at
 
 __all__ = ("looked_at",)
 
@@ -124,7 +124,7 @@ def bars() -> str:
 
 
 def digest() -> str:
-    return digest_of(*(head(brand) for brand in COLOURS), bars())
+    return digest_of(CLIENT.read_text("utf-8"), *(head(brand) for brand in COLOURS), bars())
 
 
 def contrast(one: list[int], other: list[int]) -> float:

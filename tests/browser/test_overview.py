@@ -1,6 +1,7 @@
 """The overview in Chromium: looks in light and dark, on a small screen, and its form.
 
-$JOBTASTIC_SCREENSHOTS names a folder for pictures.
+$JOBTASTIC_SCREENSHOTS names a folder for pictures; with JOBTASTIC_PICTURES=1 those of docs/pictures
+are made anew.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from playwright.sync_api import Browser, Page
 from jobtastic_ext import JobtasticStep
 from jobtastic_ext.runtime import close_runtime, runtime_of
 from jobtastic_ext.web.flask import overview
-from tests.browser.test_looks import RULES, faults
+from tests.browser.test_looks import PICTURES, ROOT, RULES, digest_of, faults
 from tests.web.sites import wsgi
+
+WEB = ROOT / "jobtastic_ext" / "web"
 
 TASKS = ("reports.divide", "reports.yearly_statement_of_every_customer_and_all_of_their_orders")
 
@@ -83,10 +86,24 @@ def test_axe_finds_nothing_in_light_and_dark_and_nothing_is_cut_off(
             folder = Path(os.environ["JOBTASTIC_SCREENSHOTS"])
             folder.mkdir(parents=True, exist_ok=True)
             seen.screenshot(path=folder / f"overview {scheme} {width}.png", full_page=True)
+        if os.environ.get("JOBTASTIC_PICTURES") and width > 1000:
+            seen.screenshot(path=PICTURES / f"overview-{scheme}.png", full_page=True)
+            (PICTURES / "overview-made-of").write_text(digest() + "\n")
     background = "getComputedStyle(document.body).backgroundColor"
     dark = seen.evaluate(background)
     seen.emulate_media(color_scheme="light")
     assert seen.evaluate(background) != dark
+
+
+def digest() -> str:
+    """Of what the pictures show."""
+    return digest_of(*((WEB / name).read_text("utf-8") for name in ("document.py", "page.css")))
+
+
+def test_the_pictures_in_the_docs_are_of_this_page() -> None:
+    assert (PICTURES / "overview-made-of").read_text().strip() == digest(), (
+        "make them anew: JOBTASTIC_PICTURES=1 make test PYTEST_ARGS=tests/browser/test_overview.py"
+    )
 
 
 def test_a_call_is_let_go_of_in_two_clicks_without_a_script(seen: Page, app: Any) -> None:
