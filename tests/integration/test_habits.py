@@ -105,10 +105,18 @@ class Setup:
     def both(self, habit: str) -> tuple[Any, Any]:
         """What comes of a habit under the policy, and bare."""
         x = uuid.uuid4().hex[:8]
-        ours, bare = (
-            self.callers.submit(outcome, self.app, prefix, habit, x) for prefix in ("ours", "bare")
-        )
-        return ours.result(), json.loads(json.dumps(bare.result()).replace("bare.", "ours."))
+        ours, bare = (self.callers.submit(self.of, prefix, habit, x) for prefix in ("ours", "bare"))
+        first, measure = ours.result(), bare.result()
+        for _ in range(2):
+            # With many threads bare Celery fails now and then (seen: a ValueError of a call with
+            # retries, on quorum queues).  It is asked again; ours is not.
+            if first != measure:
+                measure = self.callers.submit(self.of, "bare", habit, x).result()
+        return first, measure
+
+    def of(self, prefix: str, habit: str, x: str) -> Any:
+        seen = outcome(self.app, prefix, habit, x)
+        return json.loads(json.dumps(seen).replace("bare.", "ours."))
 
     def close(self) -> None:
         self.callers.shutdown()
