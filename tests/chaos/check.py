@@ -154,14 +154,16 @@ class History:
                 if kill["name"] == "kill a worker" and kill["ended"] >= call["at"]:
                     # kombu pops a message, and notes after that that it has it: `_brpop_read`.
                     return "no worker has it: popped by one that was killed, kombu lost it"
-        if call["task"] != "chaos.early":
+        early = call["task"] == "chaos.early"
+        if not early and received:
             return None
+        lost = "acknowledged early" if early else "popped, and not yet noted by kombu"
         for harm in self.harms:
             if harm["what"] in ("lost", "away") and harm["ended"] + slack(harm) >= call["at"]:
                 for kill in self.harms:
                     if kill["name"] == "kill a worker" and kill["ended"] >= call["at"]:
                         return (
-                            "acknowledged early, it was lost with its worker, and the store was "
+                            f"{lost}, it was lost with its worker, and the store was "
                             f"{harm['what']} ({harm['name']})"
                         )
         return None

@@ -77,6 +77,9 @@ def test_who_may_be_left_unserved() -> None:
     assert History([group, kill], LEASE).explain_unserved("a", received=True) is None
     assert History([group, flush], LEASE).explain_unserved("a", received=False) is None
     assert History([late, kill], LEASE).explain_unserved("a", received=False) is None
+    assert History([late, kill, flush], LEASE).explain_unserved("a", received=False)
+    assert History([late, kill, flush], LEASE).explain_unserved("a", received=True) is None
+    assert History([late, flush], LEASE).explain_unserved("a", received=False) is None
     chord, child = call(1, kind="chord"), harm("kill a child", "killed", 5, 6, (1,))
     stuck = {"received": False, "unpublished": True}
     assert History([chord, child], LEASE).explain_unserved("a", **stuck)
