@@ -120,21 +120,26 @@ def keys_head(prefix: str) -> str:
 
 
 def history_key(prefix: str, name: str) -> str:
-    """Return the key of what past runs of a task took.
-
-    No call's key looks like it: there, two hexadecimal digits follow a percent sign.
-    """
-    return f"{keys_head(prefix)}%history:{_safe(name, _UNSAFE, _CACHE_PREFIX_LENGTH)}"
+    """Return the key of what past runs of a task took."""
+    return _kept_key(prefix, "history", name)
 
 
 def retry_key(prefix: str, task_id: str) -> str:
-    """Return the key of when a task is tried again; no call's, as above."""
-    return f"{keys_head(prefix)}%retry:{_safe(task_id, _UNSAFE, _CACHE_PREFIX_LENGTH)}"
+    """Return the key of when a task is tried again."""
+    return _kept_key(prefix, "retry", task_id)
 
 
 def counts_key(prefix: str, name: str, hour: int) -> str:
-    """Return the key of what was counted of a task in an hour since 1970; no call's, as above."""
-    return f"{keys_head(prefix)}%counts:{_safe(name, _UNSAFE, _CACHE_PREFIX_LENGTH)}:{hour}"
+    """Return the key of what was counted of a task in an hour since 1970."""
+    return f"{_kept_key(prefix, 'counts', name)}:{hour}"
+
+
+def _kept_key(prefix: str, kind: str, name: str) -> str:
+    """Return the key of what else is kept under a name.
+
+    No call's key looks like it: there, two hexadecimal digits follow a percent sign.
+    """
+    return f"{keys_head(prefix)}%{kind}:{_safe(name, _UNSAFE, _CACHE_PREFIX_LENGTH)}"
 
 
 def _safe(text: str, unsafe: re.Pattern[str], length: int) -> str:
