@@ -22,6 +22,7 @@ from celery.exceptions import (
     TimeLimitExceeded,
     WorkerLostError,
 )
+from celery.result import AsyncResult
 
 from jobtastic_ext import StoreUnavailable
 from tests.integration.conftest import Project, wait_until
@@ -219,16 +220,22 @@ def test_the_second_run_begins_within_lease_and_two_seconds(
         assert time.monotonic() - killed < lease + 2, "nobody was served in time"
 
 
-def test_a_pinned_call_that_takes_over_serves_those_who_joined_the_dead_run(
-    start_project: Any, unique: str
-) -> None:
+def with_a_dead_run(start_project: Any, unique: str) -> tuple[Project, AsyncResult]:
+    """A project whose only worker was killed in a run, and the lease of that is over."""
     project = start_project()
     doomed = project.worker(concurrency=1)
-    work = project.task("work")
-    dead = work.delay(unique, delay=60)
+    dead = project.task("work").delay(unique, delay=60)
     wait_until(lambda: project.runs("work", unique) == 1)
     doomed.kill()
     time.sleep(project.conf["jobtastic_lease"] + 0.5)
+    return project, dead
+
+
+def test_a_pinned_call_that_takes_over_serves_those_who_joined_the_dead_run(
+    start_project: Any, unique: str
+) -> None:
+    project, dead = with_a_dead_run(start_project, unique)
+    work = project.task("work")
     project.worker(concurrency=2)
     pinned = work.apply_async((unique,), {"delay": 0.2}, task_id=f"pinned-{unique}")
     assert pinned.get(timeout=TIMEOUT)["x"] == unique
@@ -239,13 +246,8 @@ def test_a_run_that_was_forgotten_serves_those_who_joined_the_dead_run(
     start_project: Any, unique: str
 ) -> None:
     # Nobody calls again: there is no later run that would serve them.
-    project = start_project()
-    doomed = project.worker(concurrency=1)
+    project, dead = with_a_dead_run(start_project, unique)
     work = project.task("work")
-    dead = work.delay(unique, delay=60)
-    wait_until(lambda: project.runs("work", unique) == 1)
-    doomed.kill()
-    time.sleep(project.conf["jobtastic_lease"] + 0.5)
     project.worker(concurrency=1)
     gate = f"gate-{unique}"
     pinned = work.apply_async((unique,), {"delay": 0, "gate": gate}, task_id=f"pinned-{unique}")
