@@ -6,6 +6,7 @@ JOBTASTIC_CELERY_UNITS=1.
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import subprocess
 import sys
@@ -41,6 +42,8 @@ FOLDERS = ("t/unit/tasks", "t/unit/app", "--ignore=t/unit/tasks/test_stamping.py
 
 @pytest.mark.skipif(not WANTED, reason="slow; set JOBTASTIC_CELERY_UNITS=1 to run it")
 def test_celerys_own_tests_end_alike(tmp_path: Path) -> None:
+    # Beside others it takes longer than pytest lets a test hang; each of its steps has a bound.
+    faulthandler.cancel_dump_traceback_later()
     python = str(tmp_path / "venv/bin/python")
     run(sys.executable, "-m", "venv", tmp_path / "venv")
     run(
