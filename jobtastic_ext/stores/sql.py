@@ -13,7 +13,7 @@ import re
 import socket
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from functools import cached_property, partial
+from functools import partial
 from importlib.resources import files
 from importlib.util import find_spec
 from math import ceil
@@ -46,6 +46,10 @@ NO_TABLE = ("42P01", 1146)
 
 #: What PostgreSQL says if another process makes it at the same moment.
 MADE_MEANWHILE = ("23505", "42P07")
+
+#: What servers say of a statement that they have undone for another's sake: in a deadlock, of which
+#: InnoDB has many; where PostgreSQL's transactions are to be stricter; where MariaDB's are.
+UNDONE = ("40001", "40P01", 1213, 1020)
 
 READ = """SELECT clock.now, e.name, e.value, e.version, e.expires
 FROM (SELECT {now} AS now) AS clock LEFT JOIN jobtastic_claims AS e ON e.name IN ({names})"""
@@ -195,12 +199,6 @@ class SQLStore(CompareAndSetStore):
                 " ".join(str(error).split()),
             )
 
-    @cached_property
-    def is_clash(self) -> type[Exception]:
-        """What is raised for a row that is there already."""
-        found: type[Exception] = self._dbapi.IntegrityError
-        return found
-
 
 class SQLSession(Session):
     def __init__(self, store: SQLStore, connection: Any) -> None:
@@ -237,13 +235,15 @@ class SQLSession(Session):
 
     def put(self, name: str, old: Entry, new: Entry, expires: int, now: int) -> bool:
         values = (new.raw, new.mark, expires, name)
-        if old.version is None:
-            try:
+        try:
+            if old.version is None:
                 changed = self._execute(self._flavour.insert, values)
-            except self._store.is_clash:
+            else:
+                changed = self._execute(UPDATE, (*values, old.version))
+        except self._store._dbapi.Error as error:
+            if isinstance(error, self._store._dbapi.IntegrityError) or is_one_of(UNDONE, error):
                 return False
-        else:
-            changed = self._execute(UPDATE, (*values, old.version))
+            raise
         if changed and random.randrange(PURGE_EVERY) == 0:
             self._purge(now)
         return changed > 0
@@ -253,7 +253,8 @@ class SQLSession(Session):
         try:
             self._execute(self._flavour.purge, (now, now, PURGE_BATCH))
         except self._store._dbapi.Error as caught:
-            error = caught  # the claim is written all the same; there will be another time
+            # The claim is written all the same; there will be another time.
+            error = None if is_one_of(UNDONE, caught) else caught
         self._store.purged(error)
 
     def close(self) -> None:

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from concurrent.futures import Future
+from contextlib import closing
+from threading import Thread
 from typing import Any
 
 import pytest
 
+from jobtastic_ext.stores import Store, sql
 from tests.databases import Database
-from tests.stores.contract import SharedStoreContract
+from tests.servers import wait_until
+from tests.stores.contract import SharedStoreContract, call
 from tests.stores.sql_contract import SQLContract
 
 pymysql = pytest.importorskip("pymysql")
@@ -26,3 +31,65 @@ class TestMySQLStore(SQLContract, SharedStoreContract):
         return pymysql.connect(
             host="127.0.0.1", port=self.port, user="root", database="test", autocommit=True
         )
+
+    def test_a_change_undone_by_a_deadlock_is_made_again(self, store: Store, key: str) -> None:
+        """InnoDB ends a deadlock by undoing the statement of whoever has written less.
+
+        It has many for what looks innocent: two inserts of one name while a third removes what has
+        ended.  Here, the store's insert has its name and waits for the gap in the other index, of
+        somebody who has written more and then asks for that name.
+        """
+        store.apply(f"{key}-b", call("b"))
+        with closing(self.connect()) as other, other.cursor() as cursor:
+            self.write_much(cursor, key)
+            cursor.execute("SELECT name FROM jobtastic_claims WHERE expires > 1 FOR UPDATE")
+            answers = self.called(store, key, cursor)
+            cursor.execute(
+                "UPDATE jobtastic_claims SET name = %s WHERE name = %s", (key, f"{key}-b")
+            )
+            cursor.execute("COMMIT")
+            assert answers.result(20).word == "joined"
+
+    def test_a_purge_undone_by_a_deadlock_is_no_lack_of_rights(
+        self,
+        store: Store,
+        key: str,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        monkeypatch.setattr(sql, "PURGE_EVERY", 1)
+        store.ping()
+        with closing(self.connect()) as other, other.cursor() as cursor:
+            cursor.execute("DELETE FROM jobtastic_claims")
+            ended = [f"{key}-ended-{n}" for n in (1, 2)]
+            for n, name in enumerate(ended):
+                cursor.execute("INSERT INTO jobtastic_claims VALUES (%s, 'x', 1, %s)", (name, n))
+            self.write_much(cursor, key)
+            mine = "SELECT name FROM jobtastic_claims WHERE name = %s FOR UPDATE"
+            cursor.execute(mine, [ended[1]])
+            answers = self.called(store, key, cursor)
+            cursor.execute(mine, [ended[0]])
+            assert cursor.fetchall(), "the purge was not undone"
+            cursor.execute("ROLLBACK")
+            assert answers.result(20).word == "claimed"
+        assert not caplog.records
+
+    def write_much(self, cursor: Any, key: str) -> None:
+        """Begin a transaction that the server will not choose as the one that is undone."""
+        cursor.execute("BEGIN")
+        for n in range(50):
+            cursor.execute(
+                "INSERT INTO jobtastic_claims VALUES (%s, 'x', 1, 90000000000000)", (f"{key}-{n}",)
+            )
+
+    def called(self, store: Store, key: str, cursor: Any) -> Future[Any]:
+        """Claim in a thread, and go on when that waits for a lock."""
+        future: Future[Any] = Future()
+        Thread(target=lambda: future.set_result(store.apply(key, call("a"))), daemon=True).start()
+
+        def waits() -> bool:
+            cursor.execute("SHOW STATUS LIKE 'Innodb_row_lock_current_waits'")
+            return cursor.fetchall() == (("Innodb_row_lock_current_waits", "1"),)
+
+        wait_until(waits)
+        return future
