@@ -140,6 +140,11 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
     ],
     "a result that is gone is taken over": [*CACHED, (3, call("b", gone="a"), "claimed b gb")],
     "gone is about one result only": [*CACHED, (3, call("b", gone="x"), "cached a ga")],
+    "what is over, and can be read, serves as long as it is fresh": [
+        *CACHED,
+        (3, call("b", gone="a", readable=True), "cached a ga"),
+        (102, call("b", gone="a", readable=True), "claimed b gb"),
+    ],
     "a dead run is published anew under its id": [
         *RAN,
         (31, call("b"), "takeover a ga"),

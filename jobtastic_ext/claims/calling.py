@@ -75,8 +75,9 @@ def without_gone(op: ClaimCall, claim: Claim, now: int) -> tuple[Claim, tuple[st
     value, holder = claim.value, claim.holder
     if value is not None and op.refresh:
         value = replace(value, fresh=0, stale=0)  # for those who wait for it, not for this call
-    if value is not None and value.owner in (op.gone, op.task_id):
-        value = None  # unreadable, or sent anew under the same id
+    unreadable = "" if op.readable else op.gone
+    if value is not None and value.owner in (unreadable, op.task_id):
+        value = None  # or sent anew under the same id
     if op.gone and not op.well:
         claim = freed(claim, op.gone)
     orphans = displaced(holder, op.task_id)

@@ -107,8 +107,9 @@ def ask(
             return Settled(answer, outcome)
         elif answer.word == "refresh":  # the claim is ours, only the old result is gone
             return Settled(Answer("claimed", call.task_id, call.gen, answer.at))
+        readable = outcome is not None and outcome.shareable
         well = outcome is not None and is_good(outcome)
-        call = replace(call, gone=answer.id, well=well)
+        call = replace(call, gone=answer.id, readable=readable, well=well)
     return Settled(Answer("free", call.task_id, call.gen))
 
 

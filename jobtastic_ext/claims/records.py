@@ -214,6 +214,8 @@ class ClaimCall(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="clai
     group: str = ""
     #: Task id that must not be joined or reused: its result is gone, or final already.
     gone: str = ""
+    #: It is final: what the run has left in the claim, perhaps just now, serves while it is fresh.
+    readable: bool = False
     #: It ended with success, so that its start counts where there is to be one in a time.
     well: bool = False
 

@@ -90,6 +90,7 @@ operations: st.SearchStrategy[Operation] = st.one_of(
         expires=lengths | st.just(0),
         group=groups,
         gone=gone,
+        readable=st.booleans(),
         well=rarely,
     ),
     st.builds(

@@ -1,7 +1,7 @@
 -- A caller asks for the right to publish: the twin of `jobtastic_ext.claims.calling.claim_call`.
 -- KEYS[1]  the call key.
 -- ARGV[1]  `ClaimCall`: task_id, gen, hold, pinned, refresh, buffer, unique, debounce, debounce_max,
---          countdown, arguments, expires, group, gone, well.
+--          countdown, arguments, expires, group, gone, readable, well.
 
 local value, holder = claim.value, claim.holder
 local waiting = holder and holder.waiting or ''
@@ -13,7 +13,7 @@ if value and op.refresh then
   kept.fresh, kept.stale = 0, 0
   value = Value(kept)
 end
-if value and (value.owner == op.gone or value.owner == op.task_id) then
+if value and (value.owner == op.gone and not op.readable or value.owner == op.task_id) then
   value = nil -- unreadable, or sent anew under the same id
 end
 if op.gone ~= '' and not op.well then claim = freed(claim, op.gone) end

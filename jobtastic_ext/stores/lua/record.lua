@@ -40,7 +40,7 @@ local OPERATION_DEFAULTS = {
   refresh = false, expires = 0, exclusive = false, failed = false, unclaimed = false,
   since = 0, after = '', bare = false, redelivered = false, unserved = false, unmarked = false,
   silent = false, waited = '', parked = '', line = false,
-  buffer = false, starts = false, unique = 0, well = false,
+  buffer = false, starts = false, unique = 0, readable = false, well = false,
   debounce = 0, debounce_max = 0, countdown = 0, arguments = '', heed = false,
 }
 
