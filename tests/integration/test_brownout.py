@@ -229,7 +229,8 @@ def test_the_helpers_on_a_task_without_a_policy(
     assert project.app.AsyncResult(eager.id).get(timeout=TIMEOUT) == unique
     failed = plain.async_or_fail(args=(unique,), task_id=f"{unique}-fail")
     assert failed.id == f"{unique}-fail"
-    assert failed.state == project.app.AsyncResult(failed.id).state == "FAILURE"
+    assert failed.state == "FAILURE"
+    wait_until(lambda: project.app.AsyncResult(failed.id).state == "FAILURE")
     assert plain.delay_or_fail(unique).failed()
     assert project.runs("plain", unique) == 1
 
@@ -265,7 +266,7 @@ def test_a_failing_task_fails_here_as_it_would_there(
     fails = project.task("fails")
     result = fails.delay_or_eager(unique)
     assert result.state == "FAILURE"
-    assert project.app.AsyncResult(result.id).state == "FAILURE"
+    wait_until(lambda: project.app.AsyncResult(result.id).state == "FAILURE")
     assert fails.delay_or_eager(unique).id != result.id  # not cached
     assert project.runs("fails", unique) == 2
 

@@ -38,7 +38,7 @@ def test_a_value_that_cannot_be_stored_is_a_failure_and_holds_nothing_up(
     assert "EncodeError" in str(type(polled.result))
     # What is written later is written in order: nothing may stand before it for ever.
     later = project.task("plain").delay_or_fail(unique)
-    assert project.app.AsyncResult(later.id).state == "FAILURE"
+    wait_until(lambda: project.app.AsyncResult(later.id).state == "FAILURE")
 
 
 @pytest.mark.parametrize("name", ["fails", "alone_fails"])
@@ -53,7 +53,7 @@ def test_a_task_that_raises_through_the_call_is_a_failure_for_who_polls(
     with pytest.raises(Flaky):
         project.task(name).async_or_eager(args=(unique,), kwargs={"delay": 0}, task_id=unique)
     polled = project.app.AsyncResult(unique)
-    assert polled.state == "FAILURE"
+    wait_until(lambda: polled.state == "FAILURE")
     assert "Flaky" in polled.traceback
 
 
