@@ -105,6 +105,13 @@ DIED: list[tuple[float, Operation, str]] = [
     (34, late("c"), "joined b gb"),
 ]
 
+#: A refresh has outrun a message that was to come in hours.
+OUTRUN: list[tuple[float, Operation, str]] = [
+    (0, late("a", countdown=ms(20_000)), "claimed a ga"),
+    (1, late("b", refresh=True), "hastened a ga"),
+    (2, comes("a", "ga", bare=True), "run  ga"),
+]
+
 CASES: dict[str, list[tuple[float, Operation, str]]] = {
     # At the caller: a plain call
     "a free key is claimed": [(0, call("a"), "claimed a ga")],
@@ -758,6 +765,67 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
         (1, comes("a", "ga"), "run  ga"),
         (2, finish("a", keep=3600), "ok"),
         (5, comes("a", "ga"), "finished a ga"),
+    ],
+    "in time: its first message, hours later, finds that it has run": [
+        *OUTRUN,
+        (3, finish("a"), "ok"),
+        (20_000, comes("a", "ga", since=1), "reuse a ga"),
+        (23_600, comes("a", "ga", since=1), "run  ga"),  # nobody knows any more
+    ],
+    "in time: also if it was retried": [
+        *OUTRUN,
+        (3, requeue("a", 1), "ok"),
+        (4, comes("a", "ga", attempt=1, run="a.2", bare=True), "run  ga"),
+        (5, finish("a", run="a.2", attempt=1), "ok"),
+        (20_000, comes("a", "ga", since=1), "reuse a ga"),
+    ],
+    "in time: or if that has died, and the next run serves it": [
+        *OUTRUN,
+        (32, late("c"), "claimed c gc"),
+        (37, comes("c", "gc", since=ms(32)), "run  gc"),
+        (38, finish("c"), "ok"),
+        (20_000, comes("a", "ga", since=1), "reuse c gc"),
+    ],
+    "in time: or if the next is a message of another way": [
+        *OUTRUN,
+        (32, comes("c", calls=True), "wait c c.1"),
+        (37, comes("c", "c.1", since=ms(32)), "run  c.1"),
+        (38, finish("c", gen="c.1"), "ok"),
+        (20_000, comes("a", "ga", since=1), "reuse c c.1"),
+    ],
+    "in time: or if another has run since": [
+        *OUTRUN,
+        (3, finish("a"), "ok"),
+        (4, late("c"), "claimed c gc"),
+        (9, comes("c", "gc", since=ms(4)), "run  gc"),
+        (10, finish("c"), "ok"),
+        (20_000, comes("a", "ga", since=1), "reuse c gc"),
+    ],
+    "in time: or if who joined it sees its end before the store does": [
+        *OUTRUN,
+        (3, Ending(task_id="a", run="a.1"), "ok"),
+        (4, call("c"), "ending a ga"),
+        (4, call("c", gone="a"), "claimed c gc"),
+        (5, begin("c", "gc"), "run  gc"),
+        (6, finish("c", failed=True), "ok"),
+        (20_000, comes("a", "ga", since=1), "reuse a ga"),
+    ],
+    "in time: and so it is with a refresh that names its id": [
+        (0, late("a", countdown=ms(20_000)), "claimed a ga"),
+        (1, late("b", refresh=True, pinned=True), "joined a ga"),
+        (2, comes("b", "ga"), "run  ga"),
+        (3, finish("b"), "ok"),
+        (20_000, comes("a", "ga", since=1), "reuse b ga"),
+    ],
+    "in time: and with what waited for the end of a run": [
+        (0, late("a"), "claimed a ga"),
+        (5, comes("a", "ga"), "run  ga"),
+        (6, late("b", countdown=ms(20_000)), "buffered b gb"),
+        (7, late("c", refresh=True), "hastened b gb"),
+        (8, finish("a"), "ok"),
+        (8, comes("b", "gb", bare=True), "run  gb"),
+        (9, finish("b"), "ok"),
+        (20_006, comes("b", "gb", since=ms(6)), "reuse b gb"),
     ],
     "in time: a refresh on its own": [
         (0, late("a", refresh=True), "claimed a ga"),

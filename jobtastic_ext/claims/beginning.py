@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from .beside import adopt, with_adopted
 from .debounce import wait_until_due
-from .holders import both, displaced, has_left, is_unsent, next_of
+from .holders import FREE, both, displaced, has_left, is_unsent, next_of
 from .lifetime import later
 from .marks import given_up, marked
 from .records import LINGER, LOST, Answer, Begin, Claim, Holder, Step, Value
@@ -54,7 +54,7 @@ def begin(op: Begin, claim: Claim, now: int) -> Step:
 
 
 def begin_run(op: Begin, claim: Claim, now: int) -> Step:
-    holder = claim.holder
+    holder, before = claim.holder, claim.holder or FREE
     claim, adopted = adopt(claim, now)
     parts = inherited(op, holder)
     if adopted:
@@ -63,7 +63,7 @@ def begin_run(op: Begin, claim: Claim, now: int) -> Step:
     unique = later(started.at, op.unique) if started is not None and op.unique else 0
     left = has_left(holder, now)
     # A run that has lost its lease, or was taken over, may store its result yet.
-    another = left or (holder is not None and holder.taken)
+    another = left or before.taken
     running = Holder(
         state="running",
         owner=op.task_id,
@@ -72,10 +72,11 @@ def begin_run(op: Begin, claim: Claim, now: int) -> Step:
         until=later(now, op.lease),
         herd=max(later(now, op.herd), unique),
         attempt=op.attempt,
+        outrun=before.outrun,
         group=op.group,
         bare=op.bare,
         unmarked=op.unmarked and not (op.exclusive or op.bare or op.redelivered or another),
-        waiting=both(holder.waiting if holder is not None else "", op.waited),
+        waiting=both(before.waiting, op.waited),
         **parts,
     )
     answer = Answer(

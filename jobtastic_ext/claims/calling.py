@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from .debounce import due_at, is_waiting, next_run, put_off
+from .debounce import due_at, is_waiting, next_run, outrun, put_off
 from .holders import (
+    FREE,
     NO_NEXT,
     after,
     displaced,
@@ -13,6 +14,7 @@ from .holders import (
     has_left,
     queued,
     queued_again,
+    remembered,
     without_dead,
 )
 from .lifetime import later
@@ -21,7 +23,7 @@ from .started import freed, in_force
 
 
 def claim_call(op: ClaimCall, claim: Claim, now: int) -> Step:
-    waiting = claim.holder.waiting if claim.holder is not None else ""
+    before = claim.holder or FREE
     if claim.holder is not None and claim.holder.line:
         claim = replace(claim, holder=None)  # of a task that took turns before
     claim, orphans = without_gone(op, claim, now)
@@ -62,7 +64,8 @@ def claim_call(op: ClaimCall, claim: Claim, now: int) -> Step:
         expires=later(now, op.expires) if op.expires else 0,
         group=op.group,
         orphans=orphans,
-        waiting=waiting,
+        waiting=before.waiting,
+        outrun=before.outrun,
     )
     claim = replace(claim, holder=fresh)
     if refreshes and value is not None:
@@ -84,9 +87,8 @@ def without_gone(op: ClaimCall, claim: Claim, now: int) -> tuple[Claim, tuple[st
     if holder is not None and holder.owner == op.gone and is_over(holder, now):
         if holder.followed:
             # It ended some time ago, so only its own generation may have it.
-            value = Value(
-                owner=holder.owner, gen=holder.gen, bare=holder.bare, kept=later(now, LINGER)
-            )
+            kept = remembered(holder, value, now, LINGER)
+            value = Value(owner=holder.owner, gen=holder.gen, bare=holder.bare, kept=kept)
         orphans = holder.orphans
         holder = after(holder, now, op.hold, orphans) if holder.next else None
     return replace(claim, holder=holder, value=value), orphans
@@ -165,11 +167,12 @@ def join(op: ClaimCall, claim: Claim, holder: Holder, now: int) -> Step:
         waiting = replace(holder, **next_run(op, now))
         rest = max(waiting.next_due - now, 0)
         return replace(claim, holder=waiting), Answer("buffered", op.task_id, op.gen, rest=rest)
-    hastened = foreign and op.refresh and not op.pinned and is_waiting(holder, now)
+    hastened = foreign and op.refresh and is_waiting(holder, now)
+    if hastened:
+        holder = outrun(holder)
     if foreign:
         holder = put_off(op, holder, now)
-    if hastened:
-        holder = replace(holder, followed=True)  # its first message comes later, and finds its end
+    if hastened and not op.pinned:
         named = (holder.next, holder.next_gen) if holder.next else (holder.owner, holder.gen)
         return replace(claim, holder=holder), Answer("hastened", *named)
     claim = replace(claim, holder=holder)

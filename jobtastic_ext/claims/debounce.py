@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from .holders import both, displaced, has_begun, queued, without_dead
+from .holders import FREE, both, displaced, has_begun, queued, without_dead
 from .lifetime import later
 from .records import FOREVER, Answer, Begin, Claim, ClaimCall, Holder
 
@@ -30,6 +30,12 @@ def is_waiting(holder: Holder, now: int) -> bool:
     if holder.next:
         return now < holder.next_due
     return holder.state == "queued" and now < holder.due
+
+
+def outrun(holder: Holder) -> Holder:
+    """What waits is not put off any more; its message comes later, and finds how it has ended."""
+    until = max(holder.outrun, holder.next_due if holder.next else holder.due)
+    return replace(holder, followed=True, outrun=until)
 
 
 def put_off(op: ClaimCall | Begin, holder: Holder, now: int) -> Holder:
@@ -67,8 +73,7 @@ def wait_until_due(op: Begin, claim: Claim, now: int) -> tuple[Claim, Answer | N
     if holder is None or now >= holder.until:
         if not op.debounce:
             return claim, None
-        gen, due = op.gen or op.run, due_at(op, now)
-        waiting = both(holder.waiting if holder is not None else "", op.waited)
+        gen, due, before = op.gen or op.run, due_at(op, now), holder or FREE
         fresh = queued(
             op.task_id,
             gen,
@@ -77,7 +82,8 @@ def wait_until_due(op: Begin, claim: Claim, now: int) -> tuple[Claim, Answer | N
             due=due,
             group=op.group,
             orphans=displaced(holder, op.task_id),
-            waiting=waiting,
+            waiting=both(before.waiting, op.waited),
+            outrun=before.outrun,
         )
         answer = Answer("wait", op.task_id, gen, rest=due - now)
         return replace(claim, holder=fresh), answer

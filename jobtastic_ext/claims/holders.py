@@ -7,7 +7,10 @@ from typing import Any
 from msgspec.structs import replace
 
 from .lifetime import later
-from .records import MOST_ORPHANS, MOST_PLACES, Begin, Holder, Release
+from .records import LINGER, MOST_ORPHANS, MOST_PLACES, Begin, Holder, Release, Value
+
+#: Who holds a claim that is free.
+FREE = Holder(state="queued", owner="", gen="", until=0)
 
 
 def after(holder: Holder, now: int, hold: int, orphans: tuple[str, ...]) -> Holder | None:
@@ -20,6 +23,7 @@ def after(holder: Holder, now: int, hold: int, orphans: tuple[str, ...]) -> Hold
             hold,
             due=holder.next_due,
             arguments=holder.next_arguments,
+            outrun=holder.outrun,
             orphans=orphans,
         )
         return replace(waits, at=holder.next_at or now)
@@ -108,6 +112,17 @@ def unserved(ids: tuple[str, ...], gen: str, now: int) -> Holder | None:
     if not ids:
         return None
     return Holder(state="queued", owner=ids[0], gen=gen, until=now, expires=now, orphans=ids[1:])
+
+
+def remembered(holder: Holder | None, value: Value | None, now: int, keep: int) -> int:
+    """Until when the end of this run is remembered, for the sake of messages that come later.
+
+    At least as long as that of the run before, of which messages may be on their way yet.
+    """
+    until = value.kept if value is not None else 0
+    if holder is None or not (holder.followed or now < holder.outrun):
+        return max(until, later(now, keep))
+    return max(until, later(max(now, holder.outrun), max(keep, LINGER)))
 
 
 def displaced(holder: Holder | None, task_id: str) -> tuple[str, ...]:

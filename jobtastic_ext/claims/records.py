@@ -97,6 +97,8 @@ class Holder(Struct, frozen=True, omit_defaults=True, kw_only=True):
     next_arguments: str = ""
     #: Queued: nobody begins it before.
     due: int = 0
+    #: A refresh had it run before its message was to come, which is then: it asks for the outcome.
+    outrun: int = 0
     #: What its run is given instead of the arguments of its message; empty: those.
     arguments: str = ""
     #: The body is over; its outcome is being stored.

@@ -26,12 +26,12 @@ from .holders import (
     is_unsent,
     kept_for_line,
     queued_again,
+    remembered,
     unserved,
 )
 from .lifetime import later, prune
 from .marks import given_up
 from .records import (
-    LINGER,
     LOST,
     OK,
     Answer,
@@ -96,7 +96,7 @@ def finish(op: Finish, claim: Claim, now: int) -> Step:
             ended=now,
             fresh=later(now, fresh) if fresh else 0,
             stale=later(now, fresh + stale) if fresh and stale else 0,
-            kept=later(now, max(op.keep, LINGER) if followed else op.keep),
+            kept=remembered(held, value, now, op.keep),
         )
     claim = replace(claim, value=value)
     if op.failed:

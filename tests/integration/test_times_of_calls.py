@@ -211,3 +211,22 @@ def test_a_named_refresh_starts_now_and_serves_what_waits(timed: Project, unique
     wait_until(lambda: began(timed, "tail", unique))
     (run,) = began(timed, "work", unique)
     assert run["id"] == named.id
+
+
+def test_without_results_a_message_that_was_outrun_finds_that_it_has_run(
+    start_project: Any, unique: str
+) -> None:
+    """Nothing but the claim knows it, until after the message comes: in hours, perhaps."""
+    project: Project = start_project(jobtastic_policy=POLICY, task_ignore_result=True)
+    project.worker()
+    work, tail, other = project.task("work"), project.task("tail"), f"{unique}-other"
+    asked = time.time()
+    for x, countdown in ((unique, 4), (other, 7_200)):
+        after = tail.si(None, x)
+        first = work.apply_async((x,), {"delay": 0}, countdown=countdown, link=after)
+        assert work.apply_async((x,), {"delay": 0}, refresh=True).id == first.id
+        wait_until(lambda x=x: project.runs("work", x) == 1)
+        wait_until(lambda x=x: project.claim("work", x).holder is None)
+        assert project.claim("work", x).value.kept >= (asked + countdown + 3_600) * 1000
+    wait_until(lambda: began(project, "tail", unique), why="its message has come")
+    assert (project.runs("work", unique), project.runs("work", other)) == (1, 1)

@@ -137,6 +137,12 @@ CASTS = {
         buffers=True,
         behaviour=body(debounce=1),
     ),
+    "a refresh of a task that waits until it is quiet": Scenario(
+        callers=(PLAIN, REFRESH),
+        budget=Budget(wait=1),
+        buffers=True,
+        behaviour=body(debounce=1),
+    ),
     "a task that takes turns": Scenario(
         callers=(PLAIN, PLAIN),
         budget=Budget(),

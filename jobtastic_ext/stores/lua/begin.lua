@@ -127,6 +127,7 @@ local function wait_until_due()
       ['until'] = later_than(math.max(now, due), op.lease), group = op.group,
       orphans = displaced(holder, op.task_id),
       waiting = both(holder and holder.waiting or '', op.waited),
+      outrun = holder and holder.outrun or 0,
     }
     local changed = Claim(fresh, value, claim)
     return answer(changed, 'wait', op.task_id, gen, NOBODY, '', due - now)
@@ -224,7 +225,8 @@ end
 local running = Holder{
   state = 'running', owner = op.task_id, gen = gen, run = op.run, at = now,
   ['until'] = later(op.lease), herd = math.max(later(op.herd), unique), attempt = op.attempt,
-  followed = followed, group = op.group, arguments = arguments,
+  outrun = holder and holder.outrun or 0, followed = followed, group = op.group,
+  arguments = arguments,
   bare = op.bare, unmarked = unmarked, orphans = orphans, waiting = waiting,
 }
 local changed = Claim(with(running, following), claim.value, claim)

@@ -4,7 +4,7 @@
 --          countdown, arguments, expires, group, gone, readable, well.
 
 local value, holder = claim.value, claim.holder
-local waiting = holder and holder.waiting or ''
+local waiting, outrun_until = holder and holder.waiting or '', holder and holder.outrun or 0
 if holder and holder.line then holder = nil end -- of a task that took turns before
 if value and op.refresh then
   -- For those who wait for it, not for this call.
@@ -26,7 +26,8 @@ if holder and holder.owner == op.gone and not wakes
   if holder.followed then
     -- It ended some time ago, so only its own generation may have it.
     value = Value{
-      owner = holder.owner, gen = holder.gen, bare = holder.bare, kept = later(LINGER),
+      owner = holder.owner, gen = holder.gen, bare = holder.bare,
+      kept = remembered(holder, value, LINGER),
     }
   end
   orphans = holder.orphans
@@ -103,10 +104,11 @@ local function join()
       Claim(waiting, value, claim), 'buffered', op.task_id, op.gen, NOBODY, '', rest
     )
   end
-  local hastened = foreign and op.refresh and not op.pinned and is_waiting(holder)
+  local hastened = foreign and op.refresh and is_waiting(holder)
+  if hastened then holder = outrun(holder) end
   if foreign then holder = put_off(holder) end
-  if hastened then
-    local changed = Claim(with(holder, { followed = true }), value, claim)
+  if hastened and not op.pinned then
+    local changed = Claim(holder, value, claim)
     if holder.next ~= '' then return answer(changed, 'hastened', holder.next, holder.next_gen) end
     return answer(changed, 'hastened', holder.owner, holder.gen)
   end
@@ -172,7 +174,7 @@ local fresh = Holder{
   state = 'queued', owner = op.task_id, gen = op.gen,
   ['until'] = later_than(math.max(now, due), op.hold), due = due,
   looked = due, at = now, expires = op.expires > 0 and later(op.expires) or 0, group = op.group,
-  orphans = orphans, waiting = waiting,
+  orphans = orphans, waiting = waiting, outrun = outrun_until,
 }
 local changed = Claim(fresh, value, claim)
 if refreshes then return answer(changed, 'refresh', value.owner, value.gen) end

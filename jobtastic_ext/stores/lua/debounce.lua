@@ -19,6 +19,12 @@ local function is_waiting(holder)
   return holder.state == 'queued' and now < holder.due
 end
 
+-- What waits is not put off any more; its message comes later, and finds how it has ended.
+local function outrun(holder)
+  local ends = holder.next ~= '' and holder.next_due or holder.due
+  return with(holder, { followed = true, outrun = math.max(holder.outrun, ends) })
+end
+
 -- One more call has come, before the run that will serve it has begun.
 local function put_off(holder)
   local fields = {}

@@ -23,7 +23,7 @@ if not op.failed or fresh ~= 0 or (followed and not old_serves) then
     ended = now,
     fresh = fresh ~= 0 and later(fresh) or 0,
     stale = fresh ~= 0 and stale ~= 0 and later(fresh + stale) or 0,
-    kept = later(followed and math.max(op.keep, LINGER) or op.keep),
+    kept = remembered(held, value, op.keep),
   }
 end
 if op.failed then claim = freed(claim, op.task_id) end

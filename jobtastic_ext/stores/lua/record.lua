@@ -26,7 +26,7 @@ local HOLDER_DEFAULTS = {
   run = '', at = 0, looked = 0, herd = 0, attempt = 0, expires = 0, followed = false,
   group = '', next = '', next_gen = '', ending = false, unmarked = false, taken = false, bare = false,
   orphans = NOBODY, waiting = '', line = false,
-  next_at = 0, next_due = 0, next_arguments = '', due = 0, arguments = '',
+  next_at = 0, next_due = 0, next_arguments = '', due = 0, outrun = 0, arguments = '',
 }
 local STARTED_DEFAULTS = { silent = false }
 local STARTED = { owner = 'string', gen = 'string', at = 'number', ['until'] = 'number' }
@@ -189,10 +189,19 @@ local function after(holder, hold, orphans)
       state = 'queued', owner = holder.next, gen = holder.next_gen,
       ['until'] = later_than(math.max(now, holder.next_due), hold), due = holder.next_due,
       at = holder.next_at ~= 0 and holder.next_at or now, looked = holder.next_due,
-      arguments = holder.next_arguments, orphans = orphans,
+      arguments = holder.next_arguments, outrun = holder.outrun, orphans = orphans,
     }
   end
   return unserved(orphans, holder.gen)
+end
+
+-- Until when the end of this run is remembered: at least as long as that of the run before.
+local function remembered(holder, value, keep)
+  local ends = value and value.kept or 0
+  if not holder or not (holder.followed or now < holder.outrun) then
+    return math.max(ends, later(keep))
+  end
+  return math.max(ends, later_than(math.max(now, holder.outrun), math.max(keep, LINGER)))
 end
 
 -- Everybody who loses the claim to `task_id`, but for `spared`.
