@@ -198,7 +198,12 @@ class MariaDB(Database):
             self.run(
                 self.program, "--no-defaults", "--initialize-insecure", f"--datadir={self.data}"
             )
-        (self.folder / "start.sql").write_text("CREATE DATABASE IF NOT EXISTS test;\n")
+        # MySQL's first user may come from no other host than the one that it calls localhost.
+        (self.folder / "start.sql").write_text(
+            "CREATE DATABASE IF NOT EXISTS test;\n"
+            f"CREATE USER IF NOT EXISTS root@'{LOOPBACK}';\n"
+            f"GRANT ALL ON *.* TO root@'{LOOPBACK}' WITH GRANT OPTION;\n"
+        )
 
     def command(self) -> list[str]:
         return [
@@ -207,6 +212,7 @@ class MariaDB(Database):
             f"--pid-file={self.folder}/pid", f"--init-file={self.folder}/start.sql",
             "--max-connections=300", "--innodb-flush-log-at-trx-commit=0",
             "--innodb-buffer-pool-size=32M", "--skip-log-bin", "--skip-name-resolve",
+            f"--secure-file-priv={self.folder}", "--loose-mysqlx=OFF",
         ]  # fmt: skip
 
     def answers(self) -> bool:
