@@ -12,17 +12,25 @@ from tests.servers import need
 
 
 class Memcached:
-    """A context manager."""
+    """A context manager; `options` are those of the program."""
+
+    def __init__(self, *options: str) -> None:
+        self.options = options
+        self.port = free_port()
 
     def __enter__(self) -> Memcached:
-        self.port = free_port()
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Start, and return when it takes connections."""
         command = [need("memcached"), "-l", LOOPBACK, "-p", str(self.port), "-U", "0", "-m", "64"]
-        self.process = subprocess.Popen([*command, "-u", "nobody"])
+        self.process = subprocess.Popen([*command, "-u", "nobody", *self.options])
         deadline = time.monotonic() + 10
         while True:
             try:
                 socket.create_connection((LOOPBACK, self.port), timeout=1).close()
-                return self
+                return
             except OSError:
                 if time.monotonic() > deadline:
                     self.process.kill()
@@ -35,6 +43,10 @@ class Memcached:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.kill()
+
+    def kill(self) -> None:
+        """End the server at once, and with it all that it holds."""
         self.process.kill()
         self.process.wait()
 

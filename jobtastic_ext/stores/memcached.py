@@ -16,7 +16,7 @@ from typing import Any
 from msgspec.structs import replace
 from pymemcache.client.base import Client
 from pymemcache.client.rendezvous import RendezvousHash
-from pymemcache.exceptions import MemcacheUnexpectedCloseError
+from pymemcache.exceptions import MemcacheUnexpectedCloseError, MemcacheUnknownCommandError
 
 from ..claims.records import FOREVER, Answer, Begin, Operation, Renew
 from ..errors import ConfigurationError, StoreError, StoreUnavailable
@@ -26,6 +26,12 @@ from .compare_and_set import CompareAndSetStore, Entry, Session
 SKEW = 2_000
 
 PORT = 11211
+
+#: What to do, by words of the server.
+ADVICE = {
+    "out of memory": "; give it more memory (-m), and let it evict (without -M)",
+    "too large": "; let it keep larger items (-I), or call with smaller arguments",
+}
 
 
 class MemcachedStore(CompareAndSetStore):
@@ -55,7 +61,14 @@ class MemcachedStore(CompareAndSetStore):
                 f"memcached at {self.address} cannot serve: {words}; "
                 "check that each server runs and can be reached"
             )
-        return StoreError(f"memcached at {self.address} failed: {words}")
+        if isinstance(error, MemcacheUnknownCommandError):
+            # Of the server's "ERROR Too many open connections" only the first word is kept.
+            return StoreUnavailable(
+                f"memcached at {self.address} cannot serve: {words}; it takes no more connections: "
+                "give it more (-c)"
+            )
+        advice = next((each for part, each in ADVICE.items() if part in words), "")
+        return StoreError(f"memcached at {self.address} failed: {words}{advice}")
 
 
 class MemcachedSession(Session):
