@@ -212,7 +212,7 @@ class CompareAndSetStore(Store):
 
         def job() -> T:
             began.append(time.monotonic())
-            return self._done(work, used)
+            return self._done(work, used, lambda: job in self._waiting)
 
         self._waiting.add(job)
         try:
@@ -224,6 +224,7 @@ class CompareAndSetStore(Store):
                 moves = self._steps != steps and len(self._waiting) > 1
                 if not moves and (not began or began[0] + self._timeout <= time.monotonic()):
                     break
+            self._waiting.discard(job)
             if not future.cancel() and used:
                 used[-1].abort()
         except (NotInTime, TimeoutError):
@@ -235,13 +236,16 @@ class CompareAndSetStore(Store):
             "check that it runs and can be reached, or raise jobtastic_store_timeout"
         )
 
-    def _done(self, work: Callable[[Session], T], used: list[Session]) -> T:
+    def _done(
+        self, work: Callable[[Session], T], used: list[Session], is_awaited: Callable[[], bool]
+    ) -> T:
         try:
             try:
                 return self._once(work, used)
             except Exception as error:
                 # The server may have closed a connection that was idle, and all of its age.
-                if not used or not isinstance(self._meaning(error), StoreUnavailable):
+                lost = used and isinstance(self._meaning(error), StoreUnavailable)
+                if not lost or not is_awaited():
                     raise
                 self.close()
                 return self._once(work, used)

@@ -37,7 +37,7 @@ PURGE_BATCH = 30
 #: What a server that is up says to somebody whom it does not serve.
 REFUSAL = re.compile(
     "authentication failed|no pg_hba.conf entry|does not exist|permission denied|denied for user|"
-    "Unknown database|no password supplied",
+    "Unknown database|no password supplied|not allowed to connect",
     re.IGNORECASE,
 )
 
@@ -45,11 +45,15 @@ REFUSAL = re.compile(
 NO_TABLE = ("42P01", 1146)
 
 #: What PostgreSQL says if another process makes it at the same moment.
-MADE_MEANWHILE = ("23505", "42P07")
+MADE_MEANWHILE = ("23505", "42P07", "42710")
 
 #: What servers say of a statement that they have undone for another's sake: in a deadlock, of which
-#: InnoDB has many; where PostgreSQL's transactions are to be stricter; where MariaDB's are.
-UNDONE = ("40001", "40P01", 1213, 1020)
+#: InnoDB has many; where PostgreSQL's transactions are to be stricter; where MariaDB's are; where
+#: several servers take writes; and when a lock was not given up in time.
+UNDONE = ("40001", "40P01", 1213, 1020, 3101, "55P03", 1205)
+
+#: What PgBouncer says unless it is told to let `options` pass.
+NO_OPTIONS = "unsupported startup parameter"
 
 READ = """SELECT clock.now, e.name, e.value, e.version, e.expires
 FROM (SELECT {now} AS now) AS clock LEFT JOIN jobtastic_claims AS e ON e.name IN ({names})"""
