@@ -47,6 +47,29 @@ class SQLContract(AwayContract):
             cursor.execute("SELECT count(*) FROM jobtastic_claims")
             assert cursor.fetchone() == (5,), "a claim that has not ended was purged"
 
+    def test_what_somebody_else_has_locked_is_passed_by_when_purging(
+        self,
+        url: str,
+        key: str,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        monkeypatch.setattr(sql, "PURGE_EVERY", 1)
+        store = open_store(url, timeout=5)
+        store.ping()
+        with closing(self.connect()) as other, other.cursor() as cursor:
+            cursor.execute("DELETE FROM jobtastic_claims")
+            for n in range(3):
+                cursor.execute("INSERT INTO jobtastic_claims VALUES (%s, 'x', 1, 1)", (f"{n}",))
+            cursor.execute("BEGIN")
+            cursor.execute("SELECT 1 FROM jobtastic_claims WHERE name = '1' FOR UPDATE")
+            assert store.apply(key, call("a")).word == "claimed"
+            cursor.execute("COMMIT")
+            cursor.execute("SELECT name FROM jobtastic_claims WHERE expires = 1")
+            assert [name for (name,) in cursor.fetchall()] == ["1"]
+        assert not caplog.records
+        store.close()
+
     def test_a_purge_that_fails_is_told_once(
         self,
         store: Store,
@@ -63,6 +86,7 @@ class SQLContract(AwayContract):
             cursor.execute(f"GRANT SELECT, INSERT, UPDATE ON jobtastic_claims TO {user}")
             mine = url.replace(f"//{make_url(url[3:]).username}@", f"//{user}@")
             bound = open_store(mine, timeout=10)
+            cursor.execute("INSERT INTO jobtastic_claims VALUES (%s, 'x', 1, 1)", (user,))
             with caplog.at_level(logging.INFO, sql.logger.name):
                 for n in range(3):
                     assert bound.apply(f"{key}-{n}", call("a")).word == "claimed"

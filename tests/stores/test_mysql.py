@@ -14,10 +14,12 @@ from tests.stores.contract import SharedStoreContract, call
 from tests.stores.sql_contract import SQLContract
 
 pymysql = pytest.importorskip("pymysql")
+from jobtastic_ext.stores.sql import SQLSession  # noqa: E402
 
 
 class TestMySQLStore(SQLContract, SharedStoreContract):
     THREADS = 50
+    read_only, read_write = "SET GLOBAL read_only = 1", "SET GLOBAL read_only = 0"
 
     @pytest.fixture
     def url(self, mariadb: Database) -> str:
@@ -43,7 +45,7 @@ class TestMySQLStore(SQLContract, SharedStoreContract):
         with closing(self.connect()) as other, other.cursor() as cursor:
             self.write_much(cursor, key)
             cursor.execute("SELECT name FROM jobtastic_claims WHERE expires > 1 FOR UPDATE")
-            answers = self.called(store, key, cursor)
+            answers = self.called(store, key)
             cursor.execute(
                 "UPDATE jobtastic_claims SET name = %s WHERE name = %s", (key, f"{key}-b")
             )
@@ -66,8 +68,16 @@ class TestMySQLStore(SQLContract, SharedStoreContract):
                 cursor.execute("INSERT INTO jobtastic_claims VALUES (%s, 'x', 1, %s)", (name, n))
             self.write_much(cursor, key)
             mine = "SELECT name FROM jobtastic_claims WHERE name = %s FOR UPDATE"
-            cursor.execute(mine, [ended[1]])
-            answers = self.called(store, key, cursor)
+            rows = SQLSession._rows
+
+            def then_locked(session: SQLSession, query: str, values: Any) -> list[Any]:
+                found = rows(session, query, values)
+                if "SKIP LOCKED" in query:
+                    cursor.execute(mine, [ended[1]])
+                return found
+
+            monkeypatch.setattr(SQLSession, "_rows", then_locked)
+            answers = self.called(store, key)
             cursor.execute(mine, [ended[0]])
             assert cursor.fetchall(), "the purge was not undone"
             cursor.execute("ROLLBACK")
@@ -82,14 +92,15 @@ class TestMySQLStore(SQLContract, SharedStoreContract):
                 "INSERT INTO jobtastic_claims VALUES (%s, 'x', 1, 90000000000000)", (f"{key}-{n}",)
             )
 
-    def called(self, store: Store, key: str, cursor: Any) -> Future[Any]:
+    def called(self, store: Store, key: str) -> Future[Any]:
         """Claim in a thread, and go on when that waits for a lock."""
         future: Future[Any] = Future()
         Thread(target=lambda: future.set_result(store.apply(key, call("a"))), daemon=True).start()
+        with closing(self.connect()) as other, other.cursor() as cursor:
 
-        def waits() -> bool:
-            cursor.execute("SHOW STATUS LIKE 'Innodb_row_lock_current_waits'")
-            return cursor.fetchall() == (("Innodb_row_lock_current_waits", "1"),)
+            def waits() -> bool:
+                cursor.execute("SHOW STATUS LIKE 'Innodb_row_lock_current_waits'")
+                return cursor.fetchall() == (("Innodb_row_lock_current_waits", "1"),)
 
-        wait_until(waits)
+            wait_until(waits)
         return future
