@@ -219,6 +219,11 @@ class SQLSession(Session):
             connection.prepare_threshold = None
         store._dialect.set_isolation_level(connection, "AUTOCOMMIT")
 
+    def ping(self) -> None:
+        """Return if the server answers, and would write."""
+        super().ping()
+        self._execute(UPDATE, (b"", 0, 0, "ping", 0))
+
     def get(self, names: Sequence[str]) -> tuple[list[Entry], int]:
         query = READ.format(now=self._flavour.now, names=", ".join(["%s"] * len(names)))
         try:

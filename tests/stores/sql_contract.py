@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy.engine import make_url
 
+from jobtastic_ext.errors import StoreUnavailable
 from jobtastic_ext.stores import Store, open_store, sql
 from tests.stores.compare_and_set import AwayContract
 from tests.stores.contract import call
@@ -16,6 +17,9 @@ from tests.stores.contract import call
 
 class SQLContract(AwayContract):
     """Inherited beside `SharedStoreContract`; `connect` opens the database past the store."""
+
+    #: Has new sessions of a user written nothing, and written again.
+    read_only, read_write = "", ""
 
     def connect(self) -> Any:
         """With autocommit."""
@@ -69,6 +73,25 @@ class SQLContract(AwayContract):
             assert [name for (name,) in cursor.fetchall()] == ["1"]
         assert not caplog.records
         store.close()
+
+    def test_a_server_that_takes_no_writes_is_not_back(self, store: Store, url: str) -> None:
+        """As after a failover: it answers, and a call cannot claim."""
+        store.ping()
+        with closing(self.connect()) as other, other.cursor() as cursor:
+            cursor.execute("CREATE USER reader")
+            cursor.execute("GRANT SELECT, INSERT, UPDATE ON jobtastic_claims TO reader")
+            cursor.execute(self.read_only)
+            bound = open_store(
+                url.replace(f"//{make_url(url[3:]).username}@", "//reader@"), timeout=10
+            )
+            try:
+                with pytest.raises(StoreUnavailable, match=r"check that it .* accepts writes"):
+                    bound.ping()
+            finally:
+                cursor.execute(self.read_write)
+            bound.close()
+            bound.ping()
+            bound.close()
 
     def test_a_purge_that_fails_is_told_once(
         self,
