@@ -147,7 +147,7 @@ class SQLStore(CompareAndSetStore):
         place = self._url.query.get("host") or self._url.host or "localhost"
         super().__init__(f"{place}/{self._url.database}", timeout)
         self._connect_args = dict(connect_args or {})
-        self._purges = True
+        self._purges = self._bounds_statements = True
 
     def _driver(self) -> str:
         drivers = self._flavour.drivers
@@ -163,18 +163,29 @@ class SQLStore(CompareAndSetStore):
     def connect(self) -> Session:
         arguments, options = self._dialect.create_connect_args(self._url)
         options = {**options, **self._connect_args}
-        connection = self._dbapi.connect(*arguments, **{**self._bounds(options), **options})
+        bounds = self._bounds(options)
+        try:
+            connection = self._dbapi.connect(*arguments, **{**bounds, **options})
+        except self._dbapi.OperationalError as error:
+            ours = "options" in bounds and "options" not in options
+            if not ours or NO_OPTIONS not in str(error):
+                raise
+            self._bounds_statements = False
+            return self.connect()
         return SQLSession(self, connection)
 
     def _bounds(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """What keeps a driver from waiting for ever, and a server from working on in vain."""
         seconds = ceil(self._timeout)
         if self._flavour is FLAVOURS["postgresql"]:
-            return {
+            bounds = {
                 "connect_timeout": max(seconds, 2),  # the least that libpq knows
-                "options": f"-c statement_timeout={max(1, int(self._timeout * 1000))}",
                 "application_name": "jobtastic_ext",
             }
+            if self._bounds_statements:
+                milliseconds = max(1, int(self._timeout * 1000))
+                bounds["options"] = f"-c statement_timeout={milliseconds}"
+            return bounds
         waits = {f"{what}_timeout": seconds for what in ("connect", "read", "write")}
         return {**waits, "init_command": f"SET SESSION innodb_lock_wait_timeout = {seconds}"}
 
