@@ -93,7 +93,7 @@ class Store(ABC):
         return [counts_of(raw).counts for raw in self.load(keys)]
 
     def pages(self, head: str) -> Iterator[list[tuple[str, Claim]]]:
-        """Yield the claims under keys that begin with `head`, some hundreds at a time.
+        """Yield the claims under keys that begin with `head`, some hundreds at a time, or none.
 
         In no order.  A claim that is made or ends meanwhile may be missing, and one may come twice.
         The timeout holds for each page.  Raises `StoreError` where a store cannot tell its keys.

@@ -12,7 +12,7 @@ from .tally import HOUR
 from .words import WORDS
 
 #: Keys that are read in one step of the store.
-PAGE = 200
+PAGE = 50
 
 #: Seconds, the longest that is read: the store keeps no more.
 LONGEST = 35 * 86_400.0

@@ -52,18 +52,21 @@ class Desk:
         return [saving(task, counts[task], takes.get(task), plans[task]) for task in sorted(plans)]
 
     def claims(self, wanted: Wanted | None = None) -> Iterator[Held]:
-        """Yield what is held, page by page, in no order.
+        """Yield what is held, in no order.
 
         Raises `StoreError`, also where the store cannot tell its keys (memcached).
         """
+        for page in self.pages(wanted):
+            yield from page
+
+    def pages(self, wanted: Wanted | None = None) -> Iterator[list[Held]]:
+        """Yield the same page by page; there is nothing on some, where the store has other keys."""
         wanted = wanted or Wanted()
         names = Names(self._prefix, self._plans())
         counted = Counted(self._lines)
         now = self._store.look(names.head)[1]
         for page in self._store.pages(names.head):
-            for one in held(names, page, now, counted):
-                if one.fits(wanted):
-                    yield one
+            yield [one for one in held(names, page, now, counted) if one.fits(wanted)]
 
     def named(self, task_id: str) -> list[Held]:
         """Return what is held for the task of this id, or has its result."""

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+#: Values asked for at once: at first, while nobody knows how large they are; and bytes of them.
+FIRST, BYTES = 16, 1_000_000
+
 
 class Script(NamedTuple):
     source: bytes
@@ -90,15 +93,27 @@ class RedisServer:
         return [one for key in keys for one in self._ask(key, packed(command, key))]
 
     def _scan(self, match: bytes, count: int) -> Iterator[list[tuple[bytes, bytes]]]:
-        """Yield the strings under keys that match, with their keys, in steps of about `count`."""
+        """Yield the strings under keys that match, with their keys, some `count` at a time at most.
+
+        The larger they are, the fewer: no command is to hold up the server.
+        """
+        most = FIRST
         for pool in self._bounded(lambda servers: servers.pools()):
             cursor = b""
             while cursor != b"0":
                 scan = packed(b"SCAN", cursor or b"0", b"MATCH", match, b"COUNT", b"%d" % count)
                 cursor, keys = self._exchange(pool, [scan], errors=False)[0]
-                values = self._values(pool, keys) if keys else []
-                # One that has moved, or is no string, is left out.
-                yield [pair for pair in zip(keys, values, strict=True) if type(pair[1]) is bytes]
+                if not keys:
+                    yield []
+                while keys:
+                    asked, keys = keys[:most], keys[most:]
+                    pairs = zip(asked, self._values(pool, asked), strict=True)
+                    # One that has moved, or is no string, is left out.
+                    found = [pair for pair in pairs if type(pair[1]) is bytes]
+                    yield found
+                    largest = max((len(value) for _, value in found), default=1)
+                    # A scan may bring some more than it was asked for.
+                    most = max(1, min(2 * most, 2 * count, BYTES // max(largest, 1)))
 
     def _values(self, pool: Any, keys: list[bytes]) -> list[Any]:
         if self._servers().is_one:

@@ -43,7 +43,7 @@ class Shown(Struct, kw_only=True):
     since: str
     savings: Sequence[Saving] = ()
     claims: Sequence[Held] = ()
-    #: There are more of them.
+    #: There are more of them, or may be.
     more: bool = False
     #: Said above all else: what, and whether it is good.
     said: tuple[tuple[str, str], ...] = ()
@@ -124,9 +124,18 @@ def savings(found: Sequence[Saving]) -> Iterable[str]:
 
 def claims(shown: Shown) -> Iterable[str]:
     yield '<h2 id="claims">Under way</h2>'
-    if not shown.claims:
+    if shown.claims:
+        yield from table_of(shown)
+    if shown.more:
+        yield (
+            f'<p class="quiet">{"There are more" if shown.claims else "None was found in time"}; '
+            "<code>celery -A … jobtastic claims</code> lists all of them.</p>"
+        )
+    elif not shown.claims:
         yield '<p class="quiet">No call is queued or running.</p>'
-        return
+
+
+def table_of(shown: Shown) -> Iterable[str]:
     titles = ("Task", "State", "Id", "For", "Worker", "Waiting", "Deadline")
     yield from head("claims", titles if shown.form is None else (*titles, "Let go"))
     for one in shown.claims:
@@ -142,11 +151,6 @@ def claims(shown: Shown) -> Iterable[str]:
             yield cell("Let go", forget(one, shown.form, shown.since))
         yield "</tr>"
     yield "</tbody></table>"
-    if shown.more:
-        yield (
-            '<p class="quiet">There are more; '
-            "<code>celery -A … jobtastic claims</code> lists all of them.</p>"
-        )
 
 
 def forget(one: Held, fields: Mapping[str, str], since: str) -> str:

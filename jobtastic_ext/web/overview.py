@@ -173,11 +173,11 @@ def claims_of(runtime: Runtime) -> tuple[list[Held], bool]:
     Raises `StoreError`.
     """
     until, found, more = time.monotonic() + SECONDS, list[Held](), False
-    for one in runtime.desk.claims():
-        if len(found) >= LOOKED_AT or time.monotonic() > until:
-            more = True
+    for page in runtime.desk.pages():
+        more = len(found) >= LOOKED_AT or time.monotonic() > until
+        if more:
             break
-        found.append(one)
+        found += page
     found.sort(key=lambda one: (not one.overdue, -one.age))
     return found[:MOST], more or len(found) > MOST
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import redis
+from msgspec.structs import replace
 
 from jobtastic_ext.errors import ConfigurationError, StoreError, StoreUnavailable
 from jobtastic_ext.resilience.deadline import hurried
@@ -65,6 +66,21 @@ class TestRedisStore(RedisContract):
     def client(self, redis_server: EmbeddedServer) -> Iterator[redis.Redis]:
         with direct(redis_server.port, db=5) as client:
             yield client
+
+
+@pytest.mark.parametrize(("kilobytes", "least", "most"), [(0, 2, 20), (200, 100, 500)])
+def test_the_larger_the_claims_the_fewer_are_asked_for_at_once(
+    own_server: EmbeddedServer, kilobytes: int, least: int, most: int
+) -> None:
+    """They hold arguments where these may change until the run begins."""
+    with opened(own_server.url(0)) as store, direct(own_server.port) as client:
+        for n in range(500):
+            arguments = "x" * kilobytes * 1000
+            store.apply(f"k:{n}", call("a"))
+            store.apply(f"k:{n}", replace(call("b"), arguments=arguments))
+        client.config_resetstat()
+        assert sum(len(page) for page in store.pages("k:")) == 500
+        assert least <= client.info("commandstats")["cmdstat_mget"]["calls"] <= most
 
 
 # Time

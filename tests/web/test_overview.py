@@ -17,8 +17,10 @@ from celery import Celery
 from jobtastic_ext import JobtasticStep
 from jobtastic_ext.errors import ConfigurationError
 from jobtastic_ext.runtime import close_runtime, runtime_of
+from jobtastic_ext.testing.server import EmbeddedServer
 from jobtastic_ext.web.asgi import overview_app
 from jobtastic_ext.web.flask import overview
+from tests.stores.redis_contract import direct
 from tests.web.sites import Reply, Site, mounted, serve_asgi, wsgi
 
 #: A name that would be markup, were it not escaped.
@@ -122,6 +124,21 @@ def test_it_shows_savings_and_claims_and_escapes_them(app: Celery, serve: Serve)
     assert "Forget" not in text
 
 
+def test_it_does_not_look_for_ever_in_a_store_full_of_other_things(
+    app: Celery, redis_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobtastic_ext.web.overview.SECONDS", 0)
+    app.conf.jobtastic_store = redis_server.url(9)
+    with direct(redis_server.port, db=9) as client, by_flask(app, authorize=yes) as site:
+        client.mset({f"another:{n}": "x" for n in range(20_000)})
+        client.config_resetstat()
+        reply = site.get("/jobtastic/")
+        looks = client.info("commandstats")["cmdstat_scan"]["calls"]
+        client.flushdb()
+    assert "None was found in time" in text_of(reply.body)
+    assert looks < 10
+
+
 def test_nobody_sees_it_who_may_not_and_it_is_refused_without_an_authorize(
     app: Celery, serve: Serve
 ) -> None:
@@ -215,7 +232,7 @@ def test_a_store_that_is_down_is_said(
         raise StoreUnavailable("at secret.internal:6379")
 
     with serve(app, authorize=yes) as site:
-        monkeypatch.setattr(Desk, "claims", down)
+        monkeypatch.setattr(Desk, "pages", down)
         reply = site.get("/jobtastic/")
         assert reply.status == 200
         assert "This store cannot list" in text_of(reply.body)
