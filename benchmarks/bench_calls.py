@@ -2,6 +2,8 @@
 
     python -m benchmarks.bench_calls
 
+The second table has calls that are counted beside the same calls that are not.
+
 Needs no worker: messages pile up in a queue of its own, on a server of its own.  All ways take
 turns within one run, a batch each, so that a busy machine slows them alike; each figure is the
 median of the ratios of neighbours, and so is its spread (the quartiles).
@@ -26,6 +28,9 @@ from jobtastic_ext.runtime import publish, runtime_of
 from jobtastic_ext.testing.server import EmbeddedServer, server_binary
 
 ROUNDS, BATCH = 120, 20
+
+#: Rounds where a hundredth matters.
+MORE_ROUNDS = 500
 
 #: The way against which the last column is taken, where there is one.
 RAW = "raw GET"
@@ -143,6 +148,36 @@ def ways(server: EmbeddedServer) -> dict[str, tuple[Way, str]]:
     }
 
 
+def counted(server: EmbeddedServer) -> dict[str, tuple[Way, str]]:
+    """Each kind of call: uncounted, and counted beside it, by one app."""
+    app, numbers = make_app(server, step=True), iter(range(10**9))
+    runtime = runtime_of(app)
+    assert runtime is not None
+    cached_call(app)
+    buffered_call(app)
+    report, debounced, buffered = (
+        app.tasks[f"bench.{name}"].delay for name in ("report", "debounced", "buffered")
+    )
+    report("joined"), debounced("joined")
+    kinds: dict[str, Way] = {
+        "first call": lambda: report(f"counted {next(numbers)}"),
+        "joined": lambda: report("joined"),
+        "cached": lambda: report("cached"),
+        "debounced": lambda: debounced("joined"),
+        "buffered": lambda: buffered("joined"),
+    }
+    found: dict[str, tuple[Way, str]] = {}
+    for kind, way in kinds.items():
+        for name, count in ((kind, lambda *_: None), (f"{kind}, counted", runtime.tally.count)):
+
+            def call(way: Way = way, count: Any = count) -> object:
+                runtime.tally.count = count  # type: ignore[method-assign]
+                return way()
+
+            found[name] = (call, kind)
+    return found
+
+
 def batch(way: Way) -> float:
     """Return the microseconds of one call."""
     began = time.perf_counter()
@@ -151,23 +186,25 @@ def batch(way: Way) -> float:
     return (time.perf_counter() - began) / BATCH * 1e6
 
 
-def compare(all_ways: dict[str, tuple[Way, str]]) -> dict[str, list[float]]:
+def compare(
+    all_ways: dict[str, tuple[Way, str]], rounds: int = ROUNDS, beside: str = "bare"
+) -> dict[str, list[float]]:
     """Let the ways take turns, in another order each round, and print the table."""
     times: dict[str, list[float]] = {name: [] for name in all_ways}
     for way, _ in all_ways.values():
         batch(way)
-    order = list(all_ways)
-    for _ in range(ROUNDS):
-        random.shuffle(order)
-        for name in order:
+    for _ in range(rounds):
+        turns = {name: random.random() for name in all_ways}
+        # What is held against each other comes together.
+        for name in sorted(turns, key=lambda name: (turns[all_ways[name][1]], turns[name])):
             times[name].append(batch(all_ways[name][0]))
     raw_column = "x GET" if RAW in times else ""
-    print(f"{'call':<24} {'µs':>7}   {'x bare (quartiles)':<20} {raw_column}".rstrip())
+    print(f"{'call':<24} {'µs':>7}   {f'x {beside} (quartiles)':<21} {raw_column}".rstrip())
     for name, (_, reference) in all_ways.items():
         low, middle, high = quantiles(ratios(times[name], times[reference]), n=4)
-        spread = f"{middle:5.2f} ({low:.2f} to {high:.2f})"
+        spread = f"{middle:6.3f} ({low:.2f} to {high:.2f})"
         raw = f"{median(ratios(times[name], times[RAW])):5.1f}" if RAW in times else ""
-        print(f"{name:<24} {median(times[name]):7.0f}   {spread:<20} {raw}".rstrip())
+        print(f"{name:<24} {median(times[name]):7.0f}   {spread:<21} {raw}".rstrip())
     return times
 
 
@@ -175,6 +212,8 @@ def main() -> None:
     """Start a server, and print what a call costs."""
     with EmbeddedServer(shutil.which("redis-server") or server_binary()) as server:
         compare(ways(server))
+        print()
+        compare(counted(server), MORE_ROUNDS, "uncounted")
 
 
 def ratios(one: list[float], other: list[float]) -> list[float]:
