@@ -79,11 +79,17 @@ class Crowd:
 
 
 def call_across(
-    project: Project, worker: Worker, unique: str, harm: Callable[[Crowd], object]
+    project: Project,
+    worker: Worker,
+    unique: str,
+    harm: Callable[[Crowd], object],
+    *,
+    forgets: bool = False,
 ) -> tuple[Crowd, Counter[str]]:
     """Call all the time while `harm(crowd)` is done, and look at what must hold whatever it is.
 
-    Returns also how often each argument of the crowd has run.
+    A run is under way meanwhile, which calls join afterwards, too; or that of one of them if the
+    store `forgets`.  Returns also how often each argument of the crowd has run.
     """
     work, runtime = project.task("work"), runtime_of(project.app)
     assert runtime is not None
@@ -93,7 +99,7 @@ def call_across(
 
     def joins() -> bool:
         across.append(work.delay(unique, delay=0, gate=unique))
-        return bool(across[-1].id == across[0].id)
+        return across[-1].id in {call.id for call in across[: -1 if forgets else 1]}
 
     with Crowd(project, worker, unique) as crowd:
         joins()

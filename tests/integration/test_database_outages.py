@@ -1,14 +1,17 @@
-"""The database of the claims is cut off, silent, or restarted; the broker goes on.
+"""The database or memcached of the claims is cut off, silent, or restarted; the broker goes on.
 
 Each call is answered in time, each result arrives, and a call for which the store has answered has
-no second run.
+no second run; unless the store has forgotten it, as memcached does in a restart.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -17,41 +20,54 @@ import pytest
 from tests.databases import Database, MariaDB, PostgreSQL
 from tests.integration.conftest import Project, wait_until
 from tests.integration.crowd import DEADLINE, ROOM, TIMEOUT, Crowd, call_across
+from tests.memcached import Memcached
 from tests.servers import Cutter
-from tests.workers import Worker
+from tests.workers import ROOT, Worker
 
 BOUNDED = True
+
+DJANGO = "tests/integration/django_outages.py"
 
 #: Of so many writes one is cut off.
 EVERY = 7
 
 #: Of ours, and of Celery's results.
-WRITE = re.compile(rb"(INSERT INTO|UPDATE) (jobtastic_claims|celery_taskmeta)|COMMIT")
+WRITE = re.compile(
+    rb"(INSERT INTO|UPDATE) (jobtastic_claims|.?(celery_taskmeta|django_celery_results))|COMMIT|"
+    rb"(add|cas) test-"
+)
+
+DATABASES = [PostgreSQL, MariaDB]
+
+Server = Database | Memcached
 
 
-@pytest.fixture(scope="module", params=[PostgreSQL, MariaDB])
-def database(request: pytest.FixtureRequest) -> Iterator[Database]:
-    for driver in ("psycopg", "pymysql"):
+@pytest.fixture(scope="module", params=[*DATABASES, Memcached])
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    for driver in ("psycopg", "pymysql", "pymemcache"):
         pytest.importorskip(driver)
     with request.param() as server:
         yield server
 
 
 @pytest.fixture
-def proxy(database: Database) -> Iterator[Cutter]:
-    with Cutter(database.port, WRITE) as proxy:
+def proxy(server: Server) -> Iterator[Cutter]:
+    with Cutter(server.port, WRITE) as proxy:
         yield proxy
 
 
-def place(database: Database, proxy: Cutter) -> str:
-    return "db+" + database.url.replace(f":{database.port}/", f":{proxy.port}/")
+@pytest.fixture
+def store(server: Server, proxy: Cutter) -> str:
+    if isinstance(server, Memcached):
+        return f"memcached://127.0.0.1:{proxy.port}"
+    return "db+" + server.url.replace(f":{server.port}/", f":{proxy.port}/")
 
 
 def start(
-    start_project: Any, database: Database, proxy: Cutter, timeout: float, **settings: Any
+    start_project: Any, store: str, timeout: float, **settings: Any
 ) -> tuple[Project, Worker]:
     project: Project = start_project(
-        jobtastic_store=place(database, proxy), jobtastic_store_timeout=timeout, **settings
+        jobtastic_store=store, jobtastic_store_timeout=timeout, **settings
     )
     worker = project.worker(concurrency=2)
     assert project.task("cached").delay("warm").get(timeout=TIMEOUT)
@@ -60,10 +76,10 @@ def start(
 
 @pytest.mark.parametrize("done", [True, False], ids=["answer lost", "question lost"])
 def test_a_write_that_is_cut_off(
-    start_project: Any, database: Database, proxy: Cutter, unique: str, done: bool
+    start_project: Any, store: str, proxy: Cutter, unique: str, done: bool
 ) -> None:
     """At the caller and in the worker: who has the claim is found out on another connection."""
-    project, _ = start(start_project, database, proxy, timeout=20)
+    project, _ = start(start_project, store, timeout=20)
     work = project.task("work")
     for n in range(3):  # the claim, the beginning, the end
         x, cuts = f"{unique}-{n}", proxy.cuts
@@ -79,19 +95,19 @@ def test_a_write_that_is_cut_off(
         assert project.runs("work", x) == 1
 
 
-def silent(server: Database, proxy: Cutter, crowd: Crowd) -> None:
+def silent(server: Server, proxy: Cutter, crowd: Crowd) -> None:
     proxy.be_silent()
     crowd.go_on()
     proxy.open()
 
 
-def restart(server: Database, proxy: Cutter, crowd: Crowd) -> None:
+def restart(server: Server, proxy: Cutter, crowd: Crowd) -> None:
     server.kill()
     crowd.go_on()
     server.start()
 
 
-def cut(server: Database, proxy: Cutter, crowd: Crowd) -> None:
+def cut(server: Server, proxy: Cutter, crowd: Crowd) -> None:
     for done in (True, False):
         proxy.cut(0, done=done, every=EVERY)
         crowd.go_on()
@@ -101,40 +117,94 @@ def cut(server: Database, proxy: Cutter, crowd: Crowd) -> None:
 
 @pytest.mark.parametrize("harm", [silent, restart, cut])
 def test_no_call_is_lost(
-    start_project: Any, database: Database, proxy: Cutter, unique: str, harm: Any
+    start_project: Any, server: Server, proxy: Cutter, store: str, unique: str, harm: Any
 ) -> None:
-    project, worker = start(start_project, database, proxy, timeout=DEADLINE)
-    crowd, ran = call_across(project, worker, unique, partial(harm, database, proxy))
+    project, worker = start(start_project, store, timeout=DEADLINE)
+    forgets = harm is restart and isinstance(server, Memcached)
+    harmed = partial(harm, server, proxy)
+    crowd, ran = call_across(project, worker, unique, harmed, forgets=forgets)
+    assert project.runs("work", unique) > 1 or not forgets
     if harm is not cut:
         assert crowd.unanswered
     elif not crowd.missed():
         assert set(ran.values()) == {1}
 
 
-@pytest.mark.parametrize("harm", ["silent", "restart", "cut"])
+HARMS = ["silent", "restart", "cut"]
+
+
+@pytest.mark.parametrize("server", DATABASES, indirect=True)
+@pytest.mark.parametrize("harm", HARMS)
 def test_results_there_too(
-    start_project: Any, database: Database, proxy: Cutter, unique: str, harm: str
+    start_project: Any, server: Database, proxy: Cutter, store: str, unique: str, harm: str
 ) -> None:
-    """What was called before, and what is called meanwhile, ends when the database is back."""
-    results = place(database, proxy)
-    project, _ = start(start_project, database, proxy, timeout=DEADLINE, result_backend=results)
+    project, _ = start(start_project, store, timeout=DEADLINE, result_backend=store)
+    call_while_results_are_away(project, server, proxy, unique, harm)
+
+
+def call_while_results_are_away(
+    project: Project,
+    server: Server,
+    proxy: Cutter,
+    unique: str,
+    harm: str,
+    forget_connections: Callable[[], object] = lambda: None,
+) -> None:
+    """What was called before, and what is called meanwhile, ends when the database is back.
+
+    Celery's result backend may need its own connections to be forgotten.
+    """
     work = project.task("work")
     calls = [work.delay(unique, delay=0, gate=unique)]
     wait_until(lambda: project.runs("work", unique))
     if harm == "silent":
         proxy.be_silent()
     elif harm == "restart":
-        database.kill()
+        server.kill()
     else:
         proxy.cut(0, done=True, every=EVERY)
     began = time.monotonic()
     calls.append(work.delay(unique, delay=0, gate=unique))
     assert time.monotonic() - began < 2 * DEADLINE + ROOM
     if harm == "restart":
-        database.start()
+        server.start()
     else:
         proxy.open()
     calls.append(work.delay(unique, delay=0, gate=unique))
     project.notes.open(unique)
+    forget_connections()
     assert [result.get(timeout=TIMEOUT)["x"] for result in calls] == [unique] * 3
     assert (proxy.cuts > 0) == (harm == "cut")
+
+
+def test_results_in_django() -> None:
+    """In a process of its own: Django is configured once for each."""
+    for module in ("django_celery_results", "psycopg"):
+        pytest.importorskip(module)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", DJANGO],
+        cwd=ROOT,
+        env={**os.environ, "PYTEST_ADDOPTS": ""},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert f"{len(HARMS)} passed" in done.stdout.splitlines()[-1], done.stdout[-8000:]
+
+
+def test_turns_are_taken_after_memcached_has_forgotten_them(
+    start_project: Any, unique: str
+) -> None:
+    """Two of them may run at a time then; what waited for its turn is not lost."""
+    with Memcached() as server:
+        store = f"memcached://127.0.0.1:{server.port}"
+        project, _ = start(start_project, store, timeout=20)
+        turns = project.task("turns")
+        calls = [turns.delay(unique, delay=0, gate=unique) for _ in range(3)]
+        wait_until(lambda: project.runs("turns", unique))
+        wait_until(lambda: getattr(project.claim("turns", unique).holder, "waiting", ""))
+        server.kill()
+        server.start()
+        project.notes.open(unique)
+        assert [result.get(timeout=TIMEOUT) for result in calls] == [unique] * 3
+        assert project.runs("turns", unique) == 3
