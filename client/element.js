@@ -82,6 +82,7 @@ export class JobtasticProgress extends (globalThis.HTMLElement ?? class {}) {
   show(task) {
     this.task = task;
     this.#show(describe(task, this.#table(), this.#seen));
+    if (task.unconfirmed) this.doubt();
   }
 
   /** Shows a task and sends the event that belongs to it. */

@@ -42,8 +42,11 @@ class Notes:
 
     def wait_at(self, gate: str) -> None:
         deadline = time.monotonic() + 120
-        while not self.client.exists(f"{self.name}-{gate}") and time.monotonic() < deadline:
+        while not self.is_open(gate) and time.monotonic() < deadline:
             time.sleep(0.02)
+
+    def is_open(self, gate: str) -> bool:
+        return bool(self.client.exists(f"{self.name}-{gate}"))
 
     def close(self) -> None:
         self.client.delete(self.name)
@@ -284,10 +287,11 @@ def create(conf: dict[str, Any]) -> Celery:
         return child.id
 
     @declare(name="reports.progress", bind=True)
-    def progress(self, steps, pause=0.05):
+    def progress(self, steps, pause=0.05, gate=None):
         note(self, steps)
         for i in range(steps):
-            time.sleep(pause)
+            if gate is None or not self.app.notes.is_open(gate):
+                time.sleep(pause)
             self.update_progress(i + 1, steps)
         return steps
 

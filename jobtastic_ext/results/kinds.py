@@ -92,6 +92,11 @@ def is_shared(kind: type[Backend]) -> bool:
     return kind.__name__ in ("RedisBackend", "SentinelBackend", "DisabledBackend")
 
 
+def publishes(backend: Backend) -> bool:
+    """Whether the backend publishes what it stores (only Redis does)."""
+    return hasattr(getattr(backend, "result_consumer", None), "subscribed_to")
+
+
 def keeps_time(kind: type[Backend]) -> bool:
     """Whether `hasten` is enough: one server, whose sockets have a timeout."""
     return kind.__name__ in ("RedisBackend", "DisabledBackend")

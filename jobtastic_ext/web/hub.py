@@ -16,10 +16,11 @@ from msgspec import Struct
 
 from ..errors import JobtasticError, ResultsUnavailable
 from ..resilience.daemon_pool import DaemonPool
+from ..results.kinds import publishes
 from ..results.reader import reads_of
 from .status import MOST_IDS, payload_status, statuses
 from .stored import encode
-from .subscription import Subscription, publishes
+from .subscription import Subscription
 from .views import StatusView, etag_of
 
 logger = logging.getLogger("jobtastic_ext")
@@ -38,6 +39,8 @@ class News(Struct, frozen=True):
     body: bytes
     tag: str
     final: bool
+    #: There should have been another report by now.
+    silent: bool = False
 
 
 class Channel:
@@ -74,6 +77,11 @@ class Channel:
         """Whether what was told is out of date, as far as anybody knows."""
         return self.failures >= UNCONFIRMED
 
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether it is looked at again soon."""
+        return self.failures > 0 or (self.news is not None and self.news.silent)
+
     def _wake(self) -> None:
         done, self.changed = self.changed, new_future()
         done.set_result(None)
@@ -105,6 +113,8 @@ class Hub:
         self._channels: dict[str, Channel] = {}
         self._due: set[str] = set()
         self._work = asyncio.Event()
+        #: When everything was read last, by the loop's clock.
+        self._checked = self._loop.time()
         self._task: asyncio.Task[None] | None = None
 
     def join(self, task_id: str) -> Channel:
@@ -154,12 +164,16 @@ class Hub:
     async def _read_due(self) -> None:
         subscription = self._subscription
         heard = subscription is not None and subscription.hears
-        failing = any(channel.failures for channel in self._channels.values())
-        interval = CHECK if heard and not failing else POLL
+        doubtful = [one.task_id for one in self._channels.values() if one.is_doubtful]
+        rest = self._checked + (CHECK if heard else POLL) - self._loop.time()
         try:
-            await asyncio.wait_for(self._work.wait(), interval)
+            await asyncio.wait_for(self._work.wait(), min(rest, POLL) if doubtful else rest)
         except (TimeoutError, asyncio.TimeoutError):
-            self._due.update(self._channels)
+            if doubtful and rest > POLL:
+                self._due.update(doubtful)
+            else:
+                self._due.update(self._channels)
+                self._checked = self._loop.time()
         self._work.clear()
         due = [task_id for task_id in self._due if task_id in self._channels]
         self._due.clear()
@@ -238,7 +252,8 @@ class Hub:
 
 def news_of(task: dict[str, object]) -> News:
     body = encode({"task": task})
-    return News(body, etag_of(body), task["status"] in states.READY_STATES)
+    final, silent = task["status"] in states.READY_STATES, "unconfirmed" in task
+    return News(body, etag_of(body), final, silent)
 
 
 def new_future() -> asyncio.Future[None]:

@@ -14,6 +14,7 @@ from celery.backends.base import Backend
 
 from ..errors import ConfigurationError, InvalidTaskId
 from ..keys.call_key import keys_head
+from ..results.kinds import publishes
 from ..results.reader import reads_of
 from ..runtime import Runtime, runtime_of
 from .lost import ALIVE, ASK_AGAIN, Verdict, verdicts_of
@@ -52,9 +53,10 @@ def task_status(
     that cannot be JSON, or is longer than `max_result` bytes, is None, and ``"omitted"`` says why.
     A run of which nothing is heard is a ``FAILURE`` with ``"lost": True`` once its lease is over,
     nobody has renewed it though the store answered for some seconds, and it reports nothing:
-    ``"heard"`` says since when.  If it is heard of again, that is taken back.  As far as it is
-    known, ``"retry_after"`` says in how many seconds to ask again, and ``"queue"`` how many
-    messages a task in ``PENDING`` waits for: ``{"ahead": 3}``.
+    ``"heard"`` says since when.  If it is heard of again, that is taken back.  Before, or where
+    its lease goes on, ``"unconfirmed"`` is True: there should have been another report by now.
+    As far as it is known, ``"retry_after"`` says in how many seconds to ask again, and ``"queue"``
+    how many messages a task in ``PENDING`` waits for: ``{"ahead": 3}``.
 
     With ``messages="public"`` only exceptions that `public_exceptions` names (classes or dotted
     names), or whose class says ``jobtastic_public = True``, speak for themselves; of others a
@@ -122,7 +124,7 @@ def status_of(
     app: Celery, backend: Backend, task_id: str, payload: Any, limits: Limits, heard: bool
 ) -> dict[str, Any]:
     stored = read_stored(backend, task_id, payload, limits)
-    verdict = ALIVE if heard else verdict_on(app, task_id, stored)
+    verdict = ALIVE if heard else verdict_on(app, backend, task_id, stored)
     if verdict.word == "lost":
         said = LOST.format(datetime.fromtimestamp(verdict.heard, timezone.utc))
         task = {"id": task_id, "status": states.FAILURE, "result": said}
@@ -137,6 +139,8 @@ def status_of(
             task[name] = True
     task.update(waits_for(app, task_id, payload, stored))
     wait = retry_after(stored) if stored.status == "PROGRESS" else None
+    if verdict.silent:
+        task["unconfirmed"] = True
     if verdict.word == "maybe":
         wait = min(wait or ASK_AGAIN, ASK_AGAIN)
     if wait is not None:
@@ -155,14 +159,15 @@ def waits_for(app: Celery, task_id: str, payload: Any, stored: Stored) -> dict[s
     return {} if known is None else {name: known}
 
 
-def verdict_on(app: Celery, task_id: str, stored: Stored) -> Verdict:
-    """Return what `Verdicts.on` says of a run that has told its key."""
-    runtime = known_runtime(app) if stored.key is not None else None
-    if runtime is None or stored.key is None:
-        return ALIVE
-    if not stored.key.startswith(keys_head(runtime.settings.key_prefix)):
-        return ALIVE  # another deployment's, or no key of ours
-    return verdicts_of(app).on(runtime, task_id, stored.key, stored)
+def verdict_on(app: Celery, backend: Backend, task_id: str, stored: Stored) -> Verdict:
+    """Return what is known of a run besides its last report: by its claim, if it has one."""
+    key, verdicts = stored.key, verdicts_of(app)
+    runtime = known_runtime(app) if key is not None else None
+    if runtime is None or key is None or not key.startswith(keys_head(runtime.settings.key_prefix)):
+        # No key of ours, or another deployment's.  A task without a policy renews its reports
+        # where a late one cannot replace its result.
+        return verdicts.without_claim(task_id, stored) if publishes(backend) else ALIVE
+    return verdicts.on(runtime, task_id, key, stored)
 
 
 def known_runtime(app: Celery) -> Runtime | None:

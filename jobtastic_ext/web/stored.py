@@ -95,6 +95,9 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
     key: str | None = None
     remaining: float | None = None
     elapsed: float | None = None
+    #: It is one of our own, of a run that says anew how far it is, or how long it takes, even if
+    #: nothing changes.
+    renewed: bool = False
 
 
 class Unshowable(Exception):
@@ -221,9 +224,12 @@ def depth(encoded: bytes) -> int:
 
 def report(said: Mapping[Any, Any]) -> tuple[Any, dict[str, Any]]:
     """Return what a page may see of a report, and what is known by it."""
+    remaining = number(said.get("time_remaining"))
     found: dict[str, Any] = {
-        "remaining": number(said.get("time_remaining")),
+        "remaining": remaining,
         "elapsed": number(said.get("elapsed")),
+        "renewed": "begun" in said
+        and (said.get("total") is not None or (remaining is not None and remaining >= 0)),
     }
     key = said.get("key")
     if isinstance(key, str) and KEY.fullmatch(key):

@@ -34,11 +34,6 @@ QUIET, DEAD = 10.0, 15.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 
 
-def publishes(backend: Backend) -> bool:
-    """Whether the backend publishes what it stores (only Redis does)."""
-    return hasattr(getattr(backend, "result_consumer", None), "subscribed_to")
-
-
 class Subscription:
     """Tells listeners what is published for their tasks.  One thread, while there are any."""
 

@@ -1,6 +1,6 @@
-"""A worker that reaches neither store nor result backend, which the pages' server does reach.
+"""A worker that does not reach its store, its result backend or both, which the pages' server does.
 
-Its lease lapses although it runs on, and nobody can tell that from its death.
+Its reports stop although it runs on, and its lease lapses: nobody can tell that from its death.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from jobtastic_ext import progress_of
+from jobtastic_ext.progress.run_progress import QUIET
 from tests.integration.conftest import Project, wait_until
 from tests.servers import Proxy
 from tests.web.test_status import status
@@ -28,12 +29,15 @@ class CutOff:
         self.project = project
         self.store, self.results = (stack.enter_context(Proxy(port)) for _ in range(2))
         there = {"jobtastic_store": self.store.url(2), "result_backend": self.results.url(1)}
-        self.worker = stack.enter_context(Worker({**project.conf, **there}, concurrency=1))
+        self.worker = stack.enter_context(Worker({**project.conf, **there}, concurrency=2))
 
-    def start(self, steps: int) -> Any:
-        """Start a run of some twentieths of a second, and wait for its first report."""
-        result = self.project.task("progress").delay(steps, pause=0.05)
-        wait_until(lambda: status(self.project, result.id)["status"] == "PROGRESS")
+    def start(self, steps: int, gate: str | None = None) -> Any:
+        """Start a run of some twentieths of a second, and wait until it has told how far it is.
+
+        Once its gate is open, it does the rest without a pause.
+        """
+        result = self.project.task("progress").delay(steps, pause=0.05, gate=gate)
+        wait_until(lambda: "total" in (status(self.project, result.id)["result"] or {}))
         return result
 
     def silence(self, *proxies: Proxy) -> None:
@@ -42,6 +46,21 @@ class CutOff:
 
     def is_lost(self, task_id: str) -> bool:
         return "lost" in status(self.project, task_id)
+
+    def seen_until_it_ends(self, task_id: str) -> list[dict[str, Any]]:
+        """Ask on and on, and return all that was told."""
+        seen: list[dict[str, Any]] = []
+
+        def ended() -> bool:
+            seen.append(status(self.project, task_id))
+            return seen[-1]["status"] not in ("PROGRESS", "FAILURE")
+
+        wait_until(ended)
+        return seen
+
+
+def elapsed_of(cut_off: CutOff, result: Any) -> float:
+    return float(status(cut_off.project, result.id)["result"]["elapsed"])
 
 
 @pytest.fixture
@@ -54,23 +73,39 @@ def test_who_reports_is_not_lost(cut_off: CutOff) -> None:
     """The store alone is out of its reach."""
     result = cut_off.start(steps=240)
     cut_off.silence(cut_off.store)
-    seen: list[dict[str, Any]] = []
-
-    def ended() -> bool:
-        seen.append(status(cut_off.project, result.id))
-        return seen[-1]["status"] not in ("PROGRESS", "FAILURE")
-
-    wait_until(ended)
+    seen = cut_off.seen_until_it_ends(result.id)
     assert "the store of claims does not answer" in cut_off.worker.output()
     assert seen[-1]["result"] == 240
     assert {task["status"] for task in seen[:-1]} == {"PROGRESS"}
+    assert not any("unconfirmed" in task for task in seen)
 
 
-def test_a_page_takes_it_back_when_it_hears_again(cut_off: CutOff) -> None:
-    result = cut_off.start(steps=600)
+def test_who_is_alive_and_does_not_report_is_not_confirmed(cut_off: CutOff, unique: str) -> None:
+    """The result backend alone is out of its reach: what it reported last is old, and says so."""
+    result = cut_off.start(steps=1_000, gate=unique)
+    cut_off.silence(cut_off.results)
+    cut = time.monotonic()
+    wait_until(lambda: "unconfirmed" in status(cut_off.project, result.id))
+    told = status(cut_off.project, result.id)
+    assert time.monotonic() - cut > QUIET
+    assert told["status"] == "PROGRESS"
+    assert told["unconfirmed"] is True
+    assert "lost" not in told
+    cut_off.results.open()
+    # What was held up on its way comes first, and is as old.
+    wait_until(lambda: elapsed_of(cut_off, result) > told["result"]["elapsed"] + QUIET)
+    cut_off.project.notes.open(unique)
+    seen = cut_off.seen_until_it_ends(result.id)
+    assert not any("unconfirmed" in task for task in seen)
+
+
+def test_what_is_heard_of_again_is_taken_back(cut_off: CutOff, unique: str) -> None:
+    """Of two runs, one ends meanwhile."""
+    ends, result = cut_off.start(steps=80), cut_off.start(steps=1_000, gate=unique)
     cut_off.silence(cut_off.store, cut_off.results)
     cut = time.time()
-    wait_until(lambda: cut_off.is_lost(result.id))
+    for one in (ends, result):
+        wait_until(lambda one=one: cut_off.is_lost(one.id))
     lost = status(cut_off.project, result.id)
     # True of a worker that is dead as well as of this one.
     assert lost["result"].startswith("Nothing has been heard of this task since ")
@@ -81,15 +116,8 @@ def test_a_page_takes_it_back_when_it_hears_again(cut_off: CutOff) -> None:
     wait_until(lambda: not cut_off.is_lost(result.id))
     assert status(cut_off.project, result.id)["status"] == "PROGRESS"
     wait_until(lambda: progress_of(result).progress_percent > percent)
-    wait_until(lambda: status(cut_off.project, result.id)["status"] == "SUCCESS")
-    assert cut_off.project.runs("progress", 600) <= 1
-
-
-def test_a_run_that_ends_meanwhile_has_its_result(cut_off: CutOff) -> None:
-    result = cut_off.start(steps=100)
-    cut_off.silence(cut_off.store, cut_off.results)
-    wait_until(lambda: cut_off.is_lost(result.id))
-    cut_off.store.open()
-    cut_off.results.open()
-    wait_until(lambda: status(cut_off.project, result.id)["status"] == "SUCCESS")
-    assert progress_of(result).progress_percent == 100
+    cut_off.project.notes.open(unique)
+    for one in (ends, result):
+        wait_until(lambda one=one: status(cut_off.project, one.id)["status"] == "SUCCESS")
+    assert progress_of(ends).progress_percent == 100
+    assert cut_off.project.runs("progress", 1_000) <= 1

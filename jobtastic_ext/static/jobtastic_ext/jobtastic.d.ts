@@ -38,6 +38,8 @@ export interface Task<Result = any> {
   lost?: boolean;
   /** With `lost`: when there was a sign of it last, in seconds since 1970. */
   heard?: number;
+  /** There should have been another report by now: its worker may not reach the result backend. */
+  unconfirmed?: boolean;
   /** FAILURE, RETRY, REVOKED: the exception's own words are not for everybody. */
   private?: boolean;
   /** FAILURE, RETRY: which attempt it was, if that is known. */

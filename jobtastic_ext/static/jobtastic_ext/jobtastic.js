@@ -258,7 +258,8 @@ if(this.task)this.show(this.task);
 this.#name()}
 fetch(url,init){return fetch(url,init)}
 show(task){this.task=task;
-this.#show(describe(task,this.#table(),this.#seen))}
+this.#show(describe(task,this.#table(),this.#seen));
+if(task.unconfirmed)this.doubt()}
 tell(task){this.show(task);
 const event=EVENTS[this.state];
 if(event)this.#emit(event,task)}
