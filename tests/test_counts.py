@@ -83,7 +83,8 @@ def test_the_thread_ends_when_nothing_is_counted(
 
     for n in (1, 2):
         tally.count("shop.report", "ran")
-        wait_until(lambda: counts(store) == {"ran": n})  # which the thread alone brings there
+        ran = {"ran": n}  # which the thread alone brings there
+        wait_until(lambda ran=ran: counts(store) == ran)
         wait_until(lambda: "jobtastic-counts" not in names())
 
 
