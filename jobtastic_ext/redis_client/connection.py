@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 import threading
 import time
 from abc import ABC, abstractmethod
 from typing import Any
 
-import redis.connection
-import redis.sentinel
 from redis import exceptions as driver
 
 from ..errors import StoreError, StoreUnavailable
@@ -106,10 +103,6 @@ def packed(*parts: bytes) -> bytes:
 
 ASKING = packed(b"ASKING")
 
-# redis-py 5.3 deprecated the argument that earlier versions require.
-_signature = inspect.signature(redis.connection.ConnectionPool.get_connection)
-_CHECKOUT = () if _signature.parameters["command_name"].default is None else ("EVALSHA",)
-
 
 def exchange(pool: Any, command: bytes, *, asking: bool = False) -> Any:
     """Send `command` over a connection of `pool` and return the answer, raise an error answer.
@@ -121,7 +114,7 @@ def exchange(pool: Any, command: bytes, *, asking: bool = False) -> Any:
 
 def exchange_many(pool: Any, commands: list[bytes], *, errors: bool = False) -> list[Any]:
     """The same with several at once; with `errors`, error answers are among those returned."""
-    connection = pool.get_connection(*_CHECKOUT)
+    connection = pool.take()
     try:
         connection.send_packed_command([b"".join(commands)])
         return [read(connection, errors) for _ in commands]
@@ -133,7 +126,7 @@ def exchange_many(pool: Any, commands: list[bytes], *, errors: bool = False) -> 
         connection.disconnect()
         raise
     finally:
-        pool.release(connection)
+        pool.give_back(connection)
 
 
 def read(connection: Any, errors: bool) -> Any:

@@ -17,6 +17,7 @@ from redis.retry import Retry
 from ..errors import ConfigurationError
 from .cluster import Cluster
 from .connection import Budget, OneServer, Servers, bounded
+from .quick_pool import quick
 
 
 class Plan(NamedTuple):
@@ -125,7 +126,7 @@ def plan_sentinel(url: str, options: dict[str, Any], budget: Budget) -> Plan:
         pools = [client.connection_pool for client in manager.sentinels]
         for pool in pools:
             pool.connection_class = bounded(pool.connection_class, budget, share)
-        pool = redis.sentinel.SentinelConnectionPool(  # type: ignore[no-untyped-call]
+        pool = quick(redis.sentinel.SentinelConnectionPool)(
             master_name,
             manager,
             connection_class=bounded(base, budget, budget.timeout),
@@ -183,7 +184,7 @@ MANY = 2**31
 
 def new_pool(base: Any, budget: Budget, options: dict[str, Any]) -> Any:
     return checked(
-        redis.connection.ConnectionPool(
+        quick(redis.connection.ConnectionPool)(
             connection_class=bounded(base, budget, budget.timeout),
             max_connections=MANY,
             **options,

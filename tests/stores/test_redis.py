@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import select
 import signal
 import socket
 import ssl
@@ -170,7 +171,12 @@ def test_a_restarted_server_costs_no_call(own_server: EmbeddedServer) -> None:
         ] * 5
 
 
-def test_connections_that_an_idle_timeout_has_closed(own_server: EmbeddedServer) -> None:
+@pytest.mark.parametrize("polls", [True, False], ids=["poll", "eventlet takes poll away"])
+def test_connections_that_an_idle_timeout_has_closed(
+    own_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch, polls: bool
+) -> None:
+    if not polls:
+        monkeypatch.delattr(select, "poll")
     with opened(own_server.url()) as store, direct(own_server.port) as client:
         for _ in range(3):
             store.ping()
