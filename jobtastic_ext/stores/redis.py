@@ -13,6 +13,7 @@ from importlib.resources import files
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from ..claims.records import (
     Answer,
@@ -34,6 +35,7 @@ from .foreign import ForeignValues, claims_in
 
 encode = msgspec.json.Encoder().encode
 decode = msgspec.json.Decoder(Claim).decode
+decode_answer = msgspec.json.Decoder(Answer).decode
 
 load = partial(Script.load, files(__package__) / "lua")
 
@@ -89,7 +91,7 @@ class RedisStore(RedisServer, Store):
     def apply(self, key: str, operation: Operation) -> Answer:
         sight = self._sight if type(operation) in SEEING else ()
         reply = self._run(SCRIPTS[type(operation)], key, encode(operation), *sight)
-        if len(reply) > 9 and reply[9]:
+        if type(reply) is list and len(reply) > 2:
             self._foreign.noticed(key)
         return answered(reply)
 
@@ -129,18 +131,8 @@ def counted(pairs: Sequence[bytes]) -> dict[str, int]:
     return {name.decode(): int(number) for name, number in named.items() if name}
 
 
-def answered(reply: list[Any]) -> Answer:
-    """The answer that a script's reply stands for."""
-    word, task_id, gen, at, ids, waiting, rest, arguments, left = reply[:9]
-    return Answer(
-        word.decode(),
-        task_id.decode(),
-        gen.decode(),
-        at,
-        tuple([one.decode() for one in ids]),
-        reply[10] if len(reply) > 10 else None,
-        waiting.decode(),
-        rest,
-        arguments.decode(),
-        bool(left),
-    )
+def answered(reply: Any) -> Answer:
+    """The answer of a script: an `Answer` as JSON, perhaps with what is seen."""
+    if type(reply) is bytes:
+        return decode_answer(reply)
+    return replace(decode_answer(reply[0]), seen=reply[1])

@@ -233,5 +233,5 @@ local changed = Claim(with(running, following), claim.value, claim)
 changed.started = started
 if op.starts and not place then changed = stand_beside(changed) end
 local reply = answer(changed, 'run', '', gen, orphans, '', 0, arguments, left)
-if unmarked then reply[10], reply[11] = reply[10] or false, '' end
+if unmarked then reply = with_seen(reply, '') end
 return reply

@@ -31,6 +31,8 @@ if redis.call('EXISTS', KEYS[1]) == 0 then
         string.format('%.0f', ends + 3600000 - now)
       )
     end
-    return { 'claimed', op.task_id, op.gen, now, {}, '', math.max(due - now, 0), '', 0 }
+    return cjson.encode{
+      word = 'claimed', id = op.task_id, gen = op.gen, at = now, rest = math.max(due - now, 0),
+    }
   end
 end

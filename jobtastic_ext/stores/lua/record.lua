@@ -268,9 +268,9 @@ local function is_record(fields, needed, defaults)
   for name, kind in pairs(needed) do
     if not is_sound(fields[name], kind) then return false end
   end
-  for name, default in pairs(defaults) do
-    local field = fields[name]
-    if field ~= nil and not is_sound(field, type(default)) then return false end
+  for name, field in pairs(fields) do
+    local default = defaults[name]
+    if default ~= nil and not is_sound(field, type(default)) then return false end
   end
   return true
 end
@@ -482,7 +482,8 @@ local function find_place()
   if run and is_run(run, op.task_id, op.run) then see_from(op.task_id) end
 end
 
--- Store `changed`, unless nothing did change, and answer.
+-- Store `changed`, unless nothing did change, and answer with an `Answer` as JSON; with {it, what was
+-- seen of a result, whether what was stored was not a claim} if there is more to say.
 local function answer(changed, word, id, gen, ids, waiting, rest, arguments, left)
   if place then changed = put_back(changed, word) end
   if not (same(changed.holder, stored.holder) and same(changed.value, stored.value)
@@ -498,8 +499,17 @@ local function answer(changed, word, id, gen, ids, waiting, rest, arguments, lef
       redis.call('SET', key, encode(changed), 'PX', string.format('%.0f', ends - now))
     end
   end
-  return {
-    word, id or '', gen or '', now, ids or NOBODY, waiting or '', rest or 0, arguments or '',
-    left and 1 or 0, foreign,
+  local reply = cjson.encode{
+    word = word, id = id, gen = gen, at = now, ids = ids and #ids > 0 and ids or nil,
+    waiting = waiting, rest = rest, arguments = arguments, left = left and true or nil,
   }
+  if foreign then return { reply, false, 1 } end
+  return reply
+end
+
+-- Let the reply bring what was seen of a result.
+local function with_seen(reply, seen)
+  if type(reply) == 'string' then return { reply, seen } end
+  reply[2] = seen
+  return reply
 end

@@ -9,10 +9,6 @@ if ARGV[3] and not op.pinned then
   local settled = answer
   answer = function(changed, word, id, ...)
     local reply = settled(changed, word, id, ...)
-    if LOOK[word] then
-      reply[10] = reply[10] or false
-      reply[11] = stored_result(id)
-    end
-    return reply
+    return LOOK[word] and with_seen(reply, stored_result(id)) or reply
   end
 end
