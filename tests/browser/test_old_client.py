@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -16,17 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from billiard.exceptions import WorkerLostError
 from celery import Celery
 from playwright.sync_api import Browser, Page
 
 from jobtastic_ext import JobtasticStep
 from jobtastic_ext.testing.server import EmbeddedServer
-from tests.integration.conftest import Project
+from tests.integration.conftest import Project, start_project
 from tests.web.conftest import project, unique
 from tests.web.sites import Site, site
 
-__all__ = ("project", "unique")
+BOUNDED = True
+
+__all__ = ("project", "start_project", "unique")
 
 FOLDER = os.environ.get("JQUERY_CELERY")
 
@@ -93,7 +95,7 @@ def opened(
 
 
 def until(page: Page, holds: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < deadline
         page.clock.run_for(1000)
@@ -126,52 +128,83 @@ def test_its_failure(project: Project, opened: Any, unique: str) -> None:
     until(page, lambda: page.locator(".results .error").count() >= 1)
 
 
-def test_an_outage_of_twelve_seconds_and_a_killed_worker(
-    browser: Browser, vendored: Callable[[str, str], str]
-) -> None:
+class Old:
+    """Pages with the old scripts, which share a browser and nothing else."""
+
+    def __init__(self, browser: Browser, vendored: Callable[[str, str], str]) -> None:
+        self._browser, self._stack = browser, ExitStack()
+        scripts = [vendored(*JQUERY), read("celery.js"), read("celery.progressbar.js")]
+        self._script = "\n".join(scripts)
+
+    def __enter__(self) -> Old:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def open(self, framework: str, app: Celery, task_id: str, **options: Any) -> Page:
+        served = self._stack.enter_context(site(framework, app, **options))
+        context = self._browser.new_context()
+        self._stack.callback(context.close)
+        page = context.new_page()
+        page.clock.install()
+        body = f"<!doctype html>{BAR}<script>var task_id = '{task_id}'; {self._script}</script>"
+        page.route("**/page", lambda route: route.fulfill(body=body, content_type="text/html"))
+        page.goto(f"http://127.0.0.1:{served.port}/page")
+        return page
+
+
+@pytest.fixture
+def old(browser: Browser, vendored: Callable[[str, str], str]) -> Iterator[Old]:
+    with Old(browser, vendored) as pages:
+        yield pages
+
+
+def width(page: Page) -> str:
+    return str(page.locator(".bar").get_attribute("style"))
+
+
+def errors(page: Page) -> int:
+    return page.locator(".results .error").count()
+
+
+def test_an_outage_of_twelve_seconds(old: Old) -> None:
     """It gives up for good at its second 503; `legacy` answers what it skips."""
-    script = "\n".join([vendored(*JQUERY), read("celery.js"), read("celery.progressbar.js")])
-    with EmbeddedServer() as server, ExitStack() as stack:
+    with EmbeddedServer() as server:
         app = Celery("old", set_as_current=False)
         app.conf.update(broker_url=server.url(1), result_backend=server.url(0))
         app.conf.jobtastic_policy = {"tasks": {"old.export": {"cache_duration": "1h"}}}
         app.steps["worker"].add(JobtasticStep)
-        pages: dict[str, Page] = {}
         task_id = str(uuid.uuid4())
-        for name, legacy in (("django", True), ("flask", True), ("flask", False)):
-            served = stack.enter_context(site(name, app, legacy=legacy))
-            context = browser.new_context()
-            stack.callback(context.close)
-            page = pages[f"{name} {legacy}"] = context.new_page()
-            page.clock.install()
-            body = f"<!doctype html>{BAR}<script>var task_id = '{task_id}'; {script}</script>"
-            page.route(
-                "**/page",
-                lambda route, _, body=body: route.fulfill(body=body, content_type="text/html"),
-            )
-            page.goto(f"http://127.0.0.1:{served.port}/page")
+        survivors = [old.open(name, app, task_id, legacy=True) for name in ("django", "flask")]
+        given_up = old.open("flask", app, task_id)
         report = {"progress_percent": 40, "time_remaining": 33.4}
         app.backend.store_result(task_id, report, "PROGRESS")
-        for page in pages.values():
-            until(page, lambda page=page: "40%" in str(page.locator(".bar").get_attribute("style")))
+        for page in (*survivors, given_up):
+            until(page, lambda page=page: "40%" in width(page))
         server.kill()
-        for page in pages.values():
+        for page in (*survivors, given_up):
             page.clock.run_for(12_000)
-        given_up = pages["flask False"]
-        until(given_up, lambda: given_up.locator(".results .error").count() >= 1)
+        until(given_up, lambda: errors(given_up) >= 1)
         server.restart()
         app.backend.store_result(task_id, {"total_time": 12, "url": "/file.csv"}, "SUCCESS")
-        for name in ("django True", "flask True"):
-            page = pages[name]
+        for page in survivors:
             until(page, lambda page=page: page.locator("a", has_text="Download").count() == 1)
-            assert page.locator(".results .error").count() == 0
-        # What a killed worker leaves behind is a failure to it.
-        page = pages["flask True"]
-        gone = str(uuid.uuid4())
-        app.backend.store_result(gone, WorkerLostError("killed"), "FAILURE")
-        page.evaluate("id => { window.task_id = id }", gone)
-        page.add_script_tag(content=read("celery.progressbar.js"))
-        until(page, lambda: page.locator(".results .error").count() >= 1)
+            assert errors(page) == 0
+
+
+def test_a_killed_worker(old: Old, start_project: Callable[..., Project]) -> None:
+    """It leaves a claim behind that nobody renews: the task has failed."""
+    project = start_project()
+    worker = project.worker(concurrency=1)
+    result = project.task("progress").delay(1_200)
+    pages = [old.open(name, project.app, result.id) for name in ("django", "flask")]
+    for page in pages:
+        until(page, lambda page=page: re.search(r"[1-9][.\d]*%", width(page)))
+        assert errors(page) == 0
+    worker.kill()
+    for page in pages:
+        until(page, lambda page=page: errors(page) >= 1)
 
 
 def read(name: str) -> str:
