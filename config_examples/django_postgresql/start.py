@@ -1,8 +1,14 @@
 """python start.py: tables, a worker, and the page on port 8000, with RabbitMQ and PostgreSQL.
 
-There is no Redis.  BROKER_URL names the RabbitMQ, and PGHOST, PGPORT, PGDATABASE, PGUSER and
-PGPASSWORD the PostgreSQL, if they are not on this machine; PORT another port, and WORKER=no starts
-no worker.
+There is no Redis.  It needs
+
+    pip install 'jobtastic_ext[sql]' django django-celery-results
+    createuser --pwprompt reports
+    createdb --owner=reports reports
+
+and that user's password in PGPASSWORD.  BROKER_URL names the RabbitMQ, and PGHOST, PGPORT,
+PGDATABASE and PGUSER the PostgreSQL, if they are not on this machine or are called otherwise; PORT
+another port, and WORKER=no starts no worker.
 """
 
 import os

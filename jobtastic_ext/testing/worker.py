@@ -53,11 +53,16 @@ class Worker:
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
-                raise RuntimeError(f"the worker ended by itself (exit {self._process.returncode})")
+                code = self._process.returncode
+                raise RuntimeError(f"the worker ended by itself (exit {code}){self._last_words()}")
             if b" ready.\n" in self._log.read_bytes()[self._began :]:
                 return
             time.sleep(0.05)
-        raise TimeoutError(f"the worker was not ready within {timeout:.0f} s")
+        raise TimeoutError(f"the worker was not ready within {timeout:.0f} s{self._last_words()}")
+
+    def _last_words(self) -> str:
+        lines = self._log.read_bytes()[self._began :].decode(errors="replace").splitlines()
+        return next((f"; its log ends: {line.strip()}" for line in reversed(lines) if line), "")
 
     def kill(self) -> None:
         """SIGKILL to the worker and all its children.  May be repeated."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -26,9 +27,12 @@ def test_one_report_for_everybody_who_asks(rabbitmq: Any, tmp_path: Path) -> Non
     psycopg = pytest.importorskip("psycopg")
     port = free_port()
 
-    def ask(path: str) -> dict[str, Any]:
+    def read(path: str) -> bytes:
         with urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as reply:
-            return dict(json.load(reply))
+            return bytes(reply.read())
+
+    def ask(path: str) -> dict[str, Any]:
+        return dict(json.loads(read(path)))
 
     with PostgreSQL() as server, (tmp_path / "log").open("wb") as log:
         place = {"PGHOST": "127.0.0.1", "PGPORT": str(server.port)}
@@ -60,6 +64,11 @@ def test_one_report_for_everybody_who_asks(rabbitmq: Any, tmp_path: Path) -> Non
             wait_until(lambda: ask(status)["task"]["status"] == "SUCCESS", 60)
             assert ask(status)["task"]["result"] == {"year": 2026, "total": 158028}
             assert ask("/reports/2026/")["id"] == told[0]["id"], "cached"
+            assert b'href="/2026/"' in read("/")
+            page = read("/2026/").decode()
+            assert f'src="{status}"' in page
+            for script in re.findall(r'script type="module" src="(.*?)"', page):
+                assert b"jobtastic-progress" in read(script)
             with psycopg.connect(server.url) as database:
                 rows = database.execute("SELECT name FROM jobtastic_claims").fetchall()
                 kept_beside = ("%history", "%counts")

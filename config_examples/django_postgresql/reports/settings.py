@@ -8,8 +8,15 @@ ROOT_URLCONF = "reports.urls"
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-INSTALLED_APPS = ["django_celery_results", "reports"]
+INSTALLED_APPS = [
+    "django.contrib.staticfiles",
+    "django_celery_results",
+    "jobtastic_ext",  # its static files
+    "reports",
+]
 MIDDLEWARE = ["django.middleware.common.CommonMiddleware"]
+TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
+STATIC_URL = "/static/"
 
 DATABASES = {
     "default": {
