@@ -33,6 +33,7 @@ def open_all(stack: ExitStack) -> Iterator[tuple[str, Store]]:
     file = Path(stack.enter_context(tempfile.TemporaryDirectory()), "claims.sqlite3")
     urls: dict[str, Callable[[], str]] = {
         "Redis": lambda: redis.url(0),
+        "memory": lambda: "memory://bench",
         "SQLite": lambda: f"sqlite:///{file}",
         "memcached": lambda: f"memcached://127.0.0.1:{stack.enter_context(Memcached()).port}",
         "PostgreSQL": lambda: f"db+{stack.enter_context(PostgreSQL()).url}",
