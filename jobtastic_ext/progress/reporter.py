@@ -119,7 +119,8 @@ class Reporter(RunHooks):
         task, request = entered.task, entered.request
         try:
             if not ignores_result(task, request):
-                self._retries.note(request.id, wait_of(task, retry.when))
+                attempt = (request.retries or 0) + 1
+                self._retries.note(request.id, attempt, wait_of(task, retry.when))
         except URGENT:
             raise
         except Exception:

@@ -153,10 +153,11 @@ def waits_for(app: Celery, task_id: str, payload: Any, stored: Stored) -> dict[s
     runtime = known_runtime(app) if payload is None or stored.status == states.RETRY else None
     if runtime is None:
         return {}
-    again = payload is not None
-    name, source = ("retry_in", runtime.retries) if again else ("queue", runtime.positions)
-    known = source.of(task_id) if source is not None else None
-    return {} if known is None else {name: known}
+    if payload is None:
+        known = runtime.positions.of(task_id) if runtime.positions is not None else None
+        return {} if known is None else {"queue": known}
+    waiting = runtime.retries.of(task_id)
+    return {} if waiting is None else {"attempt": waiting.attempt, "retry_in": waiting.seconds}
 
 
 def verdict_on(app: Celery, backend: Backend, task_id: str, stored: Stored) -> Verdict:

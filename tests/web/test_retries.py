@@ -19,6 +19,7 @@ def test_it_says_when_the_next_attempt_begins(project: Project, unique: str) -> 
     result = project.task("flaky").delay(unique, failures=1, pause=8)
     told = waiting(project, result.id)
     assert 0 < told["retry_in"] <= 8
+    assert told["attempt"] == 1
     later = wait_until(
         lambda: (task := status(project, result.id)).get("retry_in", 9) < told["retry_in"] and task
     )
@@ -39,6 +40,7 @@ def test_each_attempt_has_its_own(project: Project, unique: str) -> None:
     wait_until(lambda: status(project, result.id)["status"] != "RETRY")
     second = waiting(project, result.id)
     assert min(first["retry_in"], second["retry_in"]) > 0
+    assert [first["attempt"], second["attempt"]] == [1, 2]
 
 
 def test_who_listens_is_told_at_once(project: Project, unique: str) -> None:
