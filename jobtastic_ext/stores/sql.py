@@ -49,8 +49,11 @@ MADE_MEANWHILE = ("23505", "42P07", "42710")
 
 #: What servers say of a statement that they have undone for another's sake: in a deadlock, of which
 #: InnoDB has many; where PostgreSQL's transactions are to be stricter; where MariaDB's are; where
-#: several servers take writes; and when a lock was not given up in time.
-UNDONE = ("40001", "40P01", 1213, 1020, 3101, "55P03", 1205)
+#: several servers take writes; and when PostgreSQL's `lock_timeout` was over.
+UNDONE = ("40001", "40P01", 1213, 1020, 3101, "55P03")
+
+#: The same of a purge.  MySQL waits for a lock as long as a call waits, so that is over, too.
+NOT_PURGED = (*UNDONE, 1205)
 
 #: What PgBouncer says unless it is told to let `options` pass.
 NO_OPTIONS = "unsupported startup parameter"
@@ -285,7 +288,7 @@ class SQLSession(Session):
                 self._execute(self._flavour.purge.format(names=names), values)
         except self._store._dbapi.Error as caught:
             # The claim is written all the same; there will be another time.
-            error = None if is_one_of(UNDONE, caught) else caught
+            error = None if is_one_of(NOT_PURGED, caught) else caught
         self._store.purged(error)
 
     def close(self) -> None:

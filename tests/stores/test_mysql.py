@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobtastic_ext.stores import Store, sql
+from jobtastic_ext.stores import Store, open_store, sql
 from tests.databases import Database
 from tests.servers import wait_until
 from tests.stores.contract import SharedStoreContract, call
@@ -15,6 +15,21 @@ from tests.stores.sql_contract import SQLContract
 
 pymysql = pytest.importorskip("pymysql")
 from jobtastic_ext.stores.sql import SQLSession  # noqa: E402
+
+LOCK = "SELECT name FROM jobtastic_claims WHERE name = %s FOR UPDATE"
+
+
+def lock_when_found(monkeypatch: pytest.MonkeyPatch, cursor: Any, name: str) -> None:
+    """Lock a row between the two steps of a purge."""
+    rows = SQLSession._rows
+
+    def then_locked(session: SQLSession, query: str, values: Any) -> list[Any]:
+        found = rows(session, query, values)
+        if "SKIP LOCKED" in query:
+            cursor.execute(LOCK, [name])
+        return found
+
+    monkeypatch.setattr(SQLSession, "_rows", then_locked)
 
 
 class TestMySQLStore(SQLContract, SharedStoreContract):
@@ -67,22 +82,31 @@ class TestMySQLStore(SQLContract, SharedStoreContract):
             for n, name in enumerate(ended):
                 cursor.execute("INSERT INTO jobtastic_claims VALUES (%s, 'x', 1, %s)", (name, n))
             self.write_much(cursor, key)
-            mine = "SELECT name FROM jobtastic_claims WHERE name = %s FOR UPDATE"
-            rows = SQLSession._rows
-
-            def then_locked(session: SQLSession, query: str, values: Any) -> list[Any]:
-                found = rows(session, query, values)
-                if "SKIP LOCKED" in query:
-                    cursor.execute(mine, [ended[1]])
-                return found
-
-            monkeypatch.setattr(SQLSession, "_rows", then_locked)
+            lock_when_found(monkeypatch, cursor, ended[1])
             answers = self.called(store, key)
-            cursor.execute(mine, [ended[0]])
+            cursor.execute(LOCK, [ended[0]])
             assert cursor.fetchall(), "the purge was not undone"
             cursor.execute("ROLLBACK")
             assert answers.result(20).word == "claimed"
         assert not caplog.records
+
+    def test_a_purge_that_waited_for_a_lock_in_vain_is_no_lack_of_rights(
+        self, url: str, key: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Of somebody who comes between the two steps, or on a server that cannot pass by."""
+        monkeypatch.setattr(sql, "PURGE_EVERY", 1)
+        hasty = {"init_command": "SET SESSION innodb_lock_wait_timeout = 1"}
+        store = open_store(url, timeout=20, connect_args=hasty)
+        store.ping()
+        with closing(self.connect()) as other, other.cursor() as cursor:
+            cursor.execute("INSERT INTO jobtastic_claims VALUES (%s, 'x', 1, 1)", (f"{key}-ended",))
+            cursor.execute("BEGIN")
+            lock_when_found(monkeypatch, cursor, f"{key}-ended")
+            assert store.apply(key, call("a")).word == "claimed"
+            cursor.execute("ROLLBACK")
+            assert cursor.execute(LOCK, [f"{key}-ended"]) == 1, "it was purged"
+        assert not caplog.records
+        store.close()
 
     def write_much(self, cursor: Any, key: str) -> None:
         """Begin a transaction that the server will not choose as the one that is undone."""
