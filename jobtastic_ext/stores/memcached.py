@@ -64,8 +64,8 @@ class MemcachedStore(CompareAndSetStore):
         if isinstance(error, MemcacheUnknownCommandError):
             # Of the server's "ERROR Too many open connections" only the first word is kept.
             return StoreUnavailable(
-                f"memcached at {self.address} cannot serve: {words}; it takes no more connections: "
-                "give it more (-c)"
+                f"memcached at {self.address} cannot serve: {words}; it takes no more connections "
+                "(give it more by -c), or something before it knows no gets and cas"
             )
         advice = next((each for part, each in ADVICE.items() if part in words), "")
         return StoreError(f"memcached at {self.address} failed: {words}{advice}")

@@ -270,3 +270,18 @@ def test_what_has_expired_is_removed_by_those_who_come_after(path: Path) -> None
         ((rows,),) = other.execute("SELECT count(*) FROM claims").fetchall()
     store.close()
     assert 100 <= rows < 300, "100 are alive"
+
+
+def test_a_full_disk_refuses_changes_and_serves_what_is_there(path: Path) -> None:
+    """SQLite says the same when its own bound on the file is reached."""
+    store = SQLiteStore(path, timeout=10)
+    assert store.apply("early", call("a")).word == "claimed"
+    bound = "PRAGMA max_page_count = {}"
+    store._retried(lambda connection: connection.execute(bound.format(1)).fetchall())
+    with pytest.raises(StoreError, match=r"disk is full; check .* the space on its disk") as caught:
+        _ = [store.apply(f"later-{n}", call("a")) for n in range(1000)]
+    assert not isinstance(caught.value, StoreUnavailable)
+    assert store.apply("early", call("b")).word == "joined"
+    store._retried(lambda connection: connection.execute(bound.format(10_000)).fetchall())
+    assert store.apply("at last", call("a")).word == "claimed"
+    store.close()
