@@ -20,7 +20,7 @@ import pytest
 
 from jobtastic_ext.testing.server import LOOPBACK, free_port
 from tests.rabbitmq import die_with_parent
-from tests.untried import missing, need
+from tests.untried import PLACES, missing, need
 
 __all__ = ("Database", "MariaDB", "PostgreSQL", "mariadb", "postgres")
 
@@ -176,8 +176,7 @@ class MariaDB(Database):
     options = "?ssl_disabled=true"
 
     def __init__(self) -> None:
-        places = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
-        found = shutil.which("mariadbd", path=places) or shutil.which("mysqld", path=places)
+        found = shutil.which("mariadbd", path=PLACES) or shutil.which("mysqld", path=PLACES)
         if not found:
             missing("neither MariaDB nor MySQL is installed", "mariadb-server")
         self.program = found

@@ -19,7 +19,7 @@ from types import TracebackType
 import pytest
 from kombu import Connection
 
-from tests.untried import missing
+from tests.untried import PLACES, missing
 
 __all__ = ("RabbitMQServer", "find_rabbitmq", "rabbitmq")
 
@@ -35,10 +35,9 @@ def find_rabbitmq() -> str | None:
     Debian's ``/usr/sbin/rabbitmq-server`` insists on the user ``rabbitmq`` and on its folders; the
     script that it wraps runs as anybody.
     """
-    places = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
     script = shutil.which("rabbitmq-server", path="/usr/lib/rabbitmq/bin")
-    script = script or shutil.which("rabbitmq-server", path=places)
-    return script if script and shutil.which("epmd", path=places) else None
+    script = script or shutil.which("rabbitmq-server", path=PLACES)
+    return script if script and shutil.which("epmd", path=PLACES) else None
 
 
 def free_ports(count: int) -> list[int]:

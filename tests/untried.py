@@ -20,9 +20,13 @@ COMMAND = re.compile(r"(apt-get|pip) install (\S+)")
 IMPORT = re.compile(r"could not import '(\w+)'")
 
 
+#: Where programs are: servers are on no ordinary user's PATH.
+PLACES = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
+
+
 def need(program: str) -> str:
     """Return the path of a program; skip the test if it is missing, or fail in CI."""
-    found = shutil.which(program)
+    found = shutil.which(program, path=PLACES)
     return found if found else missing(f"{program} is not installed", program)
 
 
