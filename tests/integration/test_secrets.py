@@ -132,6 +132,7 @@ def start(start_project: Any, url: str, folder: Path, mode: str, **settings: Any
         options = {"data_folder_in": inside, "data_folder_out": inside, "control_folder": inside}
         settings["broker_transport_options"] = options
     policy = {"tasks": {"reports.based": {"on_broker_error": mode}}}
+    settings["jobtastic_publish_timeout"] = 2
     return start_project(broker_url=url, jobtastic_policy=policy, **settings)  # type: ignore[no-any-return]
 
 
