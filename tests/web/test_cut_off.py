@@ -14,7 +14,7 @@ import pytest
 
 from jobtastic_ext import progress_of
 from jobtastic_ext.progress.run_progress import QUIET
-from tests.integration.conftest import Project, wait_until
+from tests.integration.conftest import POLICY, Project, wait_until
 from tests.servers import Proxy
 from tests.web.test_status import status
 from tests.workers import Worker
@@ -37,7 +37,7 @@ class CutOff:
         Once its gate is open, it does the rest without a pause.
         """
         result = self.project.task("progress").delay(steps, pause=0.05, gate=gate)
-        wait_until(lambda: "total" in (status(self.project, result.id)["result"] or {}))
+        wait_for_report(self.project, result.id)
         return result
 
     def silence(self, *proxies: Proxy) -> None:
@@ -57,6 +57,11 @@ class CutOff:
 
         wait_until(ended)
         return seen
+
+
+def wait_for_report(project: Project, task_id: str) -> None:
+    """Wait until a run has told how far it is."""
+    wait_until(lambda: "total" in (status(project, task_id)["result"] or {}))
 
 
 def elapsed_of(cut_off: CutOff, result: Any) -> float:
@@ -121,3 +126,17 @@ def test_what_is_heard_of_again_is_taken_back(cut_off: CutOff, unique: str) -> N
         wait_until(lambda one=one: status(cut_off.project, one.id)["status"] == "SUCCESS")
     assert progress_of(ends).progress_percent == 100
     assert cut_off.project.runs("progress", 1_000) <= 1
+
+
+def test_what_has_no_lease_is_not_confirmed_either(
+    start_project: Callable[..., Project], unique: str
+) -> None:
+    """A killed worker's run without a policy: nobody can tell that it is lost."""
+    others = {name: each for name, each in POLICY["tasks"].items() if name != "reports.progress"}
+    project = start_project(jobtastic_policy={"tasks": others})
+    worker = project.worker(concurrency=1)
+    result = project.task("progress").delay(1_000, gate=unique)
+    wait_for_report(project, result.id)
+    worker.kill()
+    wait_until(lambda: "unconfirmed" in status(project, result.id))
+    assert status(project, result.id)["status"] == "PROGRESS"

@@ -22,7 +22,7 @@ from celery import Celery
 
 from jobtastic_ext.testing.server import LOOPBACK, EmbeddedServer
 from jobtastic_ext.web import hub as events
-from jobtastic_ext.web import status_token, subscription
+from jobtastic_ext.web import silent, status_token, subscription
 from jobtastic_ext.web.asgi import status_app
 from tests.integration.conftest import Project, wait_until
 from tests.servers import SilentServer
@@ -267,6 +267,26 @@ def test_where_nothing_is_published_tasks_are_read(tmp_path: Any) -> None:
         assert one.ended.wait(10)
         assert other.ended.wait(10)
         assert (one.tasks[-1]["result"], other.tasks[-1]["result"]) == (1, 2)
+
+
+def test_what_is_not_confirmed_is_looked_at_again_soon(
+    project: Project, pages: Site, results: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though nothing is heard of it: its worker is cut off from what publishes."""
+    monkeypatch.setattr(events, "CHECK", 0.5)
+    monkeypatch.setattr(silent, "ROOM", -5.0)
+    task_id = str(uuid.uuid4())
+    key = f"celery-task-meta-{task_id}"
+    report = {"progress_percent": 5.0, "total": 9, "elapsed": 1.5, "begun": 1_700_000_000}
+    project.app.backend.store_result(task_id, report, "PROGRESS")
+    with Stream(pages, task_id) as stream:
+        wait_until(lambda: stream.tasks and "unconfirmed" in stream.tasks[-1])
+        monkeypatch.setattr(events, "CHECK", 1_000.0)
+        time.sleep(1)  # the look that was due
+        said = results.get(key)
+        results.set(key, said.replace(b'"elapsed": 1.5', b'"elapsed": 2.5'))  # not published
+        wait_until(lambda: stream.tasks[-1]["result"]["elapsed"] == 2.5)
+    assert "unconfirmed" not in stream.tasks[-1]
 
 
 def test_a_run_that_is_lost_ends_the_stream(
