@@ -133,6 +133,15 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
         (2, call("d"), "overdue a ga"),
     ],
     "while it runs, others join": [*RAN, (2, call("b"), "joined a ga")],
+    "and look, where its end need not be said": [
+        (0, call("a"), "claimed a ga"),
+        (1, begin("a", "ga", unmarked=True), "run  ga"),
+        (2, call("b"), "unmarked a ga"),
+        (2, call("c", buffer=True), "buffered c gc"),
+        (3, call("d", buffer=True), "joined c gc"),
+        (3, call("e"), "joined c gc"),
+        (70, call("f", buffer=True), "joined c gc"),
+    ],
     "a result is reused": [*CACHED, (101, call("b"), "cached a ga")],
     "not longer than it is fresh": [*CACHED, (102, call("b"), "claimed b gb")],
     "a result for ever": [
@@ -733,6 +742,15 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
         (8, late("c"), "joined a ga"),
         (9, comes("a", "ga"), "wait a ga"),
         (13, comes("a", "ga"), "run  ga"),
+    ],
+    "in time: the run that waits has the newest arguments": [
+        (0, late("a", arguments="1"), "claimed a ga"),
+        (1, late("b", arguments="2"), "joined a ga"),
+        (2, late("c", arguments="3"), "joined a ga"),
+        (3, late("d"), "joined a ga"),
+        (8, comes("a", "ga"), "run  ga"),
+        (9, late("e", arguments="4"), "buffered e ge"),
+        (10, late("f", arguments="5"), "joined e ge"),
     ],
     "in time: not beyond the longest": [
         (1, late("a"), "claimed a ga"),
