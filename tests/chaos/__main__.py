@@ -2,7 +2,8 @@
 
 One third of the time each for a store alone behind a proxy, a store under Sentinel and a cluster
 of 3+3, or ``--store`` for one of them.  Exit code 0 only if nobody ran twice while a lease was
-alive (but for the windows that are listed), every caller was served, and no claim was left behind.
+alive (but for the windows that are listed), every caller was served, by a run that began after the
+call where a policy says so, and no claim was left behind.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from jobtastic_ext.testing.server import EmbeddedServer
 from tests.workers import ROOT
 
 from . import check
-from .app import NAMES, create
+from .app import LATER, NAMES, create
 from .nemesis import Nemesis
 from .producer import seconds_of
 from .stores import VICTIMS, Victim
@@ -54,7 +55,13 @@ def settings(server: EmbeddedServer, history: EmbeddedServer, store: str) -> dic
         "worker_prefetch_multiplier": 1,
         "worker_send_task_events": False,
         "result_chord_retry_interval": 0.2,
-        "jobtastic_policy": {"tasks": dict.fromkeys(NAMES, policy)},
+        "jobtastic_policy": {
+            "tasks": {
+                **dict.fromkeys(NAMES, policy),
+                "chaos.again": {**policy, "on_duplicate": "buffer_one"},
+                "chaos.quiet": {**policy, "debounce": 0.5, "debounce_max": 2},
+            }
+        },
         "jobtastic_store": store,
         "jobtastic_lease": LEASE,
         "history_url": history.url(0),
@@ -97,6 +104,7 @@ class Chaos:
                     report.unserved.append("\n      ".join([line, *said]))
                 else:
                     report.excused.append(f"{line}: {why}")
+            found.judge(report, self.answers(found))
             report.longest_wait = self.longest_wait(found)
             report.left_behind = self.left_behind(victim)
             report.counted = self.counted()
@@ -174,6 +182,12 @@ class Chaos:
     def pending(self, ids: set[str]) -> set[str]:
         return {one for one in ids if not self.app.AsyncResult(one).ready()}
 
+    def answers(self, found: check.History) -> dict[str, float]:
+        """When the run began that has answered a call, where that has to be after it."""
+        ids = [one for call in found.calls if call["task"] in LATER for one in call["ids"]]
+        results = {one: self.app.AsyncResult(one) for one in ids}
+        return {one: result.result for one, result in results.items() if result.successful()}
+
     def longest_wait(self, found: check.History) -> float:
         """Seconds from a plain call to its answer, beyond the run's own time."""
         longest = 0.0
@@ -248,6 +262,7 @@ def show(store: str, seed: str, report: check.Report) -> None:
     print(f"  explained by the windows below         {len(report.excused)}")
     print(f"  windows of the store, part of the time {report.excusable:.0%}")
     print(f"  callers unserved                       {len(report.unserved)}")
+    print(f"  answered by an older run               {len(report.outdated)}")
     print(f"  longest wait beyond the run            {report.longest_wait:.1f} s")
     calls = sum(report.counted.get(word, 0) for word in DECISIONS)
     print(
@@ -255,7 +270,7 @@ def show(store: str, seed: str, report: check.Report) -> None:
         f"{report.counted.get('ran')} of {report.entered} runs"
     )
     print(f"  claims left behind                     {len(report.left_behind)}")
-    for line in (*report.duplicates, *report.unserved, *report.left_behind):
+    for line in (*report.duplicates, *report.unserved, *report.left_behind, *report.outdated):
         print(f"    {line}")
     for line in report.excused:
         print(f"    (explained) {line}")

@@ -22,7 +22,10 @@ from celery import Celery
 from jobtastic_ext import JobtasticStep
 
 #: The tasks that have a policy.
-NAMES = ("chaos.early", "chaos.late")
+NAMES = ("chaos.early", "chaos.late", "chaos.again", "chaos.quiet")
+
+#: Those of which a call is answered by a run that begins after it.
+LATER = ("chaos.again", "chaos.quiet")
 
 
 class History:
@@ -46,22 +49,34 @@ def create(conf: dict[str, Any]) -> Celery:
     app.history = History(conf["history_url"])
     app.steps["worker"].add(JobtasticStep)
 
-    def work(task: Any, key: int, seconds: float) -> int:
+    def work(task: Any, key: int, seconds: float) -> float:
+        """Return when it has begun."""
         mark = {"id": task.request.id, "key": key, "task": task.name}
-        app.history.add("start", seconds=seconds, **mark)
+        began = time.time()
+        app.history.add("start", at=began, seconds=seconds, **mark)
         time.sleep(seconds)
         app.history.add("finish", **mark)
-        return key
+        return began
 
     @app.task(name="chaos.early", bind=True, shared=False)
     def early(self: Any, key: int, seconds: float = 0.2) -> int:
-        return work(self, key, seconds)
+        work(self, key, seconds)
+        return key
 
     @app.task(
         name="chaos.late", bind=True, shared=False, acks_late=True, reject_on_worker_lost=True
     )
     def late(self: Any, key: int, seconds: float = 0.2) -> int:
+        work(self, key, seconds)
+        return key
+
+    def later(self: Any, key: int, seconds: float = 0.2) -> float:
         return work(self, key, seconds)
+
+    for name in LATER:
+        app.task(
+            later, name=name, bind=True, shared=False, acks_late=True, reject_on_worker_lost=True
+        )
 
     @app.task(name="chaos.total", shared=False, acks_late=True, reject_on_worker_lost=True)
     def total(numbers: list[int]) -> int:

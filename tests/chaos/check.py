@@ -42,6 +42,8 @@ class Report(Struct):
     unserved: list[str] = []
     longest_wait: float = 0.0
     left_behind: list[str] = []
+    #: Calls that were to be answered by a later run, and were not.
+    outdated: list[str] = []
     harms: dict[str, int] = {}
     #: The part of the time in which an overlap would have been explained by the store.
     excusable: float = 0.0
@@ -53,7 +55,8 @@ class Report(Struct):
     entered: int = 0
 
     def holds(self) -> bool:
-        return not (self.duplicates or self.unserved or self.left_behind) and self.runs > 0
+        wrong = (self.duplicates, self.unserved, self.left_behind, self.outdated)
+        return not any(wrong) and self.runs > 0
 
 
 class History:
@@ -130,6 +133,27 @@ class History:
             for tick in ticks
         ]
         return sum(covered) / len(covered)
+
+    def is_another(self, call: dict[str, Any], began: float) -> bool:
+        """Whether a run that was stopped, and taken for dead, has stored its outcome after all."""
+        pids = {run.pid for run in self.runs if run.start == began}
+        return any(
+            harm["what"] == "paused" and pids & set(harm["pids"]) and harm["began"] <= call["done"]
+            for harm in self.harms
+        )
+
+    def judge(self, report: Report, answers: dict[str, float]) -> None:
+        """Look whether each answer is of a run that began after the call; `answers` say when."""
+        for call in self.calls:
+            for one in call["ids"]:
+                began = answers.get(one, call["at"])
+                if began >= call["at"]:
+                    continue
+                line = f"{one} was called {call['at'] - began:.2f} s after the run began"
+                if self.is_another(call, began):
+                    report.excused.append(f"{line}, which was stopped for longer than its lease")
+                else:
+                    report.outdated.append(line)
 
     def explain_unserved(
         self, task_id: str, received: bool = True, unpublished: bool = False

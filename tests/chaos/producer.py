@@ -14,7 +14,7 @@ from celery import chain, chord, group
 
 from jobtastic_ext.runtime import runtime_of
 
-from .app import create
+from .app import NAMES, create
 
 KEYS = 200
 
@@ -44,7 +44,7 @@ class Producer(threading.Thread):
             time.sleep(self.random.expovariate(self.rate))
             key = zipf(self.random)
             kind = self.random.choices(tuple(KINDS), tuple(KINDS.values()))[0]
-            name = self.random.choice(("chaos.early", "chaos.late"))
+            name = self.random.choice(NAMES)
             began = time.time()
             # Early acknowledgement loses the message with its worker, with or without us: a plain
             # call is served by the next identical one, but the parts of a canvas are not.

@@ -66,6 +66,27 @@ def test_runs_of_two_keys_are_no_duplicates() -> None:
     assert not report.duplicates
 
 
+@pytest.mark.parametrize(
+    ("more", "outdated", "excused"),
+    [
+        ([], 1, 0),
+        ([harm("pause a worker", "paused", 10.5, 14, (1,))], 0, 1),
+        ([harm("pause a worker", "paused", 11.5, 14, (1,))], 1, 0),
+        ([harm("pause a worker", "paused", 10.5, 14, (2,))], 1, 0),
+        ([harm("flush", "lost", 10.5, 10.6)], 1, 0),
+    ],
+)
+def test_an_answer_that_is_older_than_its_call(
+    more: list[Any], outdated: int, excused: int
+) -> None:
+    lines = [call(9, ids=["a"]), call(11, ids=["b"], done=11.1), *run("a", 10, 20), *more]
+    history = History(lines, LEASE)
+    report = history.report()
+    history.judge(report, {"a": 10, "b": 10})
+    assert (len(report.outdated), len(report.excused)) == (outdated, excused)
+    assert report.holds() is not bool(outdated)
+
+
 def test_who_may_be_left_unserved() -> None:
     kill, flush = (
         harm("kill a worker", "killed", 5, 6, (1,)),
