@@ -6,6 +6,7 @@ A task ``a`` that claims does so with generation ``ga``, and runs with the token
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -1036,6 +1037,28 @@ def test_case(case: list[tuple[float, Operation, str]]) -> None:
         claim, answer = step(operation, claim, ms(seconds))
         said = f"{answer.word} {answer.id} {answer.gen}".rstrip()
         assert said == expected, f"at {seconds} s: {operation}"
+
+
+@pytest.mark.parametrize("seconds", [0, 1, 4.9, 5.2, 12, 60, 300])
+@pytest.mark.parametrize("apart", [0.1, 0.7, 4.9])
+def test_a_burst_costs_a_message_for_each_time_of_quiet(seconds: float, apart: float) -> None:
+    """And one at its start, however many calls there are; by `debounce_max` it is over."""
+    moments = [1 + n * apart for n in range(int(seconds / apart) + 1) if n * apart < 20]
+    claim, arrives, sent = EMPTY, 0.0, 0
+    for moment in moments:
+        while sent and arrives <= moment:
+            claim, answer = step(comes("a", "ga"), claim, ms(arrives))
+            assert answer.word == "wait"
+            arrives, sent = arrives + answer.rest / 1000, sent + 1
+        claim, answer = step(late("a" if not sent else "b"), claim, ms(moment))
+        if not sent:
+            arrives, sent = moment + answer.rest / 1000, 1
+        assert answer.id == "a"
+    while (result := step(comes("a", "ga"), claim, ms(arrives)))[1].word == "wait":
+        claim, arrives, sent = result[0], arrives + result[1].rest / 1000, sent + 1
+    assert result[1].word == "run"
+    assert arrives == pytest.approx(min(moments[-1] + 5, 21), abs=0.002)
+    assert sent <= 1 + math.ceil((moments[-1] - 1) / 5)
 
 
 @pytest.mark.parametrize(

@@ -19,12 +19,16 @@ WAYS: dict[str, dict[str, Any]] = {
     "ignored": {"task_ignore_result": True},
     "disabled": {"result_backend": None},
     "rpc": {"result_backend": "rpc://", "task_ignore_result": True},
+    "claims in a file": {"task_ignore_result": True},
 }
+
+STORES = ("redis", "sqlite")
 
 
 @pytest.fixture(scope="module", params=WAYS)
 def blind(request: pytest.FixtureRequest, start_project: Any) -> Project:
-    project: Project = start_project(jobtastic_policy=POLICY, **WAYS[request.param])
+    store = STORES["file" in request.param]
+    project: Project = start_project(store, jobtastic_policy=POLICY, **WAYS[request.param])
     project.worker()
     return project
 
@@ -130,8 +134,11 @@ def test_who_joins_a_run_whose_result_is_ignored_does_not_wait_for_it(
     assert runs(project, unique) == 2
 
 
-def test_a_killed_worker_is_followed_by_the_next_call(start_project: Any, unique: str) -> None:
-    project: Project = start_project(jobtastic_policy=POLICY, task_ignore_result=True)
+@pytest.mark.parametrize("store", STORES)
+def test_a_killed_worker_is_followed_by_the_next_call(
+    start_project: Any, unique: str, store: str
+) -> None:
+    project: Project = start_project(store, jobtastic_policy=POLICY, task_ignore_result=True)
     work = project.task("work")
     with project.worker() as worker:
         first = work.delay(unique, delay=60)
