@@ -34,6 +34,7 @@ TEST = [
     "fastapi",
     "flask>=2.3",
     "gevent",
+    "gunicorn",
     "hypothesis",
     "itsdangerous>=2.1",
     "import-linter",
