@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from celery.contrib.testing.worker import start_worker
+from celery.signals import setup_logging
 
 from tests.integration.conftest import Project, wait_until
 
@@ -42,8 +43,16 @@ def alone(start_project: Any, tmp_path_factory: Any) -> Iterator[Project]:
     name = tmp_path_factory.mktemp("memory").name
     memory = {"broker_url": "memory://", "result_backend": "cache+memory://"}
     project: Project = start_project(jobtastic_store=f"memory://{name}", **memory, **LONG)
-    with start_worker(project.app, pool="solo", perform_ping_check=False):
-        yield project
+    setup_logging.connect(as_it_is)
+    try:
+        with start_worker(project.app, pool="solo", perform_ping_check=False):
+            yield project
+    finally:
+        setup_logging.disconnect(as_it_is)
+
+
+def as_it_is(**_: object) -> None:
+    """Celery leaves the loggers alone: the process is not the worker's own."""
 
 
 def waits(project: Project, name: str, x: str, **kwargs: Any) -> tuple[Any, Any]:
