@@ -12,40 +12,42 @@ from typing import Any
 import pytest
 
 #: Processes for each processor under ``-n auto``, and at most: tests wait more than they compute.
-PER_PROCESSOR, AT_MOST = 4, 12
+PER_PROCESSOR, AT_MOST = 5, 12
 
 #: Modules that take long whatever is done, the longest first: a shorter one fills what is left.
 FIRST: tuple[str, ...] = (
     "tests/chaos/test_chaos.py",
+    "tests/integration/test_database_outages.py",
     "tests/integration/test_fallback_cases.py",
     "tests/test_celery_units.py",
-    "tests/integration/test_secrets.py",
-    "tests/browser/test_element.py",
     "tests/integration/test_times_of_calls.py",
     "tests/integration/test_endings.py",
-    "tests/browser/test_cut_off.py",
+    "tests/browser/test_element.py",
     "tests/integration/test_progress.py",
-    "tests/browser/test_examples.py",
-    "tests/integration/test_in_time.py",
     "tests/integration/test_due_in_an_outage.py",
-    "tests/integration/test_database_outages.py",
-    "tests/integration/test_brownout.py",
-    "tests/web/test_cut_off.py",
+    "tests/integration/test_in_time.py",
+    "tests/integration/test_without_results.py",
+    "tests/browser/test_examples.py",
     "tests/integration/test_unique.py",
-    "tests/integration/test_habits.py",
-    "tests/browser/test_jquery.py",
-    "tests/integration/test_visibility.py",
+    "tests/browser/test_cut_off.py",
+    "tests/web/test_cut_off.py",
+    "tests/integration/test_brownout.py",
+    "tests/web/test_events.py",
     "tests/web/test_status.py",
     "tests/integration/test_counts.py",
-    "tests/integration/test_without_results.py",
-    "tests/web/test_events.py",
+    "tests/integration/test_visibility.py",
     "tests/web/test_views.py",
     "tests/integration/test_operations.py",
+    "tests/integration/test_once_more.py",
+    "tests/integration/test_habits.py",
+    "tests/stores/test_postgresql.py",
+    "tests/browser/test_jquery.py",
+    "tests/stores/test_redis.py",
     "tests/integration/test_delivery.py",
-    "tests/browser/test_payloads.py",
+    "tests/integration/test_cli.py",
+    "tests/integration/test_lines.py",
     "tests/stores/test_twins.py",
     "tests/integration/test_results.py",
-    "tests/integration/test_canvas.py",
     "tests/integration/test_demo.py",
 )
 

@@ -130,6 +130,8 @@ def settings_of(redis_server: Any, store: str, folder: Path) -> dict[str, Any]:
         "result_backend": redis_server.url(1),
         "task_default_queue": f"queue-{name}",
         "worker_send_task_events": False,
+        # Celery kills a child that has not said within 4 s that it is there.
+        "worker_proc_alive_timeout": 60,
         "broker_connection_retry_on_startup": True,
         "jobtastic_policy": POLICY,
         "jobtastic_store": stores[store],
