@@ -373,6 +373,13 @@ def test_the_broker_is_down(tab: Page, example: Example, lines: Console) -> None
         is_accessible(tab)
     finally:
         example.broker.start()
+
+    def is_served() -> bool:
+        with tab.expect_navigation():
+            tab.get_by_role("button", name="Divide").click()
+        return "?task=" in tab.url
+
+    wait_until(is_served)  # it is known to be back a moment after it is
     lines.forget_failed_loads()  # the answer is 503
 
 
