@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -234,16 +235,14 @@ def test_a_failure_teaches_nothing(steps: Steps, unique: str) -> None:
 def test_pool(start_steps: Any, unique: str, pool: str) -> None:
     steps: Steps = start_steps()
     steps.worker(pool=pool, concurrency=1 if pool == "solo" else 8)
-    results = [steps.task("count").delay(30 + n, 0.05) for n in range(3)]
-    results += [steps.task("loop").delay(10 + n, 0.15) for n in range(3)]
+    results = [steps.task("count").delay(30 + n, 0.1) for n in range(3)]
+    results += [steps.task("loop").delay(10 + n, 0.3) for n in range(3)]
     results.append(steps.task("burst").delay(1.5))
-    watchers = [Watcher(result, every=0.1) for result in results]
+    with ExitStack() as stack:
+        watchers = [stack.enter_context(Watcher(result, every=0.1)) for result in results]
+        for result in results:
+            result.get(timeout=TIMEOUT)
     for watcher in watchers:
-        watcher.__enter__()
-    for result in results:
-        result.get(timeout=TIMEOUT)
-    for watcher in watchers:
-        watcher.__exit__()
         assert watcher.percents() == sorted(watcher.percents())
         assert len(set(watcher.percents())) >= (2 if watcher is watchers[-1] else 4)
     assert watchers[-1].percents()[-1] == 75
