@@ -342,6 +342,7 @@ def test_a_result_that_was_forgotten_is_a_miss_and_the_page_says_so(
     mine, theirs = task.delay(unique, delay=0), task.delay(unique, delay=0)
     assert mine.get(timeout=30)["x"] == unique
     assert theirs.id == mine.id
+    wait_until(lambda: project.claim("cached", unique, delay=0).holder is None)
     mine.forget()
     assert project.app.AsyncResult(theirs.id).state == "PENDING"
     assert project.app.AsyncResult(theirs.id).result is None
