@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from jobtastic_ext.runtime import runtime_of
@@ -30,6 +31,7 @@ class Crowd:
         #: Keys of calls that had no answer of the store.
         self.unanswered: list[str] = []
         self._stop = threading.Event()
+        self._rest, self._resting = threading.Event(), set[int]()
         self._threads = [threading.Thread(target=self._call, args=(n,)) for n in range(4)]
 
     def __enter__(self) -> Crowd:
@@ -50,6 +52,9 @@ class Crowd:
     def _call(self, thread: int) -> None:
         n = 0
         while not self._stop.wait(0.2):
+            if self._rest.is_set():
+                self._resting.add(thread)
+                continue
             n += 1
             x = f"{self.unique}-{thread}-{n}"
             for _ in range(2):
@@ -66,6 +71,16 @@ class Crowd:
         """The arguments whose two calls were made, and have run."""
         made = self.calls.copy().items()
         return {x for x, calls in made if len(calls) == 2 and calls[0].ready()}
+
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """Nobody calls meanwhile, and what was called has run: the broker has nothing of it."""
+        self._resting.clear()
+        self._rest.set()
+        wait_until(lambda: len(self._resting) == len(self._threads))
+        wait_until(lambda: all(call.ready() for calls in self.calls.values() for call in calls))
+        yield
+        self._rest.clear()
 
     def go_on(self) -> None:
         """Return when some further calls were made and have run."""
