@@ -2,6 +2,17 @@
 -- It is what `claim.lua` does with an empty claim, and is held equal to it by the same tests.
 -- KEYS[1]  the call key.
 -- ARGV[1]  `ClaimCall`.  ARGV[2]  only in tests: the time.
+
+-- Store a claim that is nothing but this holder.
+local function store_holder(holder, now)
+  local encoded, ends = cjson.encode{ holder = holder }, holder['until'] + 3600000
+  if ends >= 90000000000000 then
+    redis.call('SET', KEYS[1], encoded)
+  else
+    redis.call('SET', KEYS[1], encoded, 'PX', string.format('%.0f', ends - now))
+  end
+end
+
 if redis.call('EXISTS', KEYS[1]) == 0 then
   local op = cjson.decode(ARGV[1])
   if op.hold > 0 then
@@ -23,14 +34,7 @@ if redis.call('EXISTS', KEYS[1]) == 0 then
       looked = due > 0 and due or nil,
       expires = op.expires and math.min(now + op.expires, 90000000000000),
     }
-    if ends + 3600000 >= 90000000000000 then
-      redis.call('SET', KEYS[1], cjson.encode{ holder = holder })
-    else
-      redis.call(
-        'SET', KEYS[1], cjson.encode{ holder = holder }, 'PX',
-        string.format('%.0f', ends + 3600000 - now)
-      )
-    end
+    store_holder(holder, now)
     return cjson.encode{
       word = 'claimed', id = op.task_id, gen = op.gen, at = now, rest = math.max(due - now, 0),
     }

@@ -58,11 +58,7 @@ local function waits_for(call, part, now)
   part.looked = math.min(part.looked or 0, part.due)
   if now - math.max(at, part.looked) >= 1000 then return nil end
   part.arguments = call.arguments or part.arguments
-  local ends = part['until'] + 3600000
-  if ends >= 90000000000000 then return nil end
-  redis.call(
-    'SET', KEYS[1], cjson.encode{ holder = part }, 'PX', string.format('%.0f', ends - now)
-  )
+  store_holder(part, now)
   return part.owner, part.gen
 end
 
