@@ -74,16 +74,18 @@ class SQLContract(AwayContract):
         assert not caplog.records
         store.close()
 
+    def bound(self, cursor: Any, url: str, user: str) -> Store:
+        """The store of a new user, who may not delete."""
+        cursor.execute(f"CREATE USER {user}")
+        cursor.execute(f"GRANT SELECT, INSERT, UPDATE ON jobtastic_claims TO {user}")
+        return open_store(url.replace(f"//{make_url(url[3:]).username}@", f"//{user}@"), timeout=10)
+
     def test_a_server_that_takes_no_writes_is_not_back(self, store: Store, url: str) -> None:
         """As after a failover: it answers, and a call cannot claim."""
         store.ping()
         with closing(self.connect()) as other, other.cursor() as cursor:
-            cursor.execute("CREATE USER reader")
-            cursor.execute("GRANT SELECT, INSERT, UPDATE ON jobtastic_claims TO reader")
+            bound = self.bound(cursor, url, "reader")
             cursor.execute(self.read_only)
-            bound = open_store(
-                url.replace(f"//{make_url(url[3:]).username}@", "//reader@"), timeout=10
-            )
             try:
                 with pytest.raises(StoreUnavailable, match=r"check that it .* accepts writes"):
                     bound.ping()
@@ -105,10 +107,7 @@ class SQLContract(AwayContract):
         store.ping()
         user = f"u{key[-12:]}"
         with closing(self.connect()) as other, other.cursor() as cursor:
-            cursor.execute(f"CREATE USER {user}")
-            cursor.execute(f"GRANT SELECT, INSERT, UPDATE ON jobtastic_claims TO {user}")
-            mine = url.replace(f"//{make_url(url[3:]).username}@", f"//{user}@")
-            bound = open_store(mine, timeout=10)
+            bound = self.bound(cursor, url, user)
             cursor.execute("INSERT INTO jobtastic_claims VALUES (%s, 'x', 1, 1)", (user,))
             with caplog.at_level(logging.INFO, sql.logger.name):
                 for n in range(3):
