@@ -9,12 +9,15 @@ from importlib.metadata import PackageNotFoundError, distribution
 import pytest
 
 from tests.browser.stub import Stub
+from tests.servers import TIMEOUT
 from tests.untried import missing, need
 
 try:
-    from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+    from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 except ImportError:  # pragma: no cover
     sync_playwright = None
+else:
+    expect.set_options(timeout=1000 * TIMEOUT)
 
 #: What it may be called.  The shell, which has no window, takes a third of the processor time.
 CHROMIUM = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")

@@ -9,13 +9,17 @@ import time
 from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 STATIC = Path(__file__).resolve().parents[2] / "jobtastic_ext" / "static"
 
 #: One step of a script: a task dict, an HTTP status, or None for a connection that is cut.
-Step = dict[str, Any] | int | None
+#: A `threading.Event` holds the next of them back until it is set.
+Step = dict[str, Any] | int | threading.Event | None
 
 
 def task(status: str, result: object = None, **more: object) -> dict[str, Any]:
@@ -101,6 +105,14 @@ class Stub:
         with self._lock:
             return [at for path, at in self.seen if part in path]
 
+    def asks_no_more(self, page: Page, part: str = "/status/", seconds: float = 1.5) -> bool:
+        """Whether nothing comes for so long, once all that the page had asked before has come."""
+        page.evaluate("fetch(location.href).then((answer) => answer.text())")
+        page.wait_for_timeout(200)
+        asked = len(self.asked(part))
+        page.wait_for_timeout(1000 * seconds)
+        return len(self.asked(part)) == asked
+
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
         with self._lock:
             self.seen.append((request.path, time.monotonic()))
@@ -120,9 +132,11 @@ class Stub:
             send(request, 404, b"no such page", "text/plain")
 
     def _send_status(self, request: BaseHTTPRequestHandler, task_id: str) -> None:
-        with self._lock:
-            steps = self._statuses[task_id]
-            step = steps.pop(0) if len(steps) > 1 else steps[0]
+        step = self._next(task_id)
+        while isinstance(step, threading.Event):
+            while not step.wait(0.05) and not self._closing.is_set():
+                pass
+            step = self._next(task_id)
         if step is None:
             request.close_connection = True
         elif isinstance(step, int):
@@ -130,6 +144,11 @@ class Stub:
         else:
             many = {"tasks": step["tasks"]} if "tasks" in step else {"task": step}
             send(request, 200, json.dumps(many).encode(), "application/json")
+
+    def _next(self, task_id: str) -> Step:
+        with self._lock:
+            steps = self._statuses[task_id]
+            return steps.pop(0) if len(steps) > 1 else steps[0]
 
     def _send_events(self, request: BaseHTTPRequestHandler, task_id: str) -> None:
         if task_id not in self._events:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -72,6 +73,15 @@ class Example:
         worker.wait_until_ready(60)
         return worker
 
+    @contextmanager
+    def worker_stopped(self) -> Iterator[None]:
+        """Nothing is begun meanwhile."""
+        os.kill(self.worker.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.worker.pid, signal.SIGCONT)
+
     def _start_page(self) -> None:
         log = self.stack.enter_context((self.scratch / "page.log").open("wb"))
         process = subprocess.Popen(
@@ -96,17 +106,21 @@ class Example:
         wait_until(answers)
 
     def runs(self, task_id: str) -> int:
-        """How often a task's body has ended well."""
-        return self.log.read_text().count(f"Task division.lots_of_division[{task_id}] succeeded")
+        """How often a task's body has ended well, once the log has it: the page has it earlier."""
+        said = f"Task division.lots_of_division[{task_id}] succeeded"
+        wait_until(lambda: said in self.log.read_text())
+        return self.log.read_text().count(said)
 
     def answers(self, path: str) -> set[str]:
-        """With which status codes the server has answered for a path."""
-        log = re.sub("\x1b\\[\\d*m", "", (self.scratch / "page.log").read_text())  # Flask's colours
-        return set(re.findall(rf'"GET {re.escape(path)} HTTP/1.1" (\d+)', log))
+        """With which status codes the server has answered for a path, once it has noted any."""
+        noted = rf'"GET {re.escape(path)} HTTP/1.1" (\d+)'
 
-    def requests(self, task_id: str) -> int:
-        """How often the server was asked about a task."""
-        return (self.scratch / "page.log").read_text().count(f"/task/{task_id}/")
+        def found() -> set[str]:
+            log = (self.scratch / "page.log").read_text()
+            return set(re.findall(noted, re.sub("\x1b\\[\\d*m", "", log)))  # Flask's colours
+
+        wait_until(found)
+        return found()
 
 
 @pytest.fixture(scope="module", params=sorted(Example.APPS))
@@ -198,28 +212,30 @@ def is_accessible(page: Page) -> None:
     assert found.violations_count == 0, found.generate_report()
 
 
+#: Notes each percentage that is told, and the seconds that are left.
+NOTE_PROGRESS = """() => {
+  window.seen = [];
+  document.querySelector('jobtastic-progress').addEventListener('progress', ({ detail }) => {
+    const { progress_percent: percent, time_remaining: left } = detail.result;
+    if (seen.at(-1)?.[0] !== percent) seen.push([percent, left]);
+  });
+}"""
+
+
 def test_the_bar_moves_and_the_table_appears(tab: Page, example: Example) -> None:
     fill(tab, example, 60)
     is_accessible(tab)
-    task_id = divide(tab)
-    expect(bar(tab)).to_be_visible()
-    shot(tab, example, "pending")
-    seen: list[tuple[float, float]] = []
-
-    def ended() -> bool:
-        task = tab.evaluate("document.querySelector('jobtastic-progress').task")
-        if task and task["status"] == "PROGRESS":
-            report = task["result"]
-            if not seen or seen[-1][0] != report["progress_percent"]:
-                seen.append((report["progress_percent"], report["time_remaining"]))
-                if len(seen) == 3:
-                    shot(tab, example, "progress")
-                    is_accessible(tab)
-        return state(tab) == "success"
-
-    wait_until(ended)
+    with example.worker_stopped():  # until the page is there, however long that takes
+        task_id = divide(tab)
+        expect(bar(tab)).to_be_visible()
+        shot(tab, example, "pending")
+        tab.evaluate(NOTE_PROGRESS)
+    wait_until(lambda: tab.evaluate("seen.length >= 3"))
+    shot(tab, example, "progress")
+    is_accessible(tab)
+    wait_until(lambda: state(tab) == "success")
+    seen = tab.evaluate("seen")
     percents = [percent for percent, _ in seen]
-    assert len(percents) >= 3, seen
     assert percents == sorted(percents)
     known = [seconds for _, seconds in seen if seconds >= 0]
     assert known[-1] < max(known), known
@@ -262,7 +278,7 @@ def test_a_double_click_and_a_second_tab_share_one_run(
     divisors = tab.get_by_label("Denominators").input_value()
     tab.get_by_role("button", name="Divide").dblclick()
     # Not `wait_for_url`: the second click aborts the first one's navigation, which it would report.
-    expect(tab).to_have_url(re.compile(r"/\?task="), timeout=20_000)
+    expect(tab).to_have_url(re.compile(r"/\?task="))
     task_id = tab.url.partition("task=")[2]
     other = context.new_page()
     other.goto(example.url)
@@ -270,7 +286,7 @@ def test_a_double_click_and_a_second_tab_share_one_run(
     other.get_by_label("Denominators").fill(divisors)
     assert divide(other) == task_id
     for page in (tab, other):
-        expect(page.get_by_role("table")).to_be_visible(timeout=20_000)
+        expect(page.get_by_role("table")).to_be_visible()
     assert example.runs(task_id) == 1
     assert example.log.read_text().count(f"[{task_id}] received") == 1
 
@@ -281,7 +297,7 @@ def test_who_has_not_asked_does_not_see(tab: Page, browser: Browser, example: Ex
     fill(tab, example, 12)
     numbers = [tab.get_by_label(name).input_value() for name in ("Numerators", "Denominators")]
     task_id = divide(tab)
-    expect(tab.get_by_role("table")).to_be_visible(timeout=20_000)
+    expect(tab.get_by_role("table")).to_be_visible()
     other = browser.new_context()
     try:
         reply = other.request.get(f"{example.url}task/{task_id}/status/")
@@ -291,7 +307,7 @@ def test_who_has_not_asked_does_not_see(tab: Page, browser: Browser, example: Ex
         for name, value in zip(("Numerators", "Denominators"), numbers, strict=True):
             page.get_by_label(name).fill(value)
         assert divide(page) == task_id
-        expect(page.get_by_role("table")).to_be_visible(timeout=20_000)
+        expect(page.get_by_role("table")).to_be_visible()
     finally:
         other.close()
     assert example.runs(task_id) == 1
@@ -306,9 +322,7 @@ def test_the_recipe_of_the_docs_is_what_the_example_runs() -> None:
 def test_a_task_that_fails_says_why(tab: Page, example: Example) -> None:
     fill(tab, example, 12, fails=True)
     divide(tab)
-    expect(tab.locator('jobtastic-progress [part="message"]')).to_contain_text(
-        "division by zero", timeout=20_000
-    )
+    expect(tab.locator('jobtastic-progress [part="message"]')).to_contain_text("division by zero")
     assert state(tab) == "failure"
     expect(tab.get_by_role("table")).to_have_count(0)
     shot(tab, example, "failure")
@@ -340,21 +354,23 @@ def test_errors_that_pass(tab: Page, example: Example, lines: Console) -> None:
     tab.route("**/events/*", lambda route: route.fulfill(status=204))
     fill(tab, example, 20)
     divide(tab)
-    expect(tab.get_by_role("table")).to_be_visible(timeout=30_000)
+    expect(tab.get_by_role("table")).to_be_visible()
     assert failures < 0
     lines.forget_failed_loads()
 
 
 def test_a_page_that_is_left_asks_no_more(tab: Page, example: Example) -> None:
-    fill(tab, example, 60)
+    # As the browser sends them: the server may note the last ones when the page is long left.
+    asked: list[str] = []
+    tab.on("request", lambda request: asked.append(request.url))
+    fill(tab, example, 100)
     task_id = divide(tab)
     wait_until(lambda: state(tab) == "progress")
+    assert [url for url in asked if f"/task/{task_id}/" in url]
     tab.goto("about:blank")
-    time.sleep(0.5)
-    asked = example.requests(task_id)
-    assert asked > 0
-    time.sleep(3)
-    assert example.requests(task_id) == asked
+    asked.clear()
+    tab.wait_for_timeout(3000)
+    assert asked == []
     # Nor is anything heard for it any more.
     with redis.Redis.from_url(example.results.url(0)) as results:
         channel = f"celery-task-meta-{task_id}"
@@ -368,7 +384,7 @@ def test_the_broker_is_down(tab: Page, example: Example, lines: Console) -> None
         began = time.monotonic()
         tab.get_by_role("button", name="Divide").click()
         expect(tab.get_by_role("alert")).to_contain_text("could not be started")
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 20
         shot(tab, example, "broker-down")
         is_accessible(tab)
     finally:
@@ -394,7 +410,7 @@ def test_in_an_outage_a_page_on_events_says_that_it_knows_nothing(
     element = tab.locator("jobtastic-progress")
     example.results.kill()
     try:
-        expect(element).to_have_attribute("unconfirmed", "", timeout=15_000)
+        expect(element).to_have_attribute("unconfirmed", "", timeout=30_000)
         expect(element.locator('[part="text"]')).to_contain_text("No news at the moment")
         shot(tab, example, "unconfirmed")
     finally:
@@ -424,20 +440,22 @@ def test_a_worker_that_is_killed(
 ) -> None:
     """The page ends with a message once the run's lease is over, and not in a spinner."""
     tabs: list[tuple[Page, Example]] = []
-    killed: dict[Page, float] = {}
+    killed: dict[Page, tuple[float, float]] = {}
     for example in examples():
         tab = context.new_page()
         fill(tab, example, 200)
         divide(tab)
         wait_until(lambda tab=tab: state(tab) == "progress")
+        before = time.time()
         example.worker.kill()
-        killed[tab] = time.time()
+        killed[tab] = (before, time.time())
         tabs.append((tab, example))
     for tab, example in tabs:
         tab.bring_to_front()  # a hidden tab asks less often
         wait_until(lambda tab=tab: state(tab) == "failure", 60)
         task = tab.evaluate("document.querySelector('jobtastic-progress').task")
         assert task["lost"] is True
-        assert abs(task["heard"] - killed[tab]) < 4
+        before, after = killed[tab]
+        assert before - 8 < task["heard"] < after + 1  # its lease of 4 s had been renewed
         shot(tab, example, "lost")
         is_accessible(tab)

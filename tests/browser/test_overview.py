@@ -125,7 +125,7 @@ def test_a_call_is_let_go_of_in_two_clicks_without_a_script(seen: Page, app: Any
 
 def test_the_time_is_chosen_and_the_bar_is_as_long_as_the_share(seen: Page) -> None:
     seen.get_by_role("link", name="a day").click()
-    assert seen.url.endswith("?since=1d")
+    seen.wait_for_url("**/?since=1d")
     assert seen.locator("nav [aria-current]").inner_text() == "a day"
     widths = seen.evaluate(
         """() => [...document.querySelectorAll('td .bar')].map((bar) =>

@@ -279,7 +279,7 @@ def test_what_is_named_like_a_property_of_the_document(
     wait = itertools.count()
     while len(stub.asked("/task/a/status/")) < 4:
         page.wait_for_timeout(100)
-        assert next(wait) < 80, "it takes the page for hidden"
+        assert next(wait) < 300, "it takes the page for hidden"
     assert page.evaluate("window.ran ?? 0") == 0
     forget_failed_loads(console)
 
