@@ -17,7 +17,9 @@ def project(redis_server, tmp_path_factory) -> Iterator[Project]:
     """A project with a prefork worker of two."""
     from tests.integration.conftest import settings_of
 
-    project = Project(settings_of(redis_server, "redis", tmp_path_factory.mktemp("web")))
+    usual = settings_of(redis_server, "redis", tmp_path_factory.mktemp("web"))
+    # Not more patient than that: a page waits longer where a call of the store may take long.
+    project = Project({**usual, "jobtastic_store_timeout": 1, "jobtastic_publish_timeout": 10})
     project.worker(concurrency=2)
     yield project
     project.close()
@@ -26,7 +28,7 @@ def project(redis_server, tmp_path_factory) -> Iterator[Project]:
 @pytest.fixture(scope="module", params=FRAMEWORKS)
 def pages(request: pytest.FixtureRequest, project: Project) -> Iterator[Site]:
     """The status view of the project, open to everybody."""
-    with site(request.param, project.app, timeout=10) as served:  # on a busy machine
+    with site(request.param, project.app) as served:
         yield served
 
 

@@ -69,7 +69,12 @@ class Site:
         return self.get(f"/task/status/?{urlencode(pairs)}")
 
 
-def site(framework: str, app: Celery, **options: Any) -> AbstractContextManager[Site]:
+def site(
+    framework: str, app: Celery, *, timeout: float | None = 20, **options: Any
+) -> AbstractContextManager[Site]:
+    """The views of one framework.  A busy machine may answer late; `timeout` None is their own."""
+    if timeout is not None:
+        options["timeout"] = timeout
     return {"django": django_site, "flask": flask_site, "asgi": asgi_site}[framework](
         app, **options
     )

@@ -87,7 +87,7 @@ def test_who_reports_is_not_lost(cut_off: CutOff) -> None:
 
 def test_who_is_alive_and_does_not_report_is_not_confirmed(cut_off: CutOff, unique: str) -> None:
     """The result backend alone is out of its reach: what it reported last is old, and says so."""
-    result = cut_off.start(steps=1_000, gate=unique)
+    result = cut_off.start(steps=4_000, gate=unique)
     cut_off.silence(cut_off.results)
     cut = time.monotonic()
     wait_until(lambda: "unconfirmed" in status(cut_off.project, result.id))
@@ -106,15 +106,18 @@ def test_who_is_alive_and_does_not_report_is_not_confirmed(cut_off: CutOff, uniq
 
 def test_what_is_heard_of_again_is_taken_back(cut_off: CutOff, unique: str) -> None:
     """Of two runs, one ends meanwhile."""
-    ends, result = cut_off.start(steps=80), cut_off.start(steps=1_000, gate=unique)
+    began = time.time()
+    ends = cut_off.start(steps=999, gate=f"{unique}-ends")
+    result = cut_off.start(steps=1_000, gate=unique)
     cut_off.silence(cut_off.store, cut_off.results)
     cut = time.time()
+    cut_off.project.notes.open(f"{unique}-ends")
     for one in (ends, result):
         wait_until(lambda one=one: cut_off.is_lost(one.id))
     lost = status(cut_off.project, result.id)
     # True of a worker that is dead as well as of this one.
     assert lost["result"].startswith("Nothing has been heard of this task since ")
-    assert cut - 2 < lost["heard"] < cut + 2
+    assert began < lost["heard"] < cut + 2
     percent = progress_of(result).progress_percent
     cut_off.store.open()
     cut_off.results.open()

@@ -23,7 +23,7 @@ from jobtastic_ext.runtime import close_runtime
 from jobtastic_ext.web import task_status
 from jobtastic_ext.web.status import payload_status
 from jobtastic_ext.web.stored import KEY, Limits, Stored, encode, read_stored
-from tests.servers import wait_until
+from tests.servers import TIMEOUT, wait_until
 from tests.web.hostile import BYTES, METAS, meta, put
 from tests.web.sites import FRAMEWORKS, Site, site
 from tests.web.test_events import Stream
@@ -69,7 +69,7 @@ def stored(app: Celery) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def all_pages(app: Celery) -> Iterator[dict[str, Site]]:
     with ExitStack() as stack:
-        yield {name: stack.enter_context(site(name, app, timeout=10)) for name in FRAMEWORKS}
+        yield {name: stack.enter_context(site(name, app)) for name in FRAMEWORKS}
 
 
 def check(name: str, task: dict[str, Any], task_id: str) -> None:
@@ -134,11 +134,11 @@ def test_events_go_on(app: Celery, all_pages: dict[str, Site]) -> None:
         wait_until(lambda: all(other.states() == ["PENDING"] for other in others.values()))
         for name, other in others.items():
             put(app, other.tasks[0]["id"], VALUES[name])
-        wait_until(lambda: all(len(other.tasks) > 1 for other in others.values()), 20)
+        wait_until(lambda: all(len(other.tasks) > 1 for other in others.values()))
         app.backend.store_result(good, {"progress_percent": 7}, "PROGRESS")
-        wait_until(lambda: stream.states()[-1:] == ["PROGRESS"], 20)
+        wait_until(lambda: stream.states()[-1:] == ["PROGRESS"])
         app.backend.store_result(good, 1, "SUCCESS")
-        assert stream.ended.wait(20)
+        assert stream.ended.wait(TIMEOUT)
         assert stream.states()[-1] == "SUCCESS"
         for name, other in others.items():
             check(name, other.tasks[-1], other.tasks[0]["id"])

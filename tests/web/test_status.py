@@ -40,8 +40,8 @@ def store(project: Project, state: str, result: Any, **options: Any) -> str:
     return task_id
 
 
-def status(project: Project, task_id: str, **options: Any) -> dict[str, Any]:
-    found = task_status(project.app, task_id, **options)
+def status(project: Project, task_id: str, timeout: float = 20, **options: Any) -> dict[str, Any]:
+    found = task_status(project.app, task_id, timeout=timeout, **options)
     assert list(found) == ["task"]
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     task: dict[str, Any] = found["task"]
@@ -182,10 +182,10 @@ def test_a_result_that_this_process_does_not_accept(
 def test_a_large_result(project: Project) -> None:
     text = "x" * 20_000_000
     task_id = store(project, "SUCCESS", text)
-    task = status(project, task_id, timeout=20)
+    task = status(project, task_id)
     assert task["result"] is None
     assert task["omitted"].startswith("the result is too large to show: 20,000,")
-    assert status(project, task_id, timeout=20, max_result=None)["result"] == text
+    assert status(project, task_id, max_result=None)["result"] == text
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_a_run_is_lost_when_its_lease_is_over(project: Project) -> None:
     # Its store may have been away until now, and whoever keeps the lease not have found it yet.
     maybe = status(project, task_id)
     assert (maybe["status"], maybe["retry_after"]) == ("PROGRESS", 0.5)
-    wait_until(lambda: status(project, task_id)["status"] == "FAILURE", 20)
+    wait_until(lambda: status(project, task_id)["status"] == "FAILURE")
     lost = status(project, task_id)
     assert (lost["status"], lost["lost"], lost["exc"]) == ("FAILURE", True, "WorkerLostError")
     assert "worker" in lost["result"]
@@ -243,7 +243,7 @@ def test_a_run_is_not_lost_while_somebody_else_sees_to_it(project: Project) -> N
     task_id = str(uuid.uuid4())
     key, _ = running(project, task_id, 10)
     report_of(project, task_id, key)
-    wait_until(lambda: status(project, task_id)["status"] == "FAILURE", 20)
+    wait_until(lambda: status(project, task_id)["status"] == "FAILURE")
     # Another message took the claim: whoever runs it stores the outcome for this id, too.
     other = Begin(task_id="another", run="another.1", lease=10, herd=60_000)
     assert runtime.store.apply(key, other).word == "run"
@@ -259,17 +259,18 @@ def test_a_worker_that_is_killed(start_project: Any, unique: str) -> None:
     project: Project = start_project(jobtastic_store_timeout=1)
     worker = project.worker(concurrency=1)
     work = project.task("progress")
-    result = work.delay(100, pause=0.05)
+    result = work.delay(1_000, gate=unique)
     wait_until(lambda: status(project, result.id)["status"] == "PROGRESS")
     worker.kill()
     assert status(project, result.id)["status"] == "PROGRESS"  # nobody can know yet
-    wait_until(lambda: status(project, result.id).get("lost"), 30)
+    wait_until(lambda: status(project, result.id).get("lost"))
     assert status(project, result.id)["status"] == "FAILURE"
-    again = work.delay(100, pause=0.05)
+    again = work.delay(1_000, gate=unique)
     assert again.id == result.id
     assert status(project, result.id)["status"] != "FAILURE"
+    project.notes.open(unique)
     project.worker(concurrency=1)
-    wait_until(lambda: status(project, result.id)["status"] == "SUCCESS", 40)
+    wait_until(lambda: status(project, result.id)["status"] == "SUCCESS")
 
 
 def test_a_run_is_not_lost_by_an_outage(start_project: Any, unique: str) -> None:
@@ -279,7 +280,7 @@ def test_a_run_is_not_lost_by_an_outage(start_project: Any, unique: str) -> None
             jobtastic_store=server.url(0), result_backend=server.url(1)
         )
         project.worker(concurrency=1)
-        result = project.task("progress").delay(300, pause=0.1)
+        result = project.task("progress").delay(3_000, pause=0.1)
         wait_until(lambda: status(project, result.id)["status"] == "PROGRESS")
         os.kill(server.pid, signal.SIGSTOP)
         time.sleep(4)
@@ -293,7 +294,7 @@ def test_a_run_is_not_lost_by_an_outage(start_project: Any, unique: str) -> None
                 return False
             return True
 
-        wait_until(known, 20)
+        wait_until(known)
         end = time.monotonic() + 3
         while time.monotonic() < end:
             known()

@@ -60,8 +60,10 @@ def test_a_task_that_fails(pages: Site, project: Project, unique: str) -> None:
 
 
 def test_a_task_that_is_revoked(pages: Site, project: Project, unique: str) -> None:
-    result = project.task("plain").apply_async((unique,), countdown=2)
-    result.revoke()
+    task_id = str(uuid.uuid4())
+    # Before it is sent: it would run if the worker heard of it too late.
+    assert project.app.control.revoke(task_id, reply=True, timeout=60, limit=1)
+    result = project.task("plain").apply_async((unique,), task_id=task_id)
     wait_until(lambda: pages.task(result.id)["status"] == "REVOKED")
     assert pages.task(result.id)["exc"] == "TaskRevokedError"
 
@@ -168,7 +170,7 @@ def refused(body: bytes, bad: str) -> None:
 
 def test_an_id_of_ten_megabytes(pages: Site, project: Project) -> None:
     """The server in front refuses it, or we do; either way the next request is answered."""
-    connection = http.client.HTTPConnection(LOOPBACK, pages.port, timeout=30)
+    connection = http.client.HTTPConnection(LOOPBACK, pages.port, timeout=60)
     try:
         connection.request("GET", f"/task/{'x' * 10_000_000}/status/")
         reply = connection.getresponse()
@@ -182,7 +184,7 @@ def test_an_id_of_ten_megabytes(pages: Site, project: Project) -> None:
 
 
 def test_raw_line_ends_in_the_path(pages: Site, project: Project) -> None:
-    with socket.create_connection((LOOPBACK, pages.port), timeout=10) as raw:
+    with socket.create_connection((LOOPBACK, pages.port), timeout=60) as raw:
         raw.sendall(b"GET /task/a\r\nX-Injected: 1/status/ HTTP/1.1\r\nHost: x\r\n\r\n")
         answer = raw.recv(65536)
     assert b"200 OK" not in answer
@@ -242,7 +244,7 @@ def test_the_result_backend_is_down(
         port = silent.port if kind == "silent" else free_port()
         app = Celery("down", set_as_current=False)
         app.conf.result_backend = f"redis://{LOOPBACK}:{port}/0"
-        with site(framework, app) as pages:
+        with site(framework, app, timeout=None) as pages:
             waits = []
             for _ in range(8):
                 began = time.monotonic()
@@ -252,7 +254,7 @@ def test_the_result_backend_is_down(
                 assert "ask again" in reply.json["error"]
                 assert int(reply.headers["Retry-After"]) > 0
                 assert "127.0.0.1" not in reply.body.decode()
-            assert max(waits) < 3, waits
+            assert max(waits) < 10, waits  # Celery's own read takes 120 s
             assert pages.many(["a", "b"]).status == 503
     # Once for the outage, not once for each request.
     ours = [one for one in caplog.records if one.name == "jobtastic_ext"]
@@ -273,7 +275,7 @@ def test_an_outage_is_nothing_to_the_old_client(framework: str) -> None:
     with SilentServer() as silent:
         app = Celery("down", set_as_current=False)
         app.conf.result_backend = f"redis://{LOOPBACK}:{silent.port}/0"
-        with site(framework, app, legacy=True, authorize=may_see_a) as pages:
+        with site(framework, app, timeout=None, legacy=True, authorize=may_see_a) as pages:
             for _ in range(3):
                 reply = pages.status("a")
                 assert (reply.status, reply.json) == (200, {"task": None})
