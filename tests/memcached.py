@@ -8,7 +8,7 @@ import time
 from types import TracebackType
 
 from jobtastic_ext.testing.server import LOOPBACK, free_port
-from tests.servers import need
+from tests.servers import TIMEOUT, need
 
 
 class Memcached:
@@ -26,7 +26,7 @@ class Memcached:
         """Start, and return when it takes connections."""
         command = [need("memcached"), "-l", LOOPBACK, "-p", str(self.port), "-U", "0", "-m", "64"]
         self.process = subprocess.Popen([*command, "-u", "nobody", *self.options])
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + TIMEOUT
         while True:
             try:
                 socket.create_connection((LOOPBACK, self.port), timeout=1).close()

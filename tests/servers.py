@@ -72,10 +72,11 @@ class Sentinel(Group):
 
     NAME = "mymaster"
 
-    def __init__(self, sentinels: int = 3, binary: str | None = None) -> None:
+    def __init__(self, sentinels: int = 3, binary: str | None = None, away: float = 1.0) -> None:
+        """`away`: seconds of silence after which another master is chosen."""
         super().__init__()
         self._binary = binary or server_binary()
-        self._count = sentinels
+        self._count, self._away = sentinels, away
         self.sentinels: list[EmbeddedServer] = []
 
     def __enter__(self) -> Sentinel:
@@ -89,7 +90,7 @@ class Sentinel(Group):
             name, quorum = self.NAME, self._count // 2 + 1
             config = (
                 f"sentinel monitor {name} {LOOPBACK} {self.master.port} {quorum}\n"
-                f"sentinel down-after-milliseconds {name} 500\n"
+                f"sentinel down-after-milliseconds {name} {1000 * self._away:.0f}\n"
                 f"sentinel failover-timeout {name} 3000\n"
             )
             for _ in range(self._count):
@@ -134,7 +135,7 @@ class Cluster(Group):
             for _ in range(self._count):
                 config = (
                     f"cluster-enabled yes\ncluster-port {free_port()}\n"
-                    "cluster-node-timeout 2000\ncluster-require-full-coverage no\n"
+                    "cluster-node-timeout 15000\ncluster-require-full-coverage no\n"
                 )
                 self.nodes.append(self.start(EmbeddedServer(self._binary, config=config)))
             self._join()

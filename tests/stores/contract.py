@@ -33,6 +33,8 @@ from jobtastic_ext.claims.records import (
     Value,
 )
 from jobtastic_ext.stores import Store, open_store
+from tests.servers import TIMEOUT as PATIENCE
+from tests.servers import wait_until
 
 #: What is no claim, whatever the store calls a value.
 GARBAGE = [
@@ -121,7 +123,7 @@ class StoreContract:
 
     @pytest.fixture
     def store(self, url: str) -> Iterator[Store]:
-        store = open_store(url, timeout=2)
+        store = open_store(url, timeout=PATIENCE)
         yield store
         store.close()
 
@@ -191,16 +193,20 @@ class StoreContract:
         claim, at = store.look(key)
         assert claim is None
         assert at > 0
-        store.apply(key, begin("a", lease=1000))
+        store.apply(key, begin("a", lease=60_000))
         claim, at = store.look(key)
         assert claim is not None
         assert claim.holder is not None
-        assert at < claim.holder.until <= at + 1000
-        time.sleep(1.1)
-        claim, at = store.look(key)
-        assert claim is not None
-        assert claim.holder is not None
-        assert at >= claim.holder.until
+        assert at < claim.holder.until <= at + 60_000
+        store.apply(f"{key}-short", begin("a", lease=1))
+
+        def is_over() -> bool:
+            claim, at = store.look(f"{key}-short")
+            assert claim is not None
+            assert claim.holder is not None
+            return at >= claim.holder.until
+
+        wait_until(is_over)
 
     def test_what_lasts_for_ever(self, store: Store, key: str) -> None:
         store.apply(key, begin("a"))
@@ -228,24 +234,27 @@ class StoreContract:
     # The store's clock
 
     def test_a_lease_ends_by_the_stores_clock(self, store: Store, key: str) -> None:
-        store.apply(key, begin("a", lease=1_000))
+        store.apply(key, begin("a", lease=60_000))
         assert store.apply(key, call("b")).word in JOINED
-        time.sleep(1.5)
-        assert said(store.apply(key, call("b"))) == "takeover a ga"
+        short = f"{key}-short"
+        store.apply(short, begin("a", lease=500))
+        wait_until(lambda: said(store.apply(short, call("b"))) == "takeover a ga")
 
     def test_what_has_ended_is_gone(self, store: Store, key: str) -> None:
-        store.apply(key, begin("a"))
-        store.apply(key, finish("a", fresh=500))
-        assert store.read(key) == Claim(value=store.read(key).value)  # type: ignore[union-attr]
-        time.sleep(0.6)
-        assert store.read(key) is None
-        assert store.apply(key, call("b")).word == "claimed"
+        for name, fresh in ((key, 60_000), (f"{key}-short", 100)):
+            store.apply(name, begin("a"))
+            store.apply(name, finish("a", fresh=fresh))
+        claim = store.read(key)
+        assert claim is not None
+        assert claim == Claim(value=claim.value)
+        wait_until(lambda: store.read(f"{key}-short") is None)
+        assert store.apply(f"{key}-short", call("b")).word == "claimed"
 
     def test_a_part_that_has_ended_is_not_read(self, store: Store, key: str) -> None:
         give_up(store, key, "x")
         store.apply(key, begin("a"))
-        store.apply(key, finish("a", fresh=500))
-        time.sleep(0.6)
+        store.apply(key, finish("a", fresh=100))
+        time.sleep(0.2)
         claim = store.read(key)
         assert claim is not None
         assert claim.value is None
@@ -306,7 +315,7 @@ class StoreContract:
         together(6, work)
 
     def test_two_stores_of_one_url_share_claims(self, url: str, store: Store, key: str) -> None:
-        other = open_store(url, timeout=2)
+        other = open_store(url, timeout=PATIENCE)
         assert store.apply(key, call("a")).word == "claimed"
         assert other.apply(key, call("b")).word in JOINED
         other.close()

@@ -39,7 +39,7 @@ def child(store: Store, key: str) -> int:
 def main(url: str, key: str) -> None:
     # Python warns of a fork beside threads, which is just what is tried here.
     warnings.simplefilter("ignore", DeprecationWarning)
-    store = open_store(url, timeout=2)
+    store = open_store(url, timeout=20)
     assert store.apply(key, call("parent")).word == "claimed"
     done = threading.Event()
 

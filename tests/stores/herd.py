@@ -17,6 +17,9 @@ from jobtastic_ext.claims.records import ClaimCall
 from jobtastic_ext.errors import StoreError
 from jobtastic_ext.stores import Store, open_store
 
+#: Who waits for how long is not what is asked here, and depends on the machine.
+PATIENCE = 20.0
+
 
 def call(store: Store, key: str, start: float, told: list[tuple[str, str, float]]) -> None:
     name = uuid.uuid4().hex
@@ -30,7 +33,7 @@ def call(store: Store, key: str, start: float, told: list[tuple[str, str, float]
 
 
 def crowd(url: str, key: str, threads: int, start: float) -> list[tuple[str, str, float]]:
-    store = open_store(url, timeout=0.5)
+    store = open_store(url, timeout=PATIENCE)
     told: list[tuple[str, str, float]] = []
     callers = [
         threading.Thread(target=call, args=(store, key, start, told)) for _ in range(threads)
@@ -45,7 +48,7 @@ def crowd(url: str, key: str, threads: int, start: float) -> list[tuple[str, str
 
 def main(url: str, key: str, processes: int, threads: int) -> None:
     # A driver that is imported now is imported once.
-    open_store(url, timeout=0.5).close()
+    open_store(url).close()
     start = time.time() + 1
     with multiprocessing.get_context("fork").Pool(processes) as pool:
         told = pool.starmap(crowd, [(url, key, threads, start)] * processes, chunksize=1)

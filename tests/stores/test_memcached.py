@@ -78,12 +78,11 @@ def test_leases_allow_for_clocks_that_differ(
 ) -> None:
     """Who is a second and a half ahead does not take a run over that is renewed in time."""
     store = open_store(f"memcached://127.0.0.1:{servers[0].port}", timeout=10)
-    assert store.apply("skew", begin("a", lease=1_000)).word == "run"
-    real = time.time_ns
-    monkeypatch.setattr(memcached.time, "time_ns", lambda: real() + 2_500_000_000)
-    assert store.apply("skew", begin("b")).word == "follow"
-    monkeypatch.setattr(memcached.time, "time_ns", lambda: real() + 60_000_000_000)
-    assert store.apply("skew", begin("b")).word == "run"
+    began = time.time_ns()
+    for ahead, name, word in ((0, "a", "run"), (2_500, "b", "follow"), (60_000, "b", "run")):
+        now = began + ahead * 1_000_000
+        monkeypatch.setattr(memcached.time, "time_ns", lambda now=now: now)
+        assert store.apply("skew", begin(name, lease=1_000)).word == word
     store.close()
 
 

@@ -10,7 +10,7 @@ import pytest
 from jobtastic_ext.stores import Store, open_store, sql
 from tests.databases import Database
 from tests.servers import wait_until
-from tests.stores.contract import SharedStoreContract, call
+from tests.stores.contract import JOINED, PATIENCE, SharedStoreContract, call
 from tests.stores.sql_contract import SQLContract
 
 pymysql = pytest.importorskip("pymysql")
@@ -65,7 +65,7 @@ class TestMySQLStore(SQLContract, SharedStoreContract):
                 "UPDATE jobtastic_claims SET name = %s WHERE name = %s", (key, f"{key}-b")
             )
             cursor.execute("COMMIT")
-            assert answers.result(20).word == "joined"
+            assert answers.result(PATIENCE).word in JOINED
 
     def test_a_purge_undone_by_a_deadlock_is_no_lack_of_rights(
         self,
@@ -87,7 +87,7 @@ class TestMySQLStore(SQLContract, SharedStoreContract):
             cursor.execute(LOCK, [ended[0]])
             assert cursor.fetchall(), "the purge was not undone"
             cursor.execute("ROLLBACK")
-            assert answers.result(20).word == "claimed"
+            assert answers.result(PATIENCE).word == "claimed"
         assert not caplog.records
 
     def test_a_purge_that_waited_for_a_lock_in_vain_is_no_lack_of_rights(

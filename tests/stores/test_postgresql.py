@@ -10,7 +10,7 @@ from jobtastic_ext.stores import open_store
 from tests.databases import Database
 from tests.servers import wait_until
 from tests.stores.compare_and_set import first
-from tests.stores.contract import JOINED, SharedStoreContract, begin, call
+from tests.stores.contract import JOINED, PATIENCE, SharedStoreContract, begin, call
 from tests.stores.sql_contract import SQLContract
 
 psycopg = pytest.importorskip("psycopg")
@@ -95,7 +95,7 @@ class TestPostgreSQLStore(SQLContract, SharedStoreContract):
             answer = pool.submit(store.apply, key, begin("a"))
             wait_until(lambda: len(tries) > 3 or answer.done())
             other.execute("COMMIT")
-            assert answer.result(20).word == "run"
+            assert answer.result(PATIENCE).word == "run"
         store.close()
 
     def test_nothing_is_tried_again_for_who_waits_no_more(self, url: str, key: str) -> None:
@@ -116,6 +116,8 @@ class TestPostgreSQLStore(SQLContract, SharedStoreContract):
 
             wait_until(given_up)
             other.execute("COMMIT")
+        store.close()
+        store = open_store(url, timeout=PATIENCE)
         claim = store.read(key)
         assert claim is not None
         assert claim.holder is not None
@@ -136,5 +138,5 @@ class TestPostgreSQLStore(SQLContract, SharedStoreContract):
                 with self.connect() as third:
                     wait_until(lambda: third.execute(WAITING).fetchall())
                 other.commit()
-                assert answer.result(20).word == "run"
+                assert answer.result(PATIENCE).word == "run"
         store.close()

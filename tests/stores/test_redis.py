@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import os
 import select
@@ -25,7 +26,7 @@ from jobtastic_ext.stores import open_store
 from jobtastic_ext.stores.redis import RedisStore
 from jobtastic_ext.testing.server import LOOPBACK, EmbeddedServer, free_port
 from tests.servers import AT_ONCE, SilentServer, need, wait_until
-from tests.stores.contract import JOINED, call, together
+from tests.stores.contract import JOINED, PATIENCE, call, together
 from tests.stores.redis_contract import RedisContract, direct
 
 TIMEOUT = 0.3
@@ -42,10 +43,14 @@ def own_server() -> Iterator[EmbeddedServer]:
 
 
 @contextlib.contextmanager
-def opened(url: str, **options: Any) -> Iterator[RedisStore]:
-    store = RedisStore(url, timeout=TIMEOUT, **options)
+def opened(url: str, timeout: float = PATIENCE, **options: Any) -> Iterator[RedisStore]:
+    store = RedisStore(url, timeout=timeout, **options)
     yield store
     store.close()
+
+
+#: For what is about the time that a call takes.
+hasty = functools.partial(opened, timeout=TIMEOUT)
 
 
 @contextlib.contextmanager
@@ -88,7 +93,7 @@ def test_the_larger_the_claims_the_fewer_are_asked_for_at_once(
 
 
 def test_nobody_listens() -> None:
-    with opened(f"redis://{LOOPBACK}:{free_port()}") as store, unavailable("refused"):
+    with hasty(f"redis://{LOOPBACK}:{free_port()}") as store, unavailable("refused"):
         store.apply("k", call("a"))
 
 
@@ -98,7 +103,7 @@ def test_a_server_that_never_answers(credentials: str, method: str) -> None:
     arguments: dict[str, tuple[Any, ...]] = {"apply": ("k", call("a")), "read": ("k",), "ping": ()}
     with SilentServer() as silent:
         url = f"redis://{credentials}{LOOPBACK}:{silent.port}/3"
-        with opened(url) as store:
+        with hasty(url) as store:
             for _ in range(2):
                 with unavailable(r"did not answer within 0\.3 s", at_least=TIMEOUT - 0.05):
                     getattr(store, method)(*arguments[method])
@@ -107,7 +112,7 @@ def test_a_server_that_never_answers(credentials: str, method: str) -> None:
 def test_a_server_that_does_not_even_accept() -> None:
     with (
         SilentServer(accepting=False) as silent,
-        opened(silent.url()) as store,
+        hasty(silent.url()) as store,
         unavailable(r"did not answer within 0\.3 s", at_least=TIMEOUT - 0.05),
     ):
         store.ping()
@@ -116,7 +121,7 @@ def test_a_server_that_does_not_even_accept() -> None:
 def test_a_tls_server_that_never_answers() -> None:
     with (
         SilentServer() as silent,
-        opened(silent.url().replace("redis:", "rediss:")) as store,
+        hasty(silent.url().replace("redis:", "rediss:")) as store,
         unavailable("did not answer"),
     ):
         store.ping()
@@ -132,7 +137,7 @@ def test_who_is_in_a_hurry_does_not_wait_for_the_look_up_of_a_name(
         return usual(LOOPBACK, *args, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
-    with opened(f"redis://store.test:{redis_server.port}/5") as store:
+    with hasty(f"redis://store.test:{redis_server.port}/5") as store:
         with hurried(True), unavailable("did not answer", at_least=TIMEOUT - 0.05):
             store.ping()
         threading.Timer(TIMEOUT + 0.1, found.set).start()
@@ -144,12 +149,12 @@ def test_many_threads_on_a_silent_server_do_not_queue() -> None:
         with unavailable("did not answer"):
             store.ping()
 
-    with SilentServer() as silent, opened(silent.url()) as store:
+    with SilentServer() as silent, hasty(silent.url()) as store:
         together(20, work)
 
 
 def test_a_stopped_server_and_what_it_answers_later(own_server: EmbeddedServer) -> None:
-    with opened(own_server.url()) as store:
+    with opened(own_server.url(), timeout=3) as store:  # in which the call is certainly sent
         store.apply("k", call("a"))
         os.kill(own_server.pid, signal.SIGSTOP)
         try:
@@ -181,7 +186,7 @@ def test_connections_that_an_idle_timeout_has_closed(
         for _ in range(3):
             store.ping()
             client.client_kill_filter(_type="normal", skipme=True)
-            time.sleep(0.02)
+            wait_until(lambda: len(client.client_list()) == 1)
 
 
 def test_an_exception_from_outside_between_question_and_answer(
@@ -265,7 +270,14 @@ def test_a_server_busy_with_a_script(own_server: EmbeddedServer) -> None:
 
         thread = threading.Thread(target=spin)
         thread.start()
-        time.sleep(0.2)
+
+        def is_busy() -> bool:
+            try:
+                return not client.ping()
+            except redis.ResponseError as error:
+                return "BUSY" in str(error)
+
+        wait_until(is_busy)
         with unavailable("BUSY"):
             store.apply("k", call("b"))
         client.script_kill()
@@ -317,7 +329,7 @@ def test_what_the_result_backends_url_may_carry(redis_server: EmbeddedServer) ->
 
 
 def test_many_threads_are_not_refused_a_connection(redis_server: EmbeddedServer) -> None:
-    with contextlib.closing(RedisStore(redis_server.url(5), timeout=5)) as store:
+    with opened(redis_server.url(5)) as store:
         key = uuid.uuid4().hex
         together(150, lambda n: store.apply(key, call(f"t{n}")))
 

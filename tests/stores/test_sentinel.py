@@ -12,13 +12,13 @@ from jobtastic_ext.stores import open_store
 from jobtastic_ext.stores.redis import RedisStore
 from jobtastic_ext.testing.server import LOOPBACK, free_port
 from tests.servers import Sentinel, SilentServer, wait_until
-from tests.stores.contract import call
+from tests.stores.contract import PATIENCE, call
 from tests.stores.redis_contract import RedisContract, direct
 
 
 @pytest.fixture(scope="module")
 def sentinel() -> Iterator[Sentinel]:
-    with Sentinel() as sentinel:
+    with Sentinel(away=600) as sentinel:
         yield sentinel
 
 
@@ -37,7 +37,7 @@ class TestRedisStoreUnderSentinel(RedisContract):
 def test_a_dead_sentinel_costs_no_call(sentinel: Sentinel, dead: str) -> None:
     with SilentServer(accepting=dead != "deaf") as server:
         port = free_port() if dead == "refusing" else server.port
-        store = RedisStore(f"sentinel://{LOOPBACK}:{port};{sentinel.url()}", timeout=1.5)
+        store = RedisStore(f"sentinel://{LOOPBACK}:{port};{sentinel.url()}", timeout=4)
         for n in range(3):
             began = time.monotonic()
             assert store.apply(uuid.uuid4().hex, call(f"t{n}")).word == "claimed"
@@ -72,14 +72,14 @@ def test_celerys_options(sentinel: Sentinel) -> None:
 
 def test_a_failover() -> None:
     with Sentinel(sentinels=1) as group:
-        store = RedisStore(group.url(), timeout=0.5)
+        store = RedisStore(group.url(), timeout=2)
         key = uuid.uuid4().hex
         assert store.apply(key, call("a")).word == "claimed"
         with direct(group.replica.port) as replica:
             wait_until(lambda: replica.exists(key))
         group.master.kill()
         longest, unavailable = 0.0, 0
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE
         while True:
             began = time.monotonic()
             try:
@@ -93,7 +93,7 @@ def test_a_failover() -> None:
         assert answer.id == "a"
         assert store.apply(uuid.uuid4().hex, call("c")).word == "claimed"
         assert unavailable > 0
-        assert longest < 5  # bounded, whatever the machine is doing
+        assert longest < 10  # bounded, whatever the machine is doing
         # The old master comes back; it is told to be a replica, and nobody writes to it.
         group.master.start()
         assert store.apply(key, call("d")).id == "a"

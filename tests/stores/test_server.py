@@ -84,9 +84,9 @@ def test_it_does_not_outlive_its_starter(way: str, end: signal.Signals) -> None:
         time.sleep(0.3)
         assert not is_gone(int(pid))
         starter.send_signal(end)
-        starter.wait(10)
-        wait_until(lambda: is_gone(int(pid)), 5)
-        wait_until(lambda: not os.path.exists(folder), 5)
+        starter.wait(60)
+        wait_until(lambda: is_gone(int(pid)))
+        wait_until(lambda: not os.path.exists(folder))
         if child:
             assert not is_gone(child)
     finally:

@@ -86,9 +86,9 @@ def test_threads_behind_one_that_waits_keep_to_the_timeout(
         durations.append(time.monotonic() - began)
 
     with locked(path):
-        together(6, work)  # type: ignore[arg-type]
-    assert len(durations) == 6
-    assert max(durations) < 6 * 0.3  # not one after the other
+        together(40, work)  # type: ignore[arg-type]
+    assert len(durations) == 40
+    assert max(durations) < 40 * 0.3  # not one after the other
 
 
 def test_only_the_owner_may_read_the_files(small_store: SQLiteStore, path: Path) -> None:
@@ -281,7 +281,7 @@ def test_a_full_disk_refuses_changes_and_serves_what_is_there(path: Path) -> Non
     with pytest.raises(StoreError, match=r"disk is full; check .* the space on its disk") as caught:
         _ = [store.apply(f"later-{n}", call("a")) for n in range(1000)]
     assert not isinstance(caught.value, StoreUnavailable)
-    assert store.apply("early", call("b")).word == "joined"
+    assert store.apply("early", call("b")).word in JOINED
     store._retried(lambda connection: connection.execute(bound.format(10_000)).fetchall())
     assert store.apply("at last", call("a")).word == "claimed"
     store.close()
