@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 
 import pytest
 
@@ -11,6 +10,7 @@ from jobtastic_ext.claims.records import Answer, Claim, Forget, Operation
 from jobtastic_ext.claims.store import Store
 from jobtastic_ext.errors import StoreError, StoreUnavailable
 from jobtastic_ext.stores.guarded import LIMIT, GuardedStore
+from tests.servers import wait_until
 
 
 class Moody(Store):
@@ -50,10 +50,7 @@ def test_it_opens_after_a_few_failures_and_closes_by_itself(
         assert guarded.is_open
         assert failures == ["k"] * LIMIT
         store.mood = None
-        deadline = time.monotonic() + 20
-        while guarded.is_open:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until(lambda: not guarded.is_open)
         assert guarded.read("k") is None
     levels = [record.levelno for record in caplog.records]
     assert levels == [logging.WARNING, logging.INFO]

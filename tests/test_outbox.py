@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import logging
 import threading
-import time
 import tracemalloc
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +17,7 @@ from jobtastic_ext.errors import StoreUnavailable
 from jobtastic_ext.resilience import outbox
 from jobtastic_ext.resilience.outbox import Outbox
 from jobtastic_ext.runtime import close_runtime
-from tests.servers import free_port
+from tests.servers import free_port, wait_until
 
 
 @pytest.fixture
@@ -96,9 +95,7 @@ def test_the_oldest_are_dropped_and_that_is_said(
             owed.later(f"number {n}", lambda n=n: write(n), 60)
         owed.later("large", lambda: write("large"), 60, outbox.MOST_BYTES - 3_000)
         down.set()
-        deadline = time.monotonic() + 20
-        while "in all" not in caplog.text and time.monotonic() < deadline:
-            time.sleep(0.02)
+        wait_until(lambda: "in all" in caplog.text)
     assert written == [5, 6, 7, "large"]
     said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert said == [

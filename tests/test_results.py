@@ -17,8 +17,10 @@ from jobtastic_ext.results import backend as backend_module
 from jobtastic_ext.results import kinds
 from jobtastic_ext.results.backend import THREADS, Backend
 from jobtastic_ext.results.payloads import Cut, cut, fetch
+from tests.servers import wait_until
 
-TIMEOUT = 0.3
+#: Of a backend that hangs, and of one that answers, on a busy machine.
+TIMEOUT, PATIENCE = 0.3, 60.0
 
 
 class Client:
@@ -37,9 +39,9 @@ class Client:
 class Asked(Backend):
     """The package's own, whose backend objects are such clients."""
 
-    def __init__(self, answer: Callable[[str], Any]) -> None:
+    def __init__(self, answer: Callable[[str], Any], timeout: float) -> None:
         super().__init__(
-            Celery("asked", set_as_current=False, backend="file:///nowhere"), TIMEOUT, limit=1
+            Celery("asked", set_as_current=False, backend="file:///nowhere"), timeout, limit=1
         )
         self.answer = answer
         self.clients: list[Client] = []
@@ -54,11 +56,11 @@ class Asked(Backend):
 
 
 @pytest.fixture
-def ask() -> Iterator[Callable[[Callable[[str], Any]], Asked]]:
+def ask() -> Iterator[Callable[..., Asked]]:
     made: list[Asked] = []
 
-    def make(answer: Callable[[str], Any]) -> Asked:
-        made.append(Asked(answer))
+    def make(answer: Callable[[str], Any], timeout: float = PATIENCE) -> Asked:
+        made.append(Asked(answer, timeout))
         return made[-1]
 
     yield make
@@ -116,7 +118,7 @@ def test_what_is_answered_is_no_outage(ask: Any, error: Exception) -> None:
 
 def test_an_answer_that_is_long_is_no_outage(ask: Any) -> None:
     """Some of the values have come in time: the server is there."""
-    results = ask(lambda task_id: time.sleep(TIMEOUT / 4))
+    results = ask(lambda task_id: time.sleep(0.5), timeout=2)
     with pytest.raises(ResultsUnavailable):
         results.read_many([str(n) for n in range(8)])
     assert not results.breaker.is_open
@@ -124,7 +126,7 @@ def test_an_answer_that_is_long_is_no_outage(ask: Any) -> None:
 
 def test_a_server_that_hangs_holds_few_threads(ask: Any) -> None:
     gate = threading.Event()
-    results = ask(lambda task_id: gate.wait(30))
+    results = ask(lambda task_id: gate.wait(PATIENCE), TIMEOUT)
     before = threading.active_count()
     try:
         with ThreadPoolExecutor(30) as pool:
@@ -176,14 +178,11 @@ def test_threads_that_rest_keep_no_connection(ask: Any, monkeypatch: pytest.Monk
     closed: list[Any] = []  # others too: what earlier tests left at rest is closed at this time
     monkeypatch.setattr(kinds, "close", closed.append)
     gate = threading.Barrier(4)
-    results = ask(lambda task_id: gate.wait(5) and None)
+    results = ask(lambda task_id: gate.wait(PATIENCE) and None)
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda n: failure(results, n), range(4)))
     assert results.made == 4
-    deadline = time.monotonic() + 10
-    while not all(client in closed for client in results.clients):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: all(client in closed for client in results.clients))
     gate = threading.Barrier(1)
     assert failure(results, 5) is None
     assert results.made == 4  # they are used again

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -78,7 +79,7 @@ def test_explain_shows_policy_key_and_claim(start_project: Any, unique: str) -> 
     assert "herd_avoidance_timeout: 1m (from `defaults`)\n" in done.stdout
     assert "cache_prefix: the task's name (by default)\n" in done.stdout
     assert f"key: {project.conf['jobtastic_key_prefix']}:reports.work:" in done.stdout
-    assert f"task {result.id} has been queued for 0." in done.stdout
+    assert re.search(rf"task {result.id} has been queued for \d", done.stdout)
     as_data = ask(project.app, "explain", "reports.work", "--args", arguments, "--json")
     assert json.loads(as_data.stdout)["holder"]["owner"] == result.id
     other = ask(project.app, "explain", "reports.work", "--args", '["other"]')
@@ -113,7 +114,7 @@ def jobtastic(folder: Path, module: str, *words: str) -> Any:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
 
 

@@ -76,4 +76,4 @@ def test_one_report_for_everybody_who_asks(rabbitmq: Any, tmp_path: Path) -> Non
                 assert len(claims) == 2
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(60)
