@@ -45,6 +45,13 @@ class Notes:
         while not self.is_open(gate) and time.monotonic() < deadline:
             time.sleep(0.02)
 
+    def stay(self, delay: float, gate: str | None) -> None:
+        """Do what takes long: for some seconds, or until a gate is open."""
+        if gate:
+            self.wait_at(gate)
+        else:
+            time.sleep(delay)
+
     def is_open(self, gate: str) -> bool:
         return bool(self.client.exists(f"{self.name}-{gate}"))
 
@@ -91,9 +98,9 @@ class Early(Task):
 
 
 @shared_task(name="reports.shared", bind=True)
-def shared(self, x: Any, delay: float = 0.3) -> Any:
+def shared(self, x: Any, delay: float = 0.3, gate: str | None = None) -> Any:
     self.app.notes.add(event="run", task="shared", id=self.request.id, x=x)
-    time.sleep(delay)
+    self.app.notes.stay(delay, gate)
     return {"x": x}
 
 
@@ -116,41 +123,39 @@ def create(conf: dict[str, Any]) -> Celery:
     @declare(name="reports.work", bind=True)
     def work(self, x, y=1, *, delay=0.3, gate=None, note_text=None):
         note(self, x)
-        time.sleep(delay)
-        if gate:
-            self.app.notes.wait_at(gate)
+        app.notes.stay(delay, gate)
         return {"x": x, "y": y}
 
     @declare(name="reports.cached", bind=True)
-    def cached(self, x, delay=0.3):
+    def cached(self, x, delay=0.3, gate=None):
         note(self, x)
-        time.sleep(delay)
+        app.notes.stay(delay, gate)
         return {"x": x, "at": time.time()}
 
     @declare(name="reports.brief", bind=True)
-    def brief(self, x, delay=0.1):
+    def brief(self, x, delay=0.1, gate=None):
         note(self, x)
-        time.sleep(delay)
+        app.notes.stay(delay, gate)
         return {"x": x, "at": time.time()}
 
     @declare(name="reports.plain", bind=True)
-    def plain(self, x, delay=0.0):
+    def plain(self, x, delay=0.0, gate=None):
         note(self, x)
-        time.sleep(delay)
+        app.notes.stay(delay, gate)
         return x
 
-    def tells(self, x, text="", delay=0.0):
+    def tells(self, x, text="", delay=0.0, gate=None):
         note(self, x)
-        time.sleep(delay)
+        app.notes.stay(delay, gate)
         return text
 
     for name in ("reports.noted", "reports.buffered"):
         declare(tells, name=name, bind=True)
 
     @declare(name="reports.unbound")
-    def unbound(x, delay=0.3):
+    def unbound(x, delay=0.3, gate=None):
         note(unbound, x)
-        time.sleep(delay)
+        app.notes.stay(delay, gate)
         return x
 
     @declare(name="reports.ignored", bind=True)
@@ -164,15 +169,15 @@ def create(conf: dict[str, Any]) -> Celery:
         raise self.replace(app.tasks["reports.plain"].si(x))
 
     @declare(name="reports.based", bind=True, base=OwnBase)
-    def based(self, x, delay=0.3):
+    def based(self, x, delay=0.3, gate=None):
         note(self, x)
-        time.sleep(delay)
+        app.notes.stay(delay, gate)
         return x
 
     @declare(name="reports.add", bind=True)
-    def add(self, a, b=0, delay=0.2):
+    def add(self, a, b=0, delay=0.2, gate=None):
         note(self, [a, b])
-        time.sleep(delay)
+        app.notes.stay(delay, gate)
         return a + b
 
     @declare(name="reports.total", bind=True)
@@ -190,9 +195,9 @@ def create(conf: dict[str, Any]) -> Celery:
         app.notes.add(event="run", task="caught", id=request.id, x=str(exc))
 
     @declare(name="reports.fails", bind=True)
-    def fails(self, x, delay=0.4):
+    def fails(self, x, delay=0.4, gate=None):
         note(self, x)
-        time.sleep(delay)
+        app.notes.stay(delay, gate)
         raise Flaky(f"cannot do {x}")
 
     @declare(
@@ -203,9 +208,9 @@ def create(conf: dict[str, Any]) -> Celery:
         default_retry_delay=0.3,
         max_retries=5,
     )
-    def flaky(self, x, failures=2, delay=0.2, pause=None):
+    def flaky(self, x, failures=2, delay=0.2, pause=None, gate=None):
         count = note(self, x)
-        time.sleep(delay)
+        app.notes.stay(delay, gate)
         if self.request.retries < failures and pause is not None:
             raise self.retry(countdown=pause)
         if self.request.retries < failures:
@@ -213,9 +218,9 @@ def create(conf: dict[str, Any]) -> Celery:
         return {"x": x, "retries": self.request.retries}
 
     @declare(name="reports.late", bind=True, acks_late=True, reject_on_worker_lost=True)
-    def late(self, x, delay=1.0):
+    def late(self, x, delay=1.0, gate=None):
         note(self, x)
-        time.sleep(delay)
+        app.notes.stay(delay, gate)
         note(self, x, event="end")
         return x
 
@@ -234,16 +239,14 @@ def create(conf: dict[str, Any]) -> Celery:
     @declare(name="reports.turns", bind=True)
     def turns(self, x, delay=0.3, gate=None):
         note(self, x, event="run")
-        time.sleep(delay)
-        if gate:
-            self.app.notes.wait_at(gate)
+        app.notes.stay(delay, gate)
         note(self, x, event="end")
         return x
 
     @declare(name="reports.alone", bind=True)
-    def alone(self, x, delay=0.5):
+    def alone(self, x, delay=0.5, gate=None):
         note(self, x)
-        time.sleep(delay)
+        app.notes.stay(delay, gate)
         return x
 
     @declare(name="reports.refused", bind=True)
@@ -252,10 +255,10 @@ def create(conf: dict[str, Any]) -> Celery:
         raise Reject("no", requeue=False)
 
     @declare(name="reports.unsent", bind=True)
-    def unsent(self, x):
+    def unsent(self, x, gate=None):
         count = sum(line["x"] == x for line in app.notes.read("unsent")) + 1
         note(self, x)
-        time.sleep(0.5)
+        app.notes.stay(0, gate)
         if count == 1:
             raise self.retry(countdown=0, serializer="unknown")
         return count
@@ -296,8 +299,8 @@ def create(conf: dict[str, Any]) -> Celery:
         return steps
 
     @declare(name="reports.mirror", bind=True)
-    def mirror(self, x, delay=0.0):
-        time.sleep(delay)
+    def mirror(self, x, delay=0.0, gate=None):
+        app.notes.stay(delay, gate)
         request = self.request
         return {
             "x": sorted(x),

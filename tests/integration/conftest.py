@@ -6,7 +6,7 @@ import gc
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +67,27 @@ class Project:
         self.app: Celery = create(conf)
         self.notes = self.app.notes
         self.stack = ExitStack()
+        self.workers: list[Worker] = []
 
     def task(self, name: str) -> Task:
         return self.app.tasks[f"reports.{name}"]
 
     def worker(self, **options: Any) -> Worker:
         """Start a worker that ends with the project."""
-        return self.stack.enter_context(Worker(self.conf, **options))
+        self.workers.append(self.stack.enter_context(Worker(self.conf, **options)))
+        return self.workers[-1]
+
+    @contextmanager
+    def gate(self, name: str) -> Iterator[str]:
+        """A gate for runs to wait at while something is done; then it is open, come what may."""
+        try:
+            yield name
+        finally:
+            self.notes.open(name)
+
+    def says(self, text: str) -> int:
+        """How often a text is in the logs of the workers."""
+        return sum(worker.output().count(text) for worker in self.workers)
 
     def runs(self, name: str, x: Any) -> int:
         """How often the body of a task has run for this x."""

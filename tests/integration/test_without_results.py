@@ -6,6 +6,7 @@ that a disabled backend is asked for nothing, and `rpc://` only where nobody rea
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -39,10 +40,11 @@ def runs(project: Project, x: str) -> int:
 
 def test_calls_share_a_run_and_leave_nothing_behind(blind: Project, unique: str) -> None:
     work = blind.task("work")
-    first = work.delay(unique, delay=2)
+    with blind.gate(unique) as gate:
+        first = work.delay(unique, gate=gate)
+        wait_until(lambda: runs(blind, unique))
+        again = [work.delay(unique) for _ in range(5)]
     assert first.decision == "published"
-    wait_until(lambda: runs(blind, unique))
-    again = [work.delay(unique, delay=2) for _ in range(5)]
     assert {one.id for one in again} == {first.id}
     assert {one.decision for one in again} == {"joined"}
     wait_until(lambda: blind.claim("work", unique).holder is None, why="it is over")
@@ -55,13 +57,12 @@ def test_calls_share_a_run_and_leave_nothing_behind(blind: Project, unique: str)
 def test_a_message_that_came_another_way_is_dropped_beside_a_run(
     blind: Project, unique: str
 ) -> None:
-    blind.task("work").delay(unique, delay=2)
-    wait_until(lambda: runs(blind, unique))
-    for _ in range(3):  # as beat sends it
-        blind.app.send_task("reports.work", (unique,), {"delay": 0})
-    other = f"{unique}-other"
-    blind.app.send_task("reports.work", (other,), {"delay": 0})
-    wait_until(lambda: runs(blind, other), why="what came later has run")
+    with blind.gate(unique) as gate:
+        blind.task("work").delay(unique, gate=gate)
+        wait_until(lambda: runs(blind, unique))
+        for _ in range(3):  # as beat sends it
+            sent = blind.app.send_task("reports.work", (unique,), {"delay": 0})
+            wait_until(lambda sent=sent: blind.says(f"[{sent.id}] dropped: "))
     wait_until(lambda: blind.claim("work", unique).holder is None)
     assert runs(blind, unique) == 1
 
@@ -70,9 +71,11 @@ def test_a_message_that_came_another_way_is_dropped_beside_a_run(
 def test_who_sends_by_name_and_asks_for_a_result_gets_one(start_project: Any, unique: str) -> None:
     project: Project = start_project(jobtastic_policy=POLICY, task_ignore_result=True)
     project.worker()
-    project.task("work").delay(unique, delay=2)
-    wait_until(lambda: runs(project, unique))
-    sent = project.app.send_task("reports.work", (unique,), {"delay": 0}, ignore_result=False)
+    with project.gate(unique) as gate:
+        project.task("work").delay(unique, gate=gate)
+        wait_until(lambda: runs(project, unique))
+        sent = project.app.send_task("reports.work", (unique,), {"delay": 0}, ignore_result=False)
+        wait_until(lambda: project.says(f"[{sent.id}] waits: "))
     assert sent.get(timeout=60) == {"x": unique, "y": 1}
     assert runs(project, unique) == 2
 
@@ -80,23 +83,24 @@ def test_who_sends_by_name_and_asks_for_a_result_gets_one(start_project: Any, un
 def test_a_second_delivery_of_a_part_does_not_go_on_twice(blind: Project, unique: str) -> None:
     plain = blind.task("plain")
     part = {"task_id": f"{unique}-part", "chain": [plain.si(unique)]}
-    for _ in range(2):
-        blind.app.send_task("reports.work", (unique,), {"delay": 2}, **part)
-        wait_until(lambda: runs(blind, unique))
+    with blind.gate(unique) as gate:
+        for _ in range(2):
+            blind.app.send_task("reports.work", (unique,), {"gate": gate}, **part)
+            wait_until(lambda: runs(blind, unique))
+        wait_until(lambda: blind.says(f"[{unique}-part] waits: "))
     wait_until(lambda: blind.runs("plain", unique))
-    wait_until(lambda: blind.claim("work", unique).holder is None)
-    other = f"{unique}-other"
-    blind.task("work").delay(other, delay=0)
-    wait_until(lambda: runs(blind, other))
+    wait_until(lambda: blind.says(f"[{unique}-part] dropped: it has run already"))
     assert (runs(blind, unique), blind.runs("plain", unique)) == (1, 1)
 
 
 def test_a_chain_goes_on_after_the_run_that_did_it(blind: Project, unique: str) -> None:
     work, plain = blind.task("work"), blind.task("plain")
-    work.delay(unique, delay=2)
-    wait_until(lambda: runs(blind, unique))
-    chain(work.si(unique, delay=2), plain.si(unique)).apply_async()
-    wait_until(lambda: [line for line in blind.notes.read("plain") if line["x"] == unique])
+    with blind.gate(unique) as gate:
+        work.delay(unique, gate=gate)
+        wait_until(lambda: runs(blind, unique))
+        last = chain(work.si(unique), plain.si(unique)).apply_async()
+        wait_until(lambda: blind.says(f"[{last.parent.id}] waits: "))
+    wait_until(lambda: blind.runs("plain", unique))
     assert runs(blind, unique) == 1
     assert blind.claim("work", unique).holder is None, "it did not go on before the run was over"
 
@@ -106,16 +110,18 @@ def test_a_chain_does_not_go_on_after_a_run_that_failed(start_project: Any, uniq
     project: Project = start_project(
         jobtastic_policy={"tasks": {"reports.fails": {}}}, task_ignore_result=True
     )
-    project.worker()
+    worker = project.worker()
     fails, plain = project.task("fails"), project.task("plain")
-    fails.delay(unique, delay=1)
-    wait_until(lambda: project.runs("fails", unique))
-    chain(fails.si(unique, delay=1), plain.si(unique)).apply_async()
+    with project.gate(unique) as gate:
+        fails.delay(unique, gate=gate)
+        wait_until(lambda: project.runs("fails", unique))
+        last = chain(fails.si(unique, gate=gate), plain.si(unique)).apply_async()
+        wait_until(lambda: project.says(f"[{last.parent.id}] waits: "))
     wait_until(lambda: project.runs("fails", unique) == 2)
-    wait_until(lambda: not getattr(project.claim("fails", unique, delay=1), "holder", None))
+    wait_until(lambda: not getattr(project.claim("fails", unique, gate=gate), "holder", None))
     plain.delay(f"{unique}-later")
     wait_until(lambda: project.runs("plain", f"{unique}-later"))
-    assert not project.runs("plain", unique)
+    assert len(re.findall(r"reports\.plain\[\S+\] received", worker.output())) == 1
 
 
 def test_who_joins_a_run_whose_result_is_ignored_does_not_wait_for_it(
@@ -125,11 +131,12 @@ def test_who_joins_a_run_whose_result_is_ignored_does_not_wait_for_it(
     project: Project = start_project(jobtastic_policy=POLICY, task_ignore_result=True)
     project.worker()
     work = project.task("work")
-    first, again = (work.delay(unique, delay=1) for _ in range(2))
-    assert (first.get(timeout=60), again.decision) == (None, "joined")
-    assert again.get(timeout=60) is None
-    wait_until(lambda: runs(project, unique))
-    wants = work.apply_async((unique,), {"delay": 0}, ignore_result=False)
+    with project.gate(unique) as gate:
+        first, again = (work.delay(unique, gate=gate) for _ in range(2))
+        assert (first.get(timeout=60), again.decision) == (None, "joined")
+        assert again.get(timeout=60) is None
+        wait_until(lambda: runs(project, unique))
+        wants = work.apply_async((unique,), {"delay": 0}, ignore_result=False)
     assert wants.get(timeout=60) == {"x": unique, "y": 1}
     assert runs(project, unique) == 2
 
@@ -161,10 +168,12 @@ def test_a_call_while_one_runs_is_answered_by_one_more_run(start_project: Any, u
     project: Project = start_project(jobtastic_policy={"tasks": {"reports.work": policy}})
     project.worker()
     work = project.task("work")
-    first = work.delay(unique, 1, delay=2)
-    wait_until(lambda: runs(project, unique))
-    later = [work.delay(unique, 2, delay=0) for _ in range(20)]
-    sent = project.app.send_task("reports.work", (unique, 3), {"delay": 0})
+    with project.gate(unique) as gate:
+        first = work.delay(unique, 1, gate=gate)
+        wait_until(lambda: runs(project, unique))
+        later = [work.delay(unique, 2, delay=0) for _ in range(20)]
+        sent = project.app.send_task("reports.work", (unique, 3), {"delay": 0})
+        wait_until(lambda: project.says(f"[{sent.id}] waits: "))
     assert first.decision == "published"
     assert [one.decision for one in later] == ["buffered"] + ["joined"] * 19
     assert len({one.id for one in later} - {first.id}) == 1
