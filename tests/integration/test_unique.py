@@ -39,31 +39,35 @@ def hourly(request: pytest.FixtureRequest, start_project: Any) -> Project:
 
 def test_a_call_while_one_runs_makes_another_run_beside_it(starting: Project, unique: str) -> None:
     work = starting.task("work")
-    first = work.delay(unique, 1, delay=5)
-    wait_until(lambda: starting.runs("work", unique))
-    second = work.delay(unique, 2, delay=0)
-    assert (first.decision, second.decision) == ("published", "published")
-    runtime = runtime_of(starting.app)
-    assert runtime is not None
-    assert first.id in {each.id for each in runtime.desk.claims()}, "an operator sees it"
-    assert second.get(timeout=TIMEOUT)["y"] == 2
-    assert first.state != "SUCCESS", "the second has not waited for the first"
+    with starting.gate(unique) as gate:
+        first = work.delay(unique, 1, gate=gate)
+        wait_until(lambda: starting.runs("work", unique))
+        second = work.delay(unique, 2, delay=0)
+        assert (first.decision, second.decision) == ("published", "published")
+        runtime = runtime_of(starting.app)
+        assert runtime is not None
+        assert first.id in {each.id for each in runtime.desk.claims()}, "an operator sees it"
+        assert second.get(timeout=TIMEOUT)["y"] == 2, "it has not waited for the first"
     assert first.get(timeout=TIMEOUT)["y"] == 1
     assert starting.runs("work", unique) == 2
     wait_until(lambda: not starting.claim("work", unique).beside, why="both are over")
 
 
 def test_a_second_delivery_does_not_run_beside_its_run(starting: Project, unique: str) -> None:
-    with Copier(starting) as copier:
-        first = starting.task("work").delay(unique, 1, delay=3)
-    wait_until(lambda: starting.runs("work", unique))
-    copier.send_again()
-    other = starting.task("work").delay(unique, 2, delay=3)  # nor if the next one has begun
-    wait_until(lambda: starting.runs("work", unique) == 2)
-    copier.send_again()
+    work = starting.task("work")
+    with starting.gate(unique) as gate:
+        with Copier(starting) as copier:
+            first = work.delay(unique, 1, gate=gate)
+        wait_until(lambda: starting.runs("work", unique))
+        copier.send_again()
+        wait_until(lambda: starting.says(f"[{first.id}] waits: ") == 1)
+        other = work.delay(unique, 2, gate=gate)  # nor if the next one has begun
+        wait_until(lambda: starting.runs("work", unique) == 2)
+        copier.send_again()
+        wait_until(lambda: starting.says(f"[{first.id}] waits: ") == 2)
     assert first.get(timeout=TIMEOUT)["y"] == 1
     assert other.get(timeout=TIMEOUT)["y"] == 2
-    later = starting.task("work").delay(unique, 3, delay=0)
+    later = work.delay(unique, 3, delay=0)
     assert later.get(timeout=TIMEOUT)["y"] == 3
     ids = [line["id"] for line in starting.notes.read("work") if line["x"] == unique]
     assert ids == [first.id, other.id, later.id]
@@ -71,9 +75,11 @@ def test_a_second_delivery_does_not_run_beside_its_run(starting: Project, unique
 
 def test_retries_go_on_beside_each_other(starting: Project, unique: str) -> None:
     flaky = starting.task("flaky")
-    first = flaky.delay(unique)
-    wait_until(lambda: starting.runs("flaky", unique))
-    second = flaky.delay(unique)
+    with starting.gate(unique) as gate:
+        first = flaky.delay(unique, gate=gate)
+        wait_until(lambda: starting.runs("flaky", unique))
+        second = flaky.delay(unique, gate=gate)
+        wait_until(lambda: starting.runs("flaky", unique) == 2)
     assert first.id != second.id
     for result in (first, second):
         assert result.get(timeout=TIMEOUT) == {"x": unique, "retries": 2}
@@ -122,35 +128,43 @@ def test_calls_share_what_is_queued_and_a_killed_worker_loses_nobody(
 def test_without_results_each_call_after_a_start_runs(start_project: Any, unique: str) -> None:
     project: Project = start_project(jobtastic_policy=policy(**START), task_ignore_result=True)
     work = project.task("work")
-    for _ in range(3):
-        work.delay(unique, delay=2)
-        project.app.send_task("reports.work", (unique,), {"delay": 2})
-    worker = project.worker()
-    # One message of the calls, three that were sent: what is queued yet would share the run.
-    wait_until(lambda: project.runs("work", unique) + worker.output().count("] ignored") == 4)
-    again = work.delay(unique, delay=0)
-    assert again.decision == "published"
-    wait_until(lambda: any(line["id"] == again.id for line in project.notes.read("work")))
+    with project.gate(unique) as gate:
+        for _ in range(3):
+            work.delay(unique, gate=gate)
+            project.app.send_task("reports.work", (unique,), {"gate": gate})
+        project.worker(concurrency=6)
+
+        def settled() -> int:
+            return project.runs("work", unique) + project.says("] ignored")
+
+        # One message of the calls (or its copies, if the worker was so slow that they seemed lost),
+        # three that were sent: what is queued yet would share the run.
+        wait_until(lambda: 4 <= project.says("] received") == settled())
+        again = work.delay(unique, delay=0)
+        assert again.decision == "published"
+        wait_until(lambda: any(line["id"] == again.id for line in project.notes.read("work")))
 
 
 def test_a_duplicate_is_refused_only_while_it_is_queued(start_project: Any, unique: str) -> None:
     """celery-once's `unlock_before_run`, which raises."""
     project: Project = start_project(jobtastic_policy=policy(**START, on_duplicate="raise"))
     work = project.task("work")
-    first = work.delay(unique, 1, delay=3)
-    with pytest.raises(DuplicateCall):
-        work.delay(unique, 2)
-    project.worker()
-    wait_until(lambda: project.runs("work", unique))
-    assert work.delay(unique, 3, delay=0).get(timeout=TIMEOUT)["y"] == 3
+    with project.gate(unique) as gate:
+        first = work.delay(unique, 1, gate=gate)
+        with pytest.raises(DuplicateCall):
+            work.delay(unique, 2)
+        project.worker()
+        wait_until(lambda: project.runs("work", unique))
+        assert work.delay(unique, 3, delay=0).get(timeout=TIMEOUT)["y"] == 3
     assert first.get(timeout=TIMEOUT)["y"] == 1
 
 
 def test_a_call_within_the_time_gets_the_run_that_started(hourly: Project, unique: str) -> None:
     work, plain = hourly.task("work"), hourly.task("plain")
-    first = work.delay(unique, 1, delay=2)
-    wait_until(lambda: hourly.runs("work", unique))
-    while_it_runs = work.delay(unique, 2)
+    with hourly.gate(unique) as gate:
+        first = work.delay(unique, 1, gate=gate)
+        wait_until(lambda: hourly.runs("work", unique))
+        while_it_runs = work.delay(unique, 2)
     value = first.get(timeout=TIMEOUT)
     wait_until(lambda: hourly.claim("work", unique).holder is None)
     afterwards = work.delay(unique, 3)
@@ -221,9 +235,10 @@ def test_a_run_that_ends_itself_without_a_result_counts(
 
 def test_retries_are_one_start(hourly: Project, unique: str) -> None:
     flaky = hourly.task("flaky")
-    first = flaky.delay(unique)
-    wait_until(lambda: hourly.runs("flaky", unique))
-    assert flaky.delay(unique).id == first.id
+    with hourly.gate(unique) as gate:
+        first = flaky.delay(unique, gate=gate)
+        wait_until(lambda: hourly.runs("flaky", unique))
+        assert flaky.delay(unique).id == first.id
     assert first.get(timeout=TIMEOUT) == {"x": unique, "retries": 2}
     wait_until(lambda: hourly.claim("flaky", unique).holder is None)
     assert flaky.delay(unique).id == first.id
@@ -256,12 +271,13 @@ def test_when_the_time_is_over_another_starts_beside_the_first(
     )
     project.worker()
     work = project.task("work")
-    work.delay(unique, 1, delay=20)
-    wait_until(lambda: project.runs("work", unique))
-    project.app.send_task("reports.work", (unique, 2), {"delay": 0})
-    assert work.delay(unique, 3, delay=0).decision == "joined"
-    wait_until(lambda: work.delay(unique, 4, delay=0).decision == "published")
-    wait_until(lambda: project.runs("work", unique) == 2)
+    with project.gate(unique) as gate:
+        work.delay(unique, 1, gate=gate)
+        wait_until(lambda: project.runs("work", unique))
+        project.app.send_task("reports.work", (unique, 2), {"delay": 0})
+        assert work.delay(unique, 3, delay=0).decision == "joined"
+        wait_until(lambda: work.delay(unique, 4, delay=0).decision == "published")
+        wait_until(lambda: project.runs("work", unique) == 2)
 
 
 @pytest.mark.parametrize("fields", [START, HOUR], ids=["start", "hour"])
@@ -274,10 +290,15 @@ def test_within_the_memory_of_one_worker(
     )
     project.worker(pool="threads", concurrency=6)
     send = project.app.send_task
-    first = send("reports.work", (unique, 1), {"delay": 3}, task_id=f"{unique}-1")
-    wait_until(lambda: project.runs("work", unique))
-    send("reports.work", (unique, 1), {"delay": 3}, task_id=first.id)  # a second delivery
-    second = send("reports.work", (unique, 2), {"delay": 0})
+    with project.gate(unique) as gate:
+        first = send("reports.work", (unique, 1), {"gate": gate}, task_id=f"{unique}-1")
+        wait_until(lambda: project.runs("work", unique))
+        send("reports.work", (unique, 1), {"gate": gate}, task_id=first.id)  # a second delivery
+        wait_until(lambda: project.says(f"[{first.id}] waits: "))
+        second = send("reports.work", (unique, 2), {"delay": 0})
+        wait_until(
+            lambda: project.runs("work", unique) + project.says(f"[{second.id}] waits: ") == 2
+        )
     expected = 2 if fields is START else 1
     assert second.get(timeout=TIMEOUT)["y"] == expected
     assert first.get(timeout=TIMEOUT)["y"] == 1
