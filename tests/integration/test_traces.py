@@ -37,14 +37,15 @@ def test_who_joins_is_linked_to_who_called(
     project: Project, unique: str, tracer: trace.Tracer
 ) -> None:
     cached = project.task("cached")
-    with tracer.start_as_current_span("first") as first:
-        result = cached.delay(unique, delay=1.0)
-    with tracer.start_as_current_span("second") as second:
-        assert cached.delay(unique, delay=1.0).decision == "joined"
+    with project.gate(unique) as gate:
+        with tracer.start_as_current_span("first") as first:
+            result = cached.delay(unique, gate=gate)
+        with tracer.start_as_current_span("second") as second:
+            assert cached.delay(unique).decision == "joined"
     result.get(timeout=TIMEOUT)
-    wait_until(lambda: project.claim("cached", unique, 1.0).value)
+    wait_until(lambda: project.claim("cached", unique).value)
     with tracer.start_as_current_span("third") as third:
-        assert cached.delay(unique, delay=1.0).decision == "cached"
+        assert cached.delay(unique).decision == "cached"
 
     for span, word in ((first, "published"), (second, "joined"), (third, "cached")):
         assert isinstance(span, ReadableSpan)
@@ -88,10 +89,11 @@ def test_the_span_of_a_message_in_a_worker(
     project: Project, unique: str, tracer: trace.Tracer
 ) -> None:
     late = project.task("late")
-    with tracer.start_as_current_span("first") as span:
-        first = late.delay(unique, delay=2.0)
-    wait_until(lambda: project.runs("late", unique) == 1)
-    second = late.apply_async((unique,), {"delay": 2.0}, task_id=f"own-{unique}")
+    with project.gate(unique) as gate:
+        with tracer.start_as_current_span("first") as span:
+            first = late.delay(unique, gate=gate)
+        wait_until(lambda: project.runs("late", unique) == 1)
+        second = late.apply_async((unique,), {"gate": gate}, task_id=f"own-{unique}")
     assert second.get(timeout=TIMEOUT) == first.get(timeout=TIMEOUT)
 
     def told(task_id: str) -> dict[str, Any]:
@@ -108,8 +110,8 @@ def test_a_call_without_a_span_and_what_is_no_context(
     project: Project, unique: str, caplog: pytest.LogCaptureFixture, tracer: trace.Tracer
 ) -> None:
     work = project.task("work")
-    with caplog.at_level(logging.ERROR):
-        work.delay(unique)
+    with caplog.at_level(logging.ERROR), project.gate(unique) as gate:
+        work.delay(unique, gate=gate)
         with tracer.start_as_current_span("joins") as span:
             assert work.delay(unique).decision == "joined"
     assert list(span.links) == []  # type: ignore[attr-defined]
