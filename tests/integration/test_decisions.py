@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal as os_signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,7 +26,7 @@ TASKS = {
     "reports.work": {"significant_kwargs": ["x"], "on_duplicate": "buffer_one"},
     "reports.unbound": {"shadow": True},
     "reports.add": {"on_broker_error": "fail"},
-    "reports.shared": {"debounce": 0.5},
+    "reports.shared": {"debounce": 1.5},
     "reports.late": {"herd_avoidance_timeout": 60},
 }
 
@@ -66,13 +67,15 @@ def of_worker(project: Project, name: str, task: str) -> list[dict[str, Any]]:
 def test_each_call_is_told_with_the_word_of_its_result(project: Project, unique: str) -> None:
     cached, work = project.task("cached"), project.task("work")
     with hearing() as heard:
-        results = [cached.delay(unique), cached.delay(unique)]
+        with project.gate(unique) as gate:
+            results = [cached.delay(unique, gate=gate) for _ in range(2)]
         results[0].get(timeout=TIMEOUT)
         wait_until(lambda: project.claim("cached", unique).value is not None)
         results += [cached.delay(unique), cached.apply_async((unique,), refresh=True)]
-        running = work.delay(unique, delay=2.0)
-        wait_until(lambda: project.runs("work", unique) == 1)
-        results += [running, work.delay(unique), work.delay(unique)]
+        with project.gate(f"{unique}-work") as gate:
+            results.append(work.delay(unique, gate=gate))
+            wait_until(lambda: project.runs("work", unique) == 1)
+            results += [work.delay(unique), work.delay(unique)]
     assert words(heard) == [
         ("call_published", "published"),
         ("call_joined", "joined"),
@@ -128,16 +131,16 @@ def test_refused_observed_and_fallback(
     project: Project, unique: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone, unbound, add = (project.task(name) for name in ("alone", "unbound", "add"))
-    with hearing() as heard:
-        first = alone.delay(unique)
+    with hearing() as heard, project.gate(unique) as gate:
+        first = alone.delay(unique, gate=gate)
         with pytest.raises(DuplicateCall):
-            alone.delay(unique)
+            alone.delay(unique, gate=gate)
     assert words(heard) == [("call_published", "published"), ("call_refused", "refused")]
     assert heard[1]["task_id"] == first.id
 
-    with hearing() as heard:
-        unbound.delay(unique)
-        unbound.delay(unique)
+    with hearing() as heard, project.gate(f"{unique}-unbound") as gate:
+        for _ in range(2):
+            unbound.delay(unique, gate=gate)
     assert words(heard) == [
         ("call_observed", "published"),
         ("call_published", "published"),
@@ -157,9 +160,12 @@ def test_refused_observed_and_fallback(
 
 def test_the_worker_tells_of_each_message_and_each_run(project: Project, unique: str) -> None:
     late, fails = project.task("late"), project.task("fails")
-    first = late.delay(unique, delay=2.0)
-    wait_until(lambda: project.runs("late", unique) == 1)
-    second = late.apply_async((unique,), {"delay": 2.0}, task_id=f"own-{unique}")
+    with project.gate(unique) as gate:
+        first = late.delay(unique, gate=gate)
+        (run,) = wait_until(lambda: [x for x in project.notes.read("late") if x["x"] == unique])
+        second = late.apply_async((unique,), {"gate": gate}, task_id=f"own-{unique}")
+        wait_until(lambda: project.says(f"[{second.id}] waits: "))
+        held = time.time() - run["at"]
     assert second.get(timeout=TIMEOUT) == first.get(timeout=TIMEOUT) == unique
 
     def told(name: str, task_id: str, task: str = "late") -> list[dict[str, Any]]:
@@ -167,7 +173,7 @@ def test_the_worker_tells_of_each_message_and_each_run(project: Project, unique:
 
     (ended,) = wait_until(lambda: told("run_ended", first.id))
     assert ended["outcome"] == "succeeded"
-    assert 2.0 <= ended["seconds"] < 30
+    assert held <= ended["seconds"] < held + 30
     (started,) = told("run_started", first.id)
     assert 0 <= started["waited"] < 30
     for name in ("run_waits", "run_reused"):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery.result import AsyncResult
 
 from tests.integration.conftest import Copier, Project, wait_until
 from tests.reports import Grid
@@ -15,9 +16,16 @@ from tests.reports import Grid
 TIMEOUT = 30
 
 
+def waiting(project: Project, results: list[AsyncResult]) -> int:
+    """How many of them a worker has put where they wait."""
+    return sum(project.says(f"[{result.id}] waits: ") for result in results)
+
+
 def test_send_task_is_settled_at_the_worker(project: Project, unique: str) -> None:
     send = project.app.send_task
-    results = [send("reports.work", (unique,), {"delay": 0.6}) for _ in range(4)]
+    with project.gate(unique) as gate:
+        results = [send("reports.work", (unique,), {"gate": gate}) for _ in range(4)]
+        wait_until(lambda: waiting(project, results) == 3)
     assert len({result.id for result in results}) == 4
     for result in results:
         assert result.get(timeout=TIMEOUT) == {"x": unique, "y": 1}
@@ -60,11 +68,12 @@ def test_a_message_delivered_twice_runs_once(project: Project, unique: str) -> N
     # A broker's failover, or Redis' visibility timeout, delivers a message again while it runs.
     work = project.task("work")
     task_id = f"twice-{unique}"
-    for _ in range(2):
-        project.app.send_task("reports.work", (unique,), {"delay": 1.0}, task_id=task_id)
-    wait_until(lambda: project.runs("work", unique) == 1)
+    with project.gate(unique) as gate:
+        for _ in range(2):
+            project.app.send_task("reports.work", (unique,), {"gate": gate}, task_id=task_id)
+        wait_until(lambda: project.says(f"[{task_id}] waits: "))
     assert work.AsyncResult(task_id).get(timeout=TIMEOUT)["x"] == unique
-    time.sleep(1.5)  # the copy looks again, and finds that all is done
+    wait_until(lambda: project.says(f"[{task_id}] dropped: it has run already"))
     assert project.runs("work", unique) == 1
     assert work.AsyncResult(task_id).state == "SUCCESS"
 
@@ -75,9 +84,7 @@ def test_a_copy_that_comes_after_the_end_does_not_run(project: Project, unique: 
     assert first.get(timeout=TIMEOUT)["x"] == unique
     wait_until(lambda: project.claim("work", unique).holder is None)
     copier.send_again()
-    other = project.task("plain").delay(unique)
-    assert other.get(timeout=TIMEOUT) == unique
-    time.sleep(0.5)
+    wait_until(lambda: project.says(f"[{first.id}] dropped: it has run already"))
     assert project.runs("work", unique) == 1
 
 
@@ -103,33 +110,34 @@ def test_visibility_timeout_delivers_a_copy_that_waits(start_project: Any, uniqu
     project = start_project(broker_transport_options={"visibility_timeout": 2})
     worker = project.worker(concurrency=2)
     late = project.task("late")
-    result = late.delay(unique, delay=8)
-    wait_until(lambda: project.runs("late", unique) == 1)
-    time.sleep(2.5)
-    with project.app.connection_for_write() as connection:
-        connection.default_channel.qos.restore_visible()
-    waits = f"reports.late[{result.id}] waits: task {result.id} is running"
-    worker.wait_for(waits)
+    with project.gate(unique) as gate:
+        result = late.delay(unique, gate=gate)
+        wait_until(lambda: project.runs("late", unique) == 1)
+        time.sleep(2.5)
+        with project.app.connection_for_write() as connection:
+            connection.default_channel.qos.restore_visible()
+        worker.wait_for(f"reports.late[{result.id}] waits: task {result.id} is running")
     assert result.get(timeout=TIMEOUT) == unique
-    time.sleep(2.5)  # the copy looks again, and finds that all is done
+    worker.wait_for(f"reports.late[{result.id}] dropped: it has run already")
     assert project.runs("late", unique) == 1
 
 
 def test_a_plain_call_joins_a_run_that_was_sent_by_name(project: Project, unique: str) -> None:
-    sent = project.app.send_task("reports.work", (unique,), {"delay": 1.0})
-    wait_until(lambda: project.runs("work", unique) == 1)
-    assert project.task("work").delay(unique).id == sent.id
+    with project.gate(unique) as gate:
+        sent = project.app.send_task("reports.work", (unique,), {"gate": gate})
+        wait_until(lambda: project.runs("work", unique) == 1)
+        assert project.task("work").delay(unique).id == sent.id
 
 
 def test_no_slot_is_held_by_those_who_wait(start_project: Any, unique: str) -> None:
     project = start_project()
     project.worker(concurrency=2)
     send = project.app.send_task
-    waiting = [send("reports.work", (unique,), {"delay": 6.0}) for _ in range(10)]
-    wait_until(lambda: project.runs("work", unique) == 1)
-    assert project.task("plain").delay(unique).get(timeout=TIMEOUT) == unique
-    assert not any(result.ready() for result in waiting), "it waited for the run that they wait for"
-    for result in waiting:
+    with project.gate(unique) as gate:
+        results = [send("reports.work", (unique,), {"gate": gate}) for _ in range(10)]
+        wait_until(lambda: waiting(project, results) == 9)
+        assert project.task("plain").delay(unique).get(timeout=TIMEOUT) == unique
+    for result in results:
         result.get(timeout=TIMEOUT)
     assert project.runs("work", unique) == 1
 
@@ -158,13 +166,13 @@ def test_a_message_that_waits_comes_back_as_it_came(pickled: Project, unique: st
     # `signature_from_request` leaves the serializer, the compression and the masks behind, and
     # Celery stores STARTED before it calls the body.
     mirror = pickled.task("mirror")
-    first = mirror.apply_async(([1],), {"delay": 1.0}, headers={"tenant": "seven"})
+    first = mirror.apply_async(([1],), {"gate": unique}, headers={"tenant": "seven"})
+    wait_until(lambda: first.state != "PENDING", why="it runs")
     key = mirror.backend.get_key_for_task(unique)
     with mirror.backend.client.pubsub(ignore_subscribe_messages=True) as states:
         states.subscribe(key)
         second = mirror.apply_async(
             ({2},),  # no JSON
-            {"delay": 0.3},
             task_id=unique,
             serializer="pickle",
             compression="gzip",
@@ -173,6 +181,8 @@ def test_a_message_that_waits_comes_back_as_it_came(pickled: Project, unique: st
             kwargsrepr="{secret}",
             headers={"tenant": "seven"},
         )
+        wait_until(lambda: pickled.says(f"[{second.id}] waits: "))
+        pickled.notes.open(unique)
         assert second.get(timeout=TIMEOUT) == {
             "x": [2],
             "argsrepr": "({secret},)",
