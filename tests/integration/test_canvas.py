@@ -60,8 +60,9 @@ def test_chains_with_the_same_first_step_keep_their_tails(
     either: Project, unique: str, task: str
 ) -> None:
     first, tail = either.task(task), either.task("tail")
-    chains = [chain(first.s(unique, delay=0.5), tail.s(label)) for label in "abc"]
-    results = [tailed.apply_async() for tailed in chains]
+    with either.gate(unique) as gate:
+        chains = [chain(first.s(unique, gate=gate), tail.s(label)) for label in "abc"]
+        results = [tailed.apply_async() for tailed in chains]
     values = [result.get(timeout=TIMEOUT) for result in results]
     assert [label for label, _ in values] == ["a", "b", "c"]
     assert {value_of(value) for _, value in values} == {unique}
@@ -70,20 +71,21 @@ def test_chains_with_the_same_first_step_keep_their_tails(
 
 def test_nested_chords(either: Project, unique: str) -> None:
     add, total = either.task("add"), either.task("total")
-    # Long enough for all of them to be sent: nothing is cached.
-    inner = [chord([add.s(1, 1, delay=2) for _ in range(4)], total.s()) for _ in range(2)]
-    outer = chord([*inner, add.s(1, 1, delay=2), add.s(2, 2)], total.s())
-    assert outer.apply_async().get(timeout=TIMEOUT) == 8 + 8 + 2 + 4
+    with either.gate(unique) as gate:  # nothing is cached
+        inner = [chord([add.s(1, 1, gate=gate) for _ in range(4)], total.s()) for _ in range(2)]
+        outer = chord([*inner, add.s(1, 1, gate=gate), add.s(2, 2)], total.s()).apply_async()
+    assert outer.get(timeout=TIMEOUT) == 8 + 8 + 2 + 4
     assert either.runs("add", [1, 1]) == 1
     assert either.runs("add", [2, 2]) == 1
 
 
 def test_links_of_every_call_are_called(either: Project, unique: str, task: str) -> None:
     linked, tail = either.task(task), either.task("tail")
-    results = [
-        linked.apply_async((unique,), {"delay": 0.5}, link=tail.s(f"{unique}-{n}"))
-        for n in range(4)
-    ]
+    with either.gate(unique) as gate:
+        results = [
+            linked.apply_async((unique,), {"gate": gate}, link=tail.s(f"{unique}-{n}"))
+            for n in range(4)
+        ]
     assert len({result.id for result in results}) == 4
     assert {value_of(result.get(timeout=TIMEOUT)) for result in results} == {unique}
     for n in range(4):
@@ -93,7 +95,9 @@ def test_links_of_every_call_are_called(either: Project, unique: str, task: str)
 
 def test_error_links_of_every_call_are_called(either: Project, unique: str) -> None:
     fails, caught = either.task("fails"), either.task("caught")
-    results = [fails.apply_async((unique,), link_error=caught.s()) for _ in range(3)]
+    with either.gate(unique) as gate:
+        kwargs = {"gate": gate}
+        results = [fails.apply_async((unique,), kwargs, link_error=caught.s()) for _ in range(3)]
     for result in results:
         with pytest.raises(Exception, match=f"cannot do {unique}"):
             result.get(timeout=TIMEOUT)

@@ -41,14 +41,17 @@ def settled(project: Project, task: str, expected: dict[str, int]) -> Saving:
         found = saving_of(project, task)
         return {word: getattr(found, word) for word in expected}
 
-    wait_until(lambda: counted() == expected, 20, f"{counted()} are not {expected}")
+    wait_until(lambda: counted() == expected, TIMEOUT, f"{counted()} are not {expected}")
     return saving_of(project, task)
 
 
 def test_calls_and_runs_are_counted(either: Project, unique: str) -> None:
     cached = either.task("cached")
-    first = [cached.delay(unique, delay=1.0) for _ in range(5)]
+    with either.gate(unique) as gate:
+        first = [cached.delay(unique, gate=gate) for _ in range(5)]
+        time.sleep(0.5)
     assert first[0].get(timeout=TIMEOUT) == first[4].get(timeout=TIMEOUT)
+    wait_until(lambda: either.claim("cached", unique).value)
     again = [cached.delay(unique, delay=9.0) for _ in range(3)]
     anew = cached.apply_async((unique,), {"delay": 0}, refresh=True)
     anew.get(timeout=TIMEOUT)
@@ -70,9 +73,10 @@ def test_failures_and_refusals_are_counted(either: Project, unique: str) -> None
     with pytest.raises(Flaky):
         either.task("fails").delay(unique).get(timeout=TIMEOUT)
     alone = either.task("alone")
-    first = alone.delay(unique)
-    with pytest.raises(DuplicateCall):
-        alone.delay(unique)
+    with either.gate(unique) as gate:
+        first = alone.delay(unique, gate=gate)
+        with pytest.raises(DuplicateCall):
+            alone.delay(unique, gate=gate)
     first.get(timeout=TIMEOUT)
     settled(either, "fails", {"calls": 1, "published": 1, "runs": 1, "failed": 1})
     settled(either, "alone", {"calls": 2, "published": 1, "refused": 1, "runs": 1, "failed": 0})
@@ -90,7 +94,10 @@ def test_a_time_limit_is_one_failure(project: Project, unique: str) -> None:
 
 def test_a_message_that_takes_the_outcome_of_another_run(project: Project, unique: str) -> None:
     work = project.task("work")
-    pinned = [work.apply_async((unique,), task_id=f"{unique}-{n}") for n in range(3)]
+    with project.gate(unique) as gate:
+        kwargs = {"gate": gate}
+        pinned = [work.apply_async((unique,), kwargs, task_id=f"{unique}-{n}") for n in range(3)]
+        wait_until(lambda: sum(project.says(f"[{one.id}] waits: ") for one in pinned) == 2)
     for result in pinned:
         result.get(timeout=TIMEOUT)
     assert project.runs("work", unique) == 1
@@ -138,9 +145,11 @@ def test_a_worker_that_ends_warmly(start_project: Callable[..., Project], unique
     """What its children count while it waits for them is brought, too."""
     project = start_project()
     with project.worker(concurrency=2) as worker:
-        project.task("fails").delay(unique, delay=3)
-        wait_until(lambda: project.runs("fails", unique))
-        worker.process.terminate()
+        with project.gate(unique) as gate:
+            project.task("fails").delay(unique, gate=gate)
+            wait_until(lambda: project.runs("fails", unique))
+            worker.process.terminate()
+            worker.wait_for("Warm shutdown")
         assert worker.process.wait(60) == 0
     found = saving_of(project, "fails")
     assert (found.runs, found.failed) == (1, 1)
@@ -176,9 +185,10 @@ def test_calls_that_are_answered_by_one_more_run(
     project = start_project(jobtastic_policy=policy)
     project.worker(concurrency=2)
     work = project.task("work")
-    first = work.delay(unique, delay=2)
-    wait_until(lambda: project.runs("work", unique))
-    more = [work.delay(unique, delay=0) for _ in range(3)]
+    with project.gate(unique) as gate:
+        first = work.delay(unique, gate=gate)
+        wait_until(lambda: project.runs("work", unique))
+        more = [work.delay(unique, delay=0) for _ in range(3)]
     assert [result.decision for result in more] == ["buffered", "joined", "joined"]
     for result in [first, *more]:
         result.get(timeout=TIMEOUT)
@@ -190,7 +200,8 @@ def test_an_old_result_that_is_refreshed(project: Project, unique: str) -> None:
     brief.delay(unique).get(timeout=TIMEOUT)
     wait_until(lambda: project.claim("brief", unique).value)
     wait_until(lambda: project.claim("brief", unique).value.fresh < time.time() * 1000)
-    told = [brief.delay(unique).decision for _ in range(3)]
+    with project.gate(unique) as gate:
+        told = [brief.delay(unique, gate=gate).decision for _ in range(3)]
     assert told == ["stale"] * 3
     wait_until(lambda: project.runs("brief", unique) == 2)
     found = settled(project, "brief", {"calls": 4, "stale": 3, "refreshing": 1, "runs": 2})
@@ -199,8 +210,10 @@ def test_an_old_result_that_is_refreshed(project: Project, unique: str) -> None:
 
 def test_what_another_language_sends(project: Project, unique: str) -> None:
     before = saving_of(project, "unbound")
-    for _ in range(3):
-        project.app.send_task("reports.unbound", (unique,))
+    with project.gate(unique) as gate:
+        send = project.app.send_task
+        sent = [send("reports.unbound", (unique,), {"gate": gate}) for _ in range(3)]
+        wait_until(lambda: sum(project.says(f"[{one.id}] waits: ") for one in sent) == 2)
     wait_until(lambda: saving_of(project, "unbound").reused == before.reused + 2)
     found = saving_of(project, "unbound")
     assert (found.calls, found.runs) == (before.calls, before.runs + 1)
@@ -212,10 +225,12 @@ def test_what_shadow_would_do(start_project: Callable[..., Project], unique: str
     project = start_project(jobtastic_policy=policy)
     project.worker()
     cached = project.task("cached")
-    results = [cached.delay(unique) for _ in range(3)]
+    with project.gate(unique) as gate:
+        results = [cached.delay(unique, gate=gate) for _ in range(3)]
     for result in results:
         result.get(timeout=TIMEOUT)
-    cached.delay(unique).get(timeout=TIMEOUT)
+    wait_until(lambda: project.claim("cached", unique, gate=gate).value)
+    cached.delay(unique, gate=gate).get(timeout=TIMEOUT)
     found = settled(project, "cached", {"calls": 4, "published": 4, "runs": 4, "shadow_joined": 2})
     assert found.shadow_cached == 1
     assert (found.avoided, found.seconds_saved) == (0, 0.0)

@@ -17,7 +17,7 @@ from tests.integration.conftest import Copier, Project, wait_until
 
 POLICY: dict[str, Any] = {
     "tasks": {
-        "reports.work": {"significant_kwargs": ["x"], "debounce": 1},
+        "reports.work": {"significant_kwargs": ["x"], "debounce": 2},
         "reports.cached": {"significant_kwargs": ["x"]},
         "reports.buffered": {"significant_kwargs": ["x"], "on_duplicate": "buffer_one"},
         "reports.turns": {"significant_kwargs": ["x"]},
@@ -90,12 +90,13 @@ def test_a_named_call_that_joins_a_wait_does_not_expire(timed: Project, unique: 
 
 def test_a_named_call_during_a_run_waits_as_it_asks(timed: Project, unique: str) -> None:
     work = timed.task("work")
-    work.apply_async((unique,), {"delay": 2}, refresh=True)
-    wait_until(lambda: timed.runs("work", unique))
-    asked = time.time()
-    named = work.apply_async((unique,), {"delay": 0}, task_id=f"{unique}-named", countdown=4)
-    assert named.decision == "buffered"
-    plain = work.delay(unique, delay=0)
+    with timed.gate(unique) as gate:
+        work.apply_async((unique,), {"gate": gate}, refresh=True)
+        wait_until(lambda: timed.runs("work", unique))
+        asked = time.time()
+        named = work.apply_async((unique,), {"delay": 0}, task_id=f"{unique}-named", countdown=4)
+        assert named.decision == "buffered"
+        plain = work.delay(unique, delay=0)
     assert (plain.decision, plain.id) == ("debounced", named.id)
     assert plain.get(timeout=60) == {"x": unique, "y": 1}
     assert began(timed, "work", unique)[1]["at"] >= asked + 4
@@ -106,11 +107,13 @@ def test_a_named_call_that_a_worker_has_in_time_is_served_after_it_expires(
     timed: Project, unique: str
 ) -> None:
     turns = timed.task("turns")
-    first = turns.delay(unique, gate=unique)
-    wait_until(lambda: timed.runs("turns", unique))
-    named = turns.apply_async((unique,), task_id=f"{unique}-named", expires=2)
-    time.sleep(2.5)
-    timed.notes.open(unique)
+    with timed.gate(unique) as gate:
+        first = turns.delay(unique, gate=gate)
+        wait_until(lambda: timed.runs("turns", unique))
+        over = time.time() + 3
+        named = turns.apply_async((unique,), task_id=f"{unique}-named", expires=3)
+        wait_until(lambda: timed.says(f"[{named.id}] waits: "))
+        wait_until(lambda: time.time() > over + 0.1)
     assert named.get(timeout=60) == first.get(timeout=60) == unique
     assert timed.runs("turns", unique) == 1
 
@@ -119,7 +122,7 @@ def test_a_countdown_that_ends_after_the_run_is_a_run_of_its_own(
     timed: Project, unique: str
 ) -> None:
     cached, asked = timed.task("cached"), time.time()
-    first = cached.delay(unique, delay=0.5)
+    first = cached.delay(unique, delay=0)
     later = cached.apply_async((unique,), {"delay": 0}, task_id=f"{unique}-named", countdown=2)
     assert later.get(timeout=60)["at"] > first.get(timeout=60)["at"]
     assert began(timed, "cached", unique)[1]["at"] >= asked + 2
@@ -128,17 +131,18 @@ def test_a_countdown_that_ends_after_the_run_is_a_run_of_its_own(
 @pytest.mark.parametrize("refresh", [False, True], ids=["buffered", "refresh"])
 def test_what_others_wait_for_does_not_expire(narrow: Project, unique: str, refresh: bool) -> None:
     """It waits for the end of a run, and a call without `expires` was given its id."""
-    task = narrow.task("turns" if refresh else "buffered")
-    task.delay(unique, gate=unique) if refresh else task.delay(unique, "", 3)
-    wait_until(lambda: began(narrow, task.name.rpartition(".")[2], unique))
-    expires = task.apply_async((unique,), expires=1, refresh=refresh)
-    assert expires.decision == ("refreshed" if refresh else "buffered")
-    joins = task.apply_async((unique,), refresh=refresh)
-    assert joins.id == expires.id
-    time.sleep(1.5)
-    narrow.notes.open(unique)
+    name = "turns" if refresh else "buffered"
+    task = narrow.task(name)
+    with narrow.gate(unique) as gate:
+        task.delay(unique, gate=gate)
+        wait_until(lambda: narrow.runs(name, unique))
+        expires = task.apply_async((unique,), expires=1, refresh=refresh)
+        assert expires.decision == ("refreshed" if refresh else "buffered")
+        joins = task.apply_async((unique,), refresh=refresh)
+        assert joins.id == expires.id
+        time.sleep(1.5)
     joins.get(timeout=60)
-    assert len(began(narrow, task.name.rpartition(".")[2], unique)) == 2
+    assert narrow.runs(name, unique) == 2
 
 
 @pytest.mark.parametrize("how", ["chain", "chord", "link"])
