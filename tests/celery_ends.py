@@ -8,6 +8,7 @@ backend object until the garbage collector finds it.
 from __future__ import annotations
 
 import contextlib
+import gc
 import socket
 import weakref
 from typing import Any
@@ -47,6 +48,10 @@ def remember() -> None:
 
 def close_all() -> None:
     """Close what the apps of this process have opened.  They can be used no more."""
+    for backend in backends:
+        backend._pending_results.concrete.clear()  # those of a group would live as long
+    if gc.isenabled():
+        gc.collect()  # results unsubscribe, for which there is a server yet
     for app in list(_get_active_apps()):
         close_runtime(app)
         reads = vars(app).pop(reader.ATTRIBUTE, None)
