@@ -142,7 +142,7 @@ def test_what_the_store_loses_the_broker_still_has(
     """Nobody is woken when the claim is gone; they look when others would wait no longer."""
     project: Project = start_project(
         jobtastic_policy={
-            "tasks": {"reports.work": {"significant_kwargs": ["x"], "herd_avoidance_timeout": 3}}
+            "tasks": {"reports.work": {"significant_kwargs": ["x"], "herd_avoidance_timeout": 30}}
         }
     )
     project.worker(concurrency=2)
@@ -151,7 +151,7 @@ def test_what_the_store_loses_the_broker_still_has(
     wait_until(lambda: broker.keys(f"jobtastic.line:{project.conf['jobtastic_key_prefix']}*"))
     forget_claims(project)
     project.notes.open(unique)
-    assert [result.get(timeout=40) for result in results]
+    assert [result.get(timeout=60) for result in results]
     assert project.runs("work", unique) == 2
 
 
@@ -178,7 +178,7 @@ def rabbit(request: pytest.FixtureRequest, start_project: Any, rabbitmq: Any) ->
         **POLICY,
         "tasks": {
             **POLICY["tasks"],
-            "reports.work": {"significant_kwargs": ["x"], "herd_avoidance_timeout": 4},
+            "reports.work": {"significant_kwargs": ["x"], "herd_avoidance_timeout": 30},
         },
     }
     project: Project = start_project(
@@ -223,5 +223,5 @@ def test_rabbitmq_puts_the_first_back_by_itself(rabbit: Rabbit, unique: str) -> 
     wait_until(lambda: sum(rabbit.waiting("work", unique)) == 3)
     forget_claims(project)
     project.notes.open(unique)
-    assert [result.get(timeout=40) for result in results]
+    assert [result.get(timeout=60) for result in results]
     assert project.runs("work", unique) == 2
