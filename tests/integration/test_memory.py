@@ -77,7 +77,7 @@ def watched(start_project: Callable[..., Project]) -> Watched:
 
 def test_the_line_agrees_with_what_the_kernel_tells_the_task(watched: Watched, unique: str) -> None:
     result = watched.run("keeps", unique, 60)
-    result.get(timeout=20)
+    result.get(timeout=60)
     [line] = wait_until(lambda: watched.lines(result.id))
     [note] = [x for x in watched.project.notes.read("keeps") if x["id"] == result.id]
     assert float(line["begin"]) == pytest.approx(note["before"], abs=1)
@@ -94,8 +94,8 @@ def test_the_line_agrees_with_what_the_kernel_tells_the_task(watched: Watched, u
 
 def test_growth_below_the_threshold_is_not_told(watched: Watched, unique: str) -> None:
     result = watched.run("keeps", unique, 10)
-    result.get(timeout=20)
-    watched.run("keeps", unique, 30).get(timeout=20)  # that it would be seen
+    result.get(timeout=60)
+    watched.run("keeps", unique, 30).get(timeout=60)  # that it would be seen
     wait_until(
         lambda: watched.signals(result.id) or f"args=('{unique}', 30)" in (watched.worker.output())
     )
@@ -108,7 +108,7 @@ def test_arguments_are_masked_as_the_sender_asked(watched: Watched, unique: str)
     result = task.apply_async(
         (unique, 30), {"secret": "hunter2"}, argsrepr="(***)", kwargsrepr="{'secret': '***'}"
     )
-    result.get(timeout=20)
+    result.get(timeout=60)
     [line] = wait_until(lambda: watched.lines(result.id))
     assert line["rest"] == "args=(***) kwargs={'secret': '***'}"
     assert "hunter2" not in watched.worker.output()
@@ -122,7 +122,7 @@ def test_failures_and_each_attempt_of_a_retry_are_measured(watched: Watched, uni
     failed.get(timeout=20, propagate=False)
     wait_until(lambda: len(watched.lines(failed.id)) == 1)
     retried = watched.run("retries", unique, 30)
-    retried.get(timeout=20)
+    retried.get(timeout=60)
     wait_until(lambda: len(watched.lines(retried.id)) == 3)
 
 
@@ -135,7 +135,7 @@ def test_a_task_with_a_hook_is_called_instead(watched: Watched, unique: str) -> 
     assert growth == pytest.approx(30e6, abs=2e6), "bytes, as in the jobtastic library"
     assert end - begin == pytest.approx(growth, abs=2)
     assert note["kwargs"] == {"mb": 30}
-    result.get(timeout=20)  # the hook raised: the task's own outcome is untouched
+    result.get(timeout=60)  # the hook raised: the task's own outcome is untouched
     wait_until(lambda: watched.signals(result.id))
     assert not watched.lines(result.id)
     assert "leaky.warned: its warn_of_memory_leak failed" in watched.worker.output()
@@ -158,9 +158,9 @@ def test_calls_that_share_a_run_are_not_runs(start_project: Any, unique: str) ->
     task = watched.project.app.tasks["leaky.shared"]
     results = [task.apply_async((unique,), task_id=f"{unique}-{n}") for n in range(6)]
     assert {result.get(timeout=30) for result in results} == {unique}
-    task.apply_async((unique,), task_id=f"{unique}-cached").get(timeout=20)
+    task.apply_async((unique,), task_id=f"{unique}-cached").get(timeout=60)
     assert watched.project.runs("shared", unique) == 1
-    watched.run("keeps", unique).get(timeout=20)
+    watched.run("keeps", unique).get(timeout=60)
     watched.wait_for_runs("keeps", 1)
     assert watched.told()["leaky.shared"]["runs"] == 1
 
@@ -168,7 +168,7 @@ def test_calls_that_share_a_run_are_not_runs(start_project: Any, unique: str) ->
 def test_inspect_shows_what_the_children_saw(start_project: Any, unique: str) -> None:
     watched = Watched(start_project(jobtastic_policy=POLICY), concurrency=2)
     for n in range(6):
-        watched.run("keeps", f"{unique}-{n}", 30 if n == 3 else 0).get(timeout=20)
+        watched.run("keeps", f"{unique}-{n}", 30 if n == 3 else 0).get(timeout=60)
     told = watched.wait_for_runs("keeps", 6)
     assert told["runs"] == 6
     assert 30 < told["growth"] < 50
@@ -193,7 +193,7 @@ def test_a_worker_without_a_threshold_measures_nothing(start_project: Any, uniqu
 def test_tracing_names_the_line_that_holds_the_memory(start_project: Any, unique: str) -> None:
     watched = Watched(start_project(jobtastic_policy=POLICY), concurrency=1)
     for n in range(8):
-        watched.run("traced", f"{unique}-{n}", 0.5).get(timeout=20)
+        watched.run("traced", f"{unique}-{n}", 0.5).get(timeout=60)
     line = "leaky.traced: new memory is held by "
     wait_until(lambda: line in watched.worker.output())
     [shown] = [x for x in watched.worker.output().splitlines() if line in x]

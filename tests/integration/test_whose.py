@@ -73,7 +73,7 @@ def project(make: Call) -> Tenants:
 
 
 def values(*results: Any) -> list[Any]:
-    return [result.get(timeout=20) for result in results]
+    return [result.get(timeout=60) for result in results]
 
 
 # Names
@@ -101,7 +101,7 @@ def test_a_decorator_that_passes_on_what_it_gets_is_looked_through(
 ) -> None:
     task = project.task("logged")
     assert len({task.delay(unique, 1).id, task.delay(month=1, owner=unique).id}) == 1
-    assert task.delay(unique, 2).get(timeout=20) == [unique, 2]
+    assert task.delay(unique, 2).get(timeout=60) == [unique, 2]
 
 
 def test_names_behind_a_bare_decorator_are_refused(make: Call) -> None:
@@ -127,8 +127,8 @@ def test_a_default_that_never_travels(project: Tenants, unique: str) -> None:
     task = project.task("missing")
     one, other = task.delay(unique), task.delay(x=unique)
     assert one.id == other.id
-    assert one.get(timeout=20) == [unique, True]
-    assert task.delay(unique, 5).get(timeout=20) == [unique, False]
+    assert one.get(timeout=60) == [unique, True]
+    assert task.delay(unique, 5).get(timeout=60) == [unique, False]
 
 
 # Headers and queues
@@ -146,7 +146,7 @@ def test_a_tenant_in_the_headers(project: Tenants, unique: str) -> None:
     for name in ("ann", "bob", "eve"):
         headers = {"_schema_name": name, "traceparent": uuid.uuid4().hex, "sentry-trace": name}
         sent = project.app.send_task("tenants.invoices", (unique,), headers=headers)
-        assert sent.get(timeout=20) == [name, unique]
+        assert sent.get(timeout=60) == [name, unique]
     assert len(project.noted("invoices", unique)) == 3
 
 
@@ -222,7 +222,7 @@ def test_a_queue_named_in_the_call(project: Tenants, unique: str) -> None:
     assert task.delay(unique).id == results[2].id  # where it goes anyway
     for queue in (north, south, default, None):
         sent = project.app.send_task("tenants.place", (unique,), queue=queue)
-        assert sent.get(timeout=20) == (queue or default)
+        assert sent.get(timeout=60) == (queue or default)
     assert len(project.noted("place", unique)) == 3
 
 
@@ -273,7 +273,7 @@ def test_a_worker_of_another_name_says_so(make: Call, unique: str) -> None:
     worker = make(jobtastic_key_prefix=None)
     with Worker(worker.conf, app="tests.tenants", pool="solo") as running:
         caller = make(**{**worker.conf, "jobtastic_key_prefix": "another"})
-        assert caller.task("options").delay(unique).get(timeout=20) == [unique, {}]
+        assert caller.task("options").delay(unique).get(timeout=60) == [unique, {}]
         wait_until(lambda: "set jobtastic_key_prefix in both" in running.output())
 
 
@@ -284,9 +284,9 @@ def test_the_keys_of_celery_have_its_prefix(make: Call, unique: str) -> None:
     )
     task = project.task("logged")
     first = task.delay(unique)
-    assert first.get(timeout=20) == [unique, 1]
+    assert first.get(timeout=60) == [unique, 1]
     again = task.delay(unique)
-    assert (again.id, again.get(timeout=20)) == (first.id, [unique, 1])
+    assert (again.id, again.get(timeout=60)) == (first.id, [unique, 1])
     assert len(project.noted("logged", unique)) == 1
 
 
@@ -369,8 +369,8 @@ def test_a_forged_header_poisons_no_other_call(project: Tenants, unique: str) ->
     forged = project.app.send_task(
         "tenants.logged", ("eve", unique), task_id=task_id, headers={"jobtastic": header}
     )
-    assert forged.get(timeout=20) == ["eve", unique]
-    assert task.delay(unique, 1).get(timeout=20) == [unique, 1]
+    assert forged.get(timeout=60) == ["eve", unique]
+    assert task.delay(unique, 1).get(timeout=60) == [unique, 1]
 
 
 def test_headers_that_celery_serves(project: Tenants, unique: str) -> None:
