@@ -12,7 +12,7 @@ from celery import Celery
 
 from jobtastic_ext import JobtasticStep, PolicyError
 from jobtastic_ext.runtime import close_runtime, runtime_of
-from tests.integration.conftest import POLICY, Project
+from tests.integration.conftest import POLICY, Project, wait_until
 from tests.workers import ROOT, Worker
 
 TIMEOUT = 30
@@ -27,9 +27,11 @@ def test_every_way_to_declare_a_task(project: Project, unique: str, name: str) -
         seen: Any = list(arguments)
     else:
         arguments, seen = (unique,), unique
-    first = task.apply_async(arguments, {"delay": 0.5})
-    assert task.apply_async(arguments, {"delay": 0.5}).id == first.id
-    sent = project.app.send_task(task.name, arguments, {"delay": 0.5})
+    with project.gate(unique) as gate:
+        first = task.apply_async(arguments, {"gate": gate})
+        assert task.apply_async(arguments, {"gate": gate}).id == first.id
+        sent = project.app.send_task(task.name, arguments, {"gate": gate})
+        wait_until(lambda: project.says(f"[{sent.id}] waits: "))
     first.get(timeout=TIMEOUT)
     sent.get(timeout=TIMEOUT)
     assert project.runs(name, seen) == 1

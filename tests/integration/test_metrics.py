@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.request import urlopen
@@ -33,7 +34,7 @@ def project(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PROMETHEUS_MULTIPROC_DIR", str(folder))
         patch.setenv("METRICS_PORT", str(port))
-        project.worker(app="tests.measured")
+        project.worker(app="tests.measured", concurrency=6)
     yield project
     assert len(list(Path(folder).glob("counter_*.db"))) > 1  # of several processes
 
@@ -81,11 +82,14 @@ def test_counts_are_those_of_the_calls_and_the_runs(
     project: Project, caller: Sample, worker: Sample, unique: str
 ) -> None:
     cached = project.task("cached")
-    results = [cached.delay(f"{unique} {n % 6}", delay=0.5) for n in range(30)]
+    with project.gate(unique) as gate:
+        results = [cached.delay(f"{unique} {n % 6}", gate=gate) for n in range(30)]
+        wait_until(lambda: len(project.notes.read("cached")) == 6)
+        time.sleep(0.5)
     for result in results:
         result.get(timeout=TIMEOUT)
-    wait_until(lambda: all(project.claim("cached", f"{unique} {n}", 0.5).value for n in range(6)))
-    assert cached.delay(f"{unique} 0", delay=0.5).decision == "cached"
+    wait_until(lambda: all(project.claim("cached", f"{unique} {n}").value for n in range(6)))
+    assert cached.delay(f"{unique} 0").decision == "cached"
     name = "reports.cached"
     decided = {
         each.word: caller("calls_total", task=name, decision=each.word)

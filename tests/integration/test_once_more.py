@@ -55,10 +55,10 @@ def as_it_is(**_: object) -> None:
     """Celery leaves the loggers alone: the process is not the worker's own."""
 
 
-def waits(project: Project, name: str, x: str, **kwargs: Any) -> tuple[Any, Any]:
-    """Call, and call again while it runs."""
+def waits(project: Project, name: str, x: str) -> tuple[Any, Any]:
+    """Call, and call again while it runs, until a gate is open."""
     task = project.task(name)
-    first = task.delay(x, **kwargs)
+    first = task.delay(x, gate=x)
     wait_until(lambda: project.runs(name, x))
     second = task.delay(x, delay=0, **({"failures": 0} if name == "flaky" else {}))
     assert second.decision == "buffered"
@@ -71,33 +71,35 @@ def attempts(project: Project, name: str, x: str) -> list[tuple[str, int]]:
 
 
 def after_success(project: Project, x: str) -> None:
-    first, second = waits(project, "work", x, gate=x)
+    first, second = waits(project, "work", x)
     project.notes.open(x)
     assert second.get(timeout=60) == first.get(timeout=60)
     assert attempts(project, "work", x) == [(first.id, 0), (second.id, 0)]
 
 
 def after_failure(project: Project, x: str) -> None:
-    first, second = waits(project, "fails", x, delay=1)
+    first, second = waits(project, "fails", x)
+    project.notes.open(x)
     wait_until(second.ready)
     assert attempts(project, "fails", x) == [(first.id, 0), (second.id, 0)]
 
 
 def after_retries(project: Project, x: str) -> None:
-    first, second = waits(project, "flaky", x, failures=2, delay=1)
+    first, second = waits(project, "flaky", x)
+    project.notes.open(x)
     second.get(timeout=60)
     assert attempts(project, "flaky", x) == [*((first.id, n) for n in range(3)), (second.id, 0)]
 
 
 def after_revoke(project: Project, x: str) -> None:
-    first, second = waits(project, "work", x, gate=x)
+    first, second = waits(project, "work", x)
     project.app.control.revoke(first.id, terminate=True, signal="SIGKILL")
     second.get(timeout=60)
     assert attempts(project, "work", x) == [(first.id, 0), (second.id, 0)]
 
 
 def after_a_kill(project: Project, x: str) -> None:
-    first, second = waits(project, "work", x, gate=x)
+    first, second = waits(project, "work", x)
     (run,) = (line for line in project.notes.read("work") if line["x"] == x)
     os.kill(run["pid"], signal.SIGKILL)
     second.get(timeout=60)
@@ -125,7 +127,7 @@ def test_without_results(start_project: Any, unique: str, name: str) -> None:
     project: Project = start_project(task_ignore_result=True, **LONG)
     project.worker()
     if name == "work":
-        _, second = waits(project, name, unique, gate=unique)
+        _, second = waits(project, name, unique)
         project.notes.open(unique)
     else:
         second, *more = (project.task(name).delay(unique) for _ in range(20))

@@ -234,11 +234,12 @@ def test_a_result_is_forgotten_by_the_id_of_its_run(either: Project, unique: str
 
 def test_who_waits_for_a_run(either: Project, unique: str) -> None:
     turns = either.task("turns")
-    results = [turns.delay(unique, delay=2) for _ in range(3)]
-    (one,) = wait_until(lambda: [each for each in listed(either) if each["waiting"] == 2])
-    assert listed(either, "--state", "waiting")[0]["id"] == one["id"]
-    assert one["worker"].endswith("@test")
-    assert "waiting for it: 2" in ask(either.app, "explain", "--key", one["key"]).stdout
+    with either.gate(unique) as gate:
+        results = [turns.delay(unique, gate=gate) for _ in range(3)]
+        (one,) = wait_until(lambda: [each for each in listed(either) if each["waiting"] == 2])
+        assert listed(either, "--state", "waiting")[0]["id"] == one["id"]
+        assert one["worker"].endswith("@test")
+        assert "waiting for it: 2" in ask(either.app, "explain", "--key", one["key"]).stdout
     for result in results:
         result.get(timeout=TIMEOUT)
 

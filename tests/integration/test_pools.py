@@ -16,13 +16,14 @@ TIMEOUT = 40
 def exercise(project: Project, unique: str, *, concurrent: bool = True) -> None:
     """A herd, a chord, a retry, a copy and the cache."""
     work, cached, flaky = (project.task(name) for name in ("work", "cached", "flaky"))
-    first = work.delay(unique, delay=1.0)
-    assert {work.delay(unique).id for _ in range(20)} == {first.id}
-    parts = [cached.s(unique, delay=0.5) for _ in range(4)]
-    body = chord(parts)(project.task("tail").s("end"))
-    with Copier(project) as copier:
-        twice = project.task("shared").delay(unique)
-    copier.send_again()
+    with project.gate(unique) as gate:
+        first = work.delay(unique, gate=gate)
+        assert {work.delay(unique).id for _ in range(20)} == {first.id}
+        parts = [cached.s(unique, gate=gate) for _ in range(4)]
+        body = chord(parts)(project.task("tail").s("end"))
+        with Copier(project) as copier:
+            twice = project.task("shared").delay(unique, gate=gate)
+        copier.send_again()
     assert first.get(timeout=TIMEOUT)["x"] == unique
     label, values = body.get(timeout=TIMEOUT)
     assert label == "end"
@@ -31,9 +32,11 @@ def exercise(project: Project, unique: str, *, concurrent: bool = True) -> None:
     assert group(flaky.s(unique) for _ in range(3)).apply_async().get(timeout=TIMEOUT)
     assert twice.get(timeout=TIMEOUT) == {"x": unique}
     if concurrent:  # a keeper at work: it outlives its lease
-        long = work.delay(f"{unique}+", delay=4)
-        time.sleep(3)
-        assert work.delay(f"{unique}+").id == long.id
+        with project.gate(f"{unique}+") as gate:
+            long = work.delay(f"{unique}+", gate=gate)
+            wait_until(lambda: project.runs("work", f"{unique}+"))
+            time.sleep(project.conf["jobtastic_lease"] + 0.5)
+            assert work.delay(f"{unique}+").id == long.id
         assert long.get(timeout=TIMEOUT)["x"] == f"{unique}+"
         assert project.runs("work", f"{unique}+") == 1
     wait_until(lambda: project.claim("cached", unique).holder is None)
