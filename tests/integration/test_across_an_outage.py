@@ -108,11 +108,13 @@ def test_a_herd_does_not_run_here_twice(start_project: Any, unique: str) -> None
 
     def call() -> None:
         barrier.wait()
-        results.append(work.delay(unique, delay=1))
+        results.append(work.delay(unique, gate=unique))
 
     threads = [threading.Thread(target=call) for _ in range(25)]
-    for thread in threads:
-        thread.start()
+    with project.gate(unique):
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: len(results) == 24)
     for thread in threads:
         thread.join(TIMEOUT)
     assert len(results) == 25
@@ -129,11 +131,12 @@ def test_an_eager_run_keeps_its_lease(start_project: Any, unique: str) -> None:
     )
     work = project.task("work")
     first: list[Any] = []
-    thread = threading.Thread(target=lambda: first.append(work.delay(unique, delay=4)))
-    thread.start()
-    wait_until(lambda: project.runs("work", unique))
-    time.sleep(2.5)
-    joined = work.delay(unique, delay=4)
+    thread = threading.Thread(target=lambda: first.append(work.delay(unique, gate=unique)))
+    with project.gate(unique):
+        thread.start()
+        wait_until(lambda: project.runs("work", unique))
+        time.sleep(2.5)
+        joined = work.delay(unique, gate=unique)
     assert not isinstance(joined, EagerResult)
     thread.join(TIMEOUT)
     assert joined.id == first[0].id

@@ -99,7 +99,8 @@ def test_calls_go_on_while_the_database_is_away(
 
         def shared(n: list[int]) -> bool:
             n.append(len(n))
-            first, other = (work.delay(f"{unique}-back-{len(n)}", delay=0.5) for _ in range(2))
+            with project.gate(f"{unique}-back-{len(n)}") as gate:
+                first, other = (work.delay(gate, gate=gate) for _ in range(2))
             return bool(first.id == other.id and first.get(timeout=TIMEOUT))
 
         count: list[int] = []

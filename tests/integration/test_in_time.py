@@ -175,14 +175,15 @@ def test_a_call_during_a_run_waits_for_its_own_time_and_for_the_end(
     timed: Project, unique: str
 ) -> None:
     work = timed.task("work")
-    work.apply_async((unique,), {"delay": 1.5}, refresh=True)
-    wait_until(lambda: timed.runs("work", unique))
-    results = [work.delay(unique, delay=0)]
-    for _ in range(10):
-        time.sleep(0.2)
-        last = time.time()
-        results.append(work.delay(unique, delay=0))
-    assert [one.decision for one in results] == ["buffered", *["debounced"] * 10]
+    with timed.gate(unique) as gate:
+        work.apply_async((unique,), {"gate": gate}, refresh=True)
+        wait_until(lambda: timed.runs("work", unique))
+        results = [work.delay(unique, delay=0)]
+        for _ in range(5):
+            time.sleep(0.2)
+            last = time.time()
+            results.append(work.delay(unique, delay=0))
+    assert [one.decision for one in results] == ["buffered", *["debounced"] * 5]
     assert len({one.id for one in results}) == 1
     results[0].get(timeout=60)
     _, run = began(timed, "work", unique)
@@ -230,15 +231,17 @@ def test_arguments_that_the_worker_does_not_accept_are_left_out(
 
 def test_a_buffered_run_gets_the_last_arguments_and_keeps_them(timed: Project, unique: str) -> None:
     buffered = timed.task("buffered")
-    with published() as sent:
-        running = buffered.delay(unique, "running", 4)
+    with published() as sent, timed.gate(unique) as gate:
+        running = buffered.delay(unique, "running", gate=gate)
         wait_until(lambda: timed.runs("buffered", unique))
-        results = [buffered.delay(unique, str(n), 1) for n in range(1000)]
+        then = {"gate": f"{unique}-then"}
+        results = [buffered.delay(unique, str(n), **then) for n in range(1000)]
     assert sent.total() == 2
     assert len({one.id for one in results}) == 1
     assert running.get(timeout=60) == "running"
-    wait_until(lambda: timed.runs("buffered", unique) == 2)
-    late = buffered.delay(unique, "late", 0)
+    with timed.gate(then["gate"]):
+        wait_until(lambda: timed.runs("buffered", unique) == 2)
+        late = buffered.delay(unique, "late")
     assert results[0].get(timeout=60) == "999"
     assert late.get(timeout=60) == "late"
     assert timed.runs("buffered", unique) == 3

@@ -88,8 +88,9 @@ def test_sharing_is_back_as_soon_as_the_store_is(
             wait_until(lambda: any("answers again" in r.getMessage() for r in caplog.records))
         wait_until(lambda: "answers again" in str(caplog.text))
         time.sleep(5.5)  # the worker's own probe, at its slowest
-        first = work.delay(f"{unique}-back", delay=1)
-        assert work.delay(f"{unique}-back").id == first.id
+        with project.gate(unique) as gate:
+            first = work.delay(f"{unique}-back", gate=gate)
+            assert work.delay(f"{unique}-back").id == first.id
         assert first.get(timeout=TIMEOUT)
         assert project.runs("work", f"{unique}-back") == 1
 
