@@ -90,7 +90,11 @@ class Story:
         self.screen.say(f"{self._took:.2f} s at first; now {first:.1f} ms, then {again:.1f} ms")
         self.check(CACHE, "runs", 1, runs("report 0"))
         self.check(CACHE, "answers alike", 2, alike(answers, self._answer))
-        quick, seen = times[0] < self._took / 20, f"{self._took:.1f} s, {first:.1f} ms"
+        # The better of two: a busy machine may keep one waiting.
+        quick, seen = (
+            min(times) < self._took / 20,
+            f"{self._took:.1f} s, {min(first, again):.1f} ms",
+        )
         self.checks.append(Check(CACHE, "time", "a 20th or less", seen, quick))
 
     def chord_of_duplicates(self) -> None:

@@ -18,7 +18,7 @@ def test_the_demo_says_what_it_is_without_running() -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
     )
     assert done.returncode == 0, done.stderr
     assert "JOBTASTIC_DEMO_BROKER" in done.stdout

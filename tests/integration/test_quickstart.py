@@ -83,7 +83,7 @@ def test_the_quick_start_does_what_it_says(tmp_path: Path) -> None:
         words = command.replace("python ", "").split()
         words = words if words[0].endswith(".py") else ["-m", *words]
         done = subprocess.run(
-            [sys.executable, *words], cwd=folder, capture_output=True, text=True, timeout=60
+            [sys.executable, *words], cwd=folder, capture_output=True, text=True, timeout=180
         )
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()
@@ -107,6 +107,6 @@ def test_the_quick_start_does_what_it_says(tmp_path: Path) -> None:
         (folder / "visit.py").write_text(VISIT)
         assert run("python visit.py") == ["seen"]
         taken = subprocess.run(
-            [sys.executable, *server.split()[1:]], capture_output=True, text=True, timeout=60
+            [sys.executable, *server.split()[1:]], capture_output=True, text=True, timeout=180
         )
         assert taken.stderr.splitlines() == [f"port {port} is taken; try another one with --port"]
