@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from tests.browser.stub import STATIC
 from tests.integration.conftest import Project, start_project, unique, wait_until
 from tests.web.sites import Site, site
-from tests.web.test_cut_off import CutOff
+from tests.web.test_cut_off import IN_TIME, CutOff
 
 BOUNDED = True
 
@@ -30,7 +30,7 @@ NEWS = re.compile("left$|^Almost done$")
 @pytest.fixture
 def cut_off(start_project: Callable[..., Project], redis_server: Any) -> Iterator[CutOff]:
     with ExitStack() as stack:
-        yield CutOff(start_project(), redis_server.port, stack)
+        yield CutOff(start_project(**IN_TIME), redis_server.port, stack)
 
 
 def show(page: Page, served: Site, task_id: str) -> Locator:
@@ -47,7 +47,7 @@ def test_a_percentage_that_is_old_looks_so(browser: Browser, cut_off: CutOff, un
     asks.
     """
     with ExitStack() as stack:
-        result = cut_off.start(steps=4_000, gate=unique)
+        result = cut_off.start(steps=2_000, gate=unique)
         bars = []
         for framework in ("asgi", "flask"):
             served = stack.enter_context(site(framework, cut_off.project.app))
@@ -72,7 +72,7 @@ def test_a_percentage_that_is_old_looks_so(browser: Browser, cut_off: CutOff, un
 
 def test_no_news_is_no_end(page: Page, cut_off: CutOff, unique: str) -> None:
     with site("asgi", cut_off.project.app) as served:
-        result = cut_off.start(steps=4_000, gate=unique)
+        result = cut_off.start(steps=2_000, gate=unique)
         page.clock.install()
         text = show(page, served, result.id).locator('[part="text"]')
         expect(text).to_have_text(NEWS)
