@@ -45,6 +45,20 @@ COMMON = (
     "yaml",
 )
 
+#: What those import, too, whose results are in a database.
+DATABASE = (
+    "celery.backends.database",
+    "psycopg",
+    "sqlalchemy.dialects.mysql.pymysql",
+    "sqlalchemy.dialects.postgresql.psycopg",
+)
+
+
+def import_before(names: tuple[str, ...]) -> None:
+    """Import what each fork would import for itself."""
+    for name in names:
+        importlib.import_module(name)
+
 
 class Forked:
     """A process that the starter has forked; what is used of `subprocess.Popen`."""
@@ -137,6 +151,8 @@ def questions() -> Iterator[dict[str, Any]]:
                 pid, status = os.waitpid(question["poll"], os.WNOHANG)
                 answer = os.waitstatus_to_exitcode(status) if pid else None
             else:
+                if "db+" in question["environ"].get("JOBTASTIC_TEST_CONF", ""):
+                    import_before(DATABASE)
                 answer = os.fork()
                 if not answer:
                     break
@@ -147,7 +163,6 @@ def questions() -> Iterator[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    for name in COMMON:
-        importlib.import_module(name)
+    import_before(COMMON)
     for question in questions():
         become(**question)

@@ -16,6 +16,7 @@ from typing import Any
 
 from celery.result import AsyncResult
 
+from tests.forking import DATABASE, import_before
 from tests.reports import create
 
 
@@ -41,6 +42,8 @@ def process(pipe: Connection, conf: dict[str, Any], threads: int) -> None:
 
 def main() -> None:
     setup = json.loads(sys.stdin.readline())
+    if "db+" in setup["conf"]["result_backend"]:
+        import_before(DATABASE)
     forking = multiprocessing.get_context("fork")
     pipes = []
     for _ in range(setup["processes"]):
