@@ -6,7 +6,8 @@ The second table has calls that are counted beside the same calls that are not.
 
 Needs no worker: messages pile up in a queue of its own, on a server of its own.  All ways take
 turns within one run, a batch each, so that a busy machine slows them alike; each figure is the
-median of the ratios of neighbours, and so is its spread (the quartiles).
+median of the ratios of neighbours, and so is its spread (the quartiles).  Where celery-singleton
+and celery-once are installed, what they put before a call is among the ways.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from importlib import import_module
 from statistics import median, quantiles
 from typing import Any
 
@@ -34,6 +38,9 @@ MORE_ROUNDS = 500
 
 #: The way against which the last column is taken, where there is one.
 RAW = "raw GET"
+
+#: What most ways are held against.
+BARE = "bare apply_async"
 
 POLICY: dict[str, Any] = {
     "tasks": {
@@ -132,20 +139,49 @@ def ways(server: EmbeddedServer) -> dict[str, tuple[Way, str]]:
         return result
 
     return {
-        "bare apply_async": (lambda: publish(other, (next(count),)), "bare apply_async"),
-        "raw GET": (lambda: client.get("raw"), "bare apply_async"),
-        "first call": (lambda: report.delay(next(count)), "bare apply_async"),
-        "with a fallback": (lambda: guarded.delay(next(count)), "bare apply_async"),
-        "its publish alone": (lambda: other.delay_or_fail(next(count)), "bare apply_async"),
-        "joined": (lambda: report.delay("joined"), "bare apply_async"),
-        "debounced": (lambda: debounced.delay("joined"), "bare apply_async"),
-        "debounced, arguments last": (lambda: newest.delay("joined"), "bare apply_async"),
-        "buffered": (lambda: app.tasks["bench.buffered"].delay("joined"), "bare apply_async"),
-        "cached, result in hand": (hit, "bare apply_async"),
-        "task without a policy": (lambda: other.delay(next(count)), "bare apply_async"),
+        BARE: (lambda: publish(other, (next(count),)), BARE),
+        "raw GET": (lambda: client.get("raw"), BARE),
+        "first call": (lambda: report.delay(next(count)), BARE),
+        "with a fallback": (lambda: guarded.delay(next(count)), BARE),
+        "its publish alone": (lambda: other.delay_or_fail(next(count)), BARE),
+        "joined": (lambda: report.delay("joined"), BARE),
+        "debounced": (lambda: debounced.delay("joined"), BARE),
+        "debounced, arguments last": (lambda: newest.delay("joined"), BARE),
+        "buffered": (lambda: app.tasks["bench.buffered"].delay("joined"), BARE),
+        "cached, result in hand": (hit, BARE),
+        "task without a policy": (lambda: other.delay(next(count)), BARE),
         "bare, other app": (lambda: publish(dormant, (next(count),)), "bare, other app"),
         "app without the step": (lambda: dormant.delay(next(count)), "bare, other app"),
     }
+
+
+def peers(server: EmbeddedServer) -> dict[str, tuple[Way, str]]:
+    """What others put before a call, in an app of its own; empty where they are not installed."""
+    app = make_app(server, step=False)
+    app.conf.update(
+        singleton_backend_url=server.url(4),
+        ONCE={
+            "backend": "celery_once.backends.Redis",
+            "settings": {"url": server.url(5), "default_timeout": 3600},
+        },
+    )
+    classes: dict[str, dict[str, Any]] = {}
+    with suppress(ImportError):
+        classes["celery-singleton"] = {"base": import_module("celery_singleton").Singleton}
+    with suppress(ImportError):
+        once = import_module("celery_once").QueueOnce
+        classes["celery-once"] = {"base": once, "once": {"graceful": True}}
+    found: dict[str, tuple[Way, str]] = {}
+    for name, options in classes.items():
+
+        @app.task(name=f"bench.{name}", shared=False, **options)
+        def body(x: Any, y: int = 1) -> None: ...
+
+        body.delay("joined")
+        count = iter(range(10**9))
+        found[f"{name}, first"] = partial(lambda f, n: f(next(n)), body.delay, count), BARE
+        found[f"{name}, joined"] = partial(body.delay, "joined"), BARE
+    return found
 
 
 def counted(server: EmbeddedServer) -> dict[str, tuple[Way, str]]:
@@ -211,7 +247,7 @@ def compare(
 def main() -> None:
     """Start a server, and print what a call costs."""
     with EmbeddedServer(shutil.which("redis-server") or server_binary()) as server:
-        compare(ways(server))
+        compare(ways(server) | peers(server))
         print()
         compare(counted(server), MORE_ROUNDS, "uncounted")
 
