@@ -309,7 +309,7 @@ class Release(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="releas
     """The owner lets go.  Answers ``ok`` or ``lost``.
 
     ``run`` is empty to release a queued claim or a waiting refresh, a run token to release that
-    run, or a worker's token with its final dot to release the run of any child of that worker.
+    run, or a token with a final dot, of a worker or one of its processes, to release a run there.
     """
 
     task_id: str

@@ -40,7 +40,7 @@ from ..results.backend import Backend
 from ..results.kinds import wants_result
 from ..telling import OF_MESSAGES, tell, told
 from .contents import content_of, key_of
-from .identity import worker_token
+from .identity import child_token
 
 logger = logging.getLogger("jobtastic_ext")
 
@@ -204,7 +204,7 @@ class Message:
         calls = heeds and not counted and not self.request.retries
         return Begin(
             task_id=self.request.id,
-            run=f"{worker_token()}{os.urandom(6).hex()}",
+            run=f"{child_token(os.getpid())}{os.urandom(6).hex()}",
             lease=self.plan.lease if self.plan.herd or self.plan.exclusive else 0,
             herd=self.plan.herd,
             gen=self.header.gen,

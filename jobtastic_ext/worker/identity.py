@@ -31,3 +31,12 @@ def worker_token() -> str:
     if WORKER_VARIABLE not in os.environ:
         new_worker_token()
     return os.environ[WORKER_VARIABLE]
+
+
+def child_token(pid: int | None) -> str:
+    """Return the token, ending in a dot, with which the runs of one process of this worker begin.
+
+    What is said of a process that is dead then cannot hit the next run of the same id, however late
+    the store hears of it.  Where nobody knows which process it was, it is the worker's.
+    """
+    return worker_token() + (f"{pid:x}." if pid else "")

@@ -30,7 +30,7 @@ from ..policy.model import Plan
 from ..resilience.per_process import start_daemon
 from ..telling import tell
 from .contents import key_of
-from .identity import worker_token
+from .identity import child_token, worker_token
 from .rate_limits import RateLimits
 
 logger = logging.getLogger("jobtastic_ext")
@@ -51,6 +51,8 @@ class Lease(Struct):
     #: The key under which its caller claimed it: another one, if the message holds another call.
     claimed: str
     plan: Plan
+    #: That of any run of the process which has it.
+    child: str = ""
     run: str = ""
     renewed: float = 0.0
     #: The message is the copy that a takeover sent.
@@ -110,7 +112,7 @@ class LeaseKeeper:
             self._tally.count(request.task.name, "failed")
         lease = self._leases.pop(task_id, None) or (request and self._lease(request))
         if lease:
-            self._release(task_id, lease, lease.run or worker_token())
+            self._release(task_id, lease, lease.run or lease.child)
             if request is not None:
                 tell(signals.run_lost, request.task, task_id=task_id, key=lease.key)
 
@@ -121,7 +123,7 @@ class LeaseKeeper:
         if lease:
             self._release(request.id, lease, "")
             if terminated:
-                self._release(request.id, lease, lease.run or worker_token())
+                self._release(request.id, lease, lease.run or lease.child)
             # The next of the line, in its place.
             wake(self._store, self._lines, lease.plan, lease.key, lease.line)
 
@@ -199,9 +201,12 @@ class LeaseKeeper:
             known = read_header(header, plan.key_head, request.id)
             key, _ = key_of(plan, self._routes, task, known, request)
             claimed = known.key or key
-            return Lease(key=key, claimed=claimed, plan=plan, bare=known.bare, line=known.line)
         except (ArgumentUnknown, TypeError):
             return None  # it runs without a claim
+        child = child_token(getattr(request, "worker_pid", None))
+        return Lease(
+            key=key, claimed=claimed, plan=plan, child=child, bare=known.bare, line=known.line
+        )
 
 
 def snapshot(read: Callable[[], Iterable[T]]) -> list[T]:

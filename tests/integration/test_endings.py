@@ -162,6 +162,8 @@ def test_a_killed_pool_child(project: Project, unique: str) -> None:
     with project.gate(unique) as gate:
         first = work.delay(unique, gate=gate)
         line = wait_until(lambda: [n for n in project.notes.read("work") if n["x"] == unique])[0]
+        # By this the main process frees the run of that child, and of no other.
+        assert f".{line['pid']:x}." in project.claim("work", unique).holder.run
         os.kill(line["pid"], signal.SIGKILL)
         with pytest.raises(WorkerLostError):
             first.get(timeout=TIMEOUT)

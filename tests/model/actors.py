@@ -478,7 +478,7 @@ def compute(
 @contextmanager
 def world_of(replay: Replay) -> Iterator[None]:
     """Ids, tokens and threads as the actor has them."""
-    name, worker = replay.name, worker_of(replay.name)
+    name, child = replay.name, child_of(replay.name)
     ours = (
         (os, "urandom", replay.urandom),
         # The arguments of a call are told apart by who has made it.
@@ -488,13 +488,15 @@ def world_of(replay: Replay) -> Iterator[None]:
         (protocol, "is_old", lambda *_: False),  # the world is young
         (eager, "within", lambda seconds, function, late: function()),
         (eager, "renewed", nullcontext),  # the world renews
-        (fallback, "run_token", lambda *_: f"{worker}here"),
+        (delivery, "child_token", lambda *_: child),
+        (lease_keeper, "child_token", lambda *_: child),
+        (fallback, "run_token", lambda *_: f"{child}here"),
     )
     theirs = [(module, known, getattr(module, known)) for module, known, _ in ours]
     try:  # `mock.patch` takes ten times as long, and that for each step
         for module, attribute, value in ours:
             setattr(module, attribute, value)
-        with worker_token(worker):
+        with worker_token(child.partition(".")[0] + "."):
             yield
     finally:
         for module, attribute, value in theirs:
@@ -518,6 +520,6 @@ def ignored(*_: Any) -> None:
     """Progress is no part of the protocol."""
 
 
-def worker_of(name: str) -> str:
-    """A worker's token: what the names of all that happens there begin with."""
+def child_of(name: str) -> str:
+    """The token of a worker's child: what the names of all that happens there begin with."""
     return name.partition("#")[0] + "."

@@ -38,6 +38,8 @@ from jobtastic_ext.claims.records import (
     Renew,
 )
 from jobtastic_ext.worker import delivery
+from jobtastic_ext.worker.identity import worker_token
+from jobtastic_ext.worker.lease_keeper import LeaseKeeper
 
 from .actors import forget_steps
 from .scenarios import CASTS, with_faults
@@ -241,6 +243,19 @@ def a_dead_child_keeps_its_claim_for_ever() -> Patches:
         return claim, records.LOST
 
     return [mock.patch.dict(rules.STEPS, {Begin: begin, Renew: renew})]
+
+
+def a_dead_child_frees_what_any_child_of_its_worker_runs() -> Patches:
+    """It is told late, and the retry that the child had sent runs by then."""
+    real = LeaseKeeper._lease_of
+
+    def lease_of(*args: Any) -> Any:
+        lease = real(*args)
+        if lease is not None:
+            lease.child = worker_token()
+        return lease
+
+    return [mock.patch.object(LeaseKeeper, "_lease_of", lease_of)]
 
 
 def nobody_looks_whether_a_message_has_ended() -> Patches:
@@ -484,6 +499,7 @@ MUTATIONS: dict[Callable[[], Patches], Scenario] = {
     what_did_not_begin_stays_joinable: with_faults(TWO, "store"),
     orphans_are_not_served: with_faults(PINNED, "crash"),
     a_dead_child_keeps_its_claim_for_ever: with_faults(TWO, "crash"),
+    a_dead_child_frees_what_any_child_of_its_worker_runs: with_faults(RETRIED, "crash", "late"),
     nobody_looks_whether_a_message_has_ended: with_faults(TWO, "unknown"),
     a_lost_message_is_waited_for_as_long_as_a_run: with_faults(TWO, "purge"),
     nobody_is_told_that_somebody_waits: PINNED,

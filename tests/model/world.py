@@ -36,7 +36,7 @@ from jobtastic_ext.claims.records import (
     Requeue,
 )
 
-from .actors import HERD, LEASE, Behaviour, Effect, Finished, Message, Raised, next_step, worker_of
+from .actors import HERD, LEASE, Behaviour, Effect, Finished, Message, Raised, child_of, next_step
 
 START = 1_000_000
 
@@ -357,7 +357,8 @@ class Model:
             rest = list(world.queue)
             rest.remove(message)
             taken = replace(world, queue=tuple(rest))
-            slot = Slot(message, f"w{index}#{world.begun + world.bodies}")
+            child = self.scenario.budget.crash - world.budget.crash  # another after each crash
+            slot = Slot(message, f"w{index}.{child}#{world.begun + world.bodies}")
             line = f"worker {index} receives {nice(message)}"
             yield line, put(taken, "slots", index, slot)
             if world.budget.copy:
@@ -562,7 +563,7 @@ class Model:
             world = excuse(world, f"lost {task_id}")
         holder = self.claims.all[world.claim].holder
         running = holder is not None and holder.state == "running" and holder.owner == task_id
-        if state == "SUCCESS" and running and not holder.run.startswith(worker_of(name)):
+        if state == "SUCCESS" and running and not holder.run.startswith(child_of(name)):
             # A run that counted as dead: its result is what everybody sees, for good.
             world = excuse(world, "stale")
         return world
@@ -721,7 +722,7 @@ class Model:
             and holder.state == "running"
             and holder.next != operation.task_id
         ):
-            if not holder.run.startswith(worker_of(name)) or holder.owner != operation.task_id:
+            if not holder.run.startswith(child_of(name)) or holder.owner != operation.task_id:
                 raise Violation(f"{name} changes the run {holder.run} of {nice(holder.owner)}")
         elif isinstance(operation, Release) and holder.next != operation.task_id:
             if holder.owner != operation.task_id:
