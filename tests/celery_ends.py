@@ -8,7 +8,6 @@ backend object until the garbage collector finds it.
 from __future__ import annotations
 
 import contextlib
-import gc
 import socket
 import weakref
 from typing import Any
@@ -48,10 +47,6 @@ def remember() -> None:
 
 def close_all() -> None:
     """Close what the apps of this process have opened.  They can be used no more."""
-    for backend in backends:
-        backend._pending_results.concrete.clear()  # those of a group would live as long
-    if gc.isenabled():
-        gc.collect()  # results unsubscribe, for which there is a server yet
     for app in list(_get_active_apps()):
         close_runtime(app)
         reads = vars(app).pop(reader.ATTRIBUTE, None)
@@ -63,6 +58,8 @@ def close_all() -> None:
         if consumer is not None:
             with contextlib.suppress(AttributeError):  # of `rpc://`, where it never began
                 consumer.stop()
+        # Results that are collected later would unsubscribe, by a new connection.
+        backend.remove_pending_result = lambda result: None  # type: ignore[method-assign]
         client = vars(backend).get("client")
         if hasattr(client, "connection_pool"):  # redis-py; `close` would leave a given pool alone
             client.connection_pool.disconnect()
