@@ -183,8 +183,8 @@ def start_project(
 
 @pytest.fixture(scope="module")
 def project(start_project: Callable[..., Project]) -> Project:
-    """A project with a prefork worker of four."""
-    project = start_project()
+    """A project with a prefork worker of four, whose calls and runs are not given up soon."""
+    project = start_project(jobtastic_lease=30)
     project.worker()
     return project
 
@@ -192,7 +192,7 @@ def project(start_project: Callable[..., Project]) -> Project:
 @pytest.fixture(scope="module", params=["redis", "sqlite"])
 def either(request: pytest.FixtureRequest, start_project: Callable[..., Project]) -> Project:
     """The same on each store that many processes share."""
-    project = start_project(request.param)
+    project = start_project(request.param, jobtastic_lease=30)
     project.worker()
     return project
 
