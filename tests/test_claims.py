@@ -663,6 +663,11 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
         (5, begin("a", "ga", run="a.2"), "dropped a ga"),
         (6, call("b"), "claimed b gb"),
     ],
+    "given up: nor what another has hastened": [
+        (0, late("a"), "claimed a ga"),
+        (1, late("b", refresh=True), "hastened a ga"),
+        (2, release("a", give_up=60, gen="ga"), "lost"),
+    ],
     "given up: not if the message has arrived": [*RAN, (2, begin("a", "ga", give_up=9), "lost")],
     "given up: nor if it has run": [*CACHED, (3, begin("a", "ga", give_up=9), "lost")],
     "given up: nor if another caller has sent it": [

@@ -258,6 +258,15 @@ def a_dead_child_frees_what_any_child_of_its_worker_runs() -> Patches:
     return [mock.patch.object(LeaseKeeper, "_lease_of", lease_of)]
 
 
+def who_could_not_send_gives_up_what_another_has_hastened() -> Patches:
+    real = rules.is_unsent
+
+    def is_unsent(holder: Holder | None, op: Any) -> bool:
+        return real(holder and replace(holder, outrun=0), op)
+
+    return [mock.patch.object(rules, "is_unsent", is_unsent)]
+
+
 def nobody_looks_whether_a_message_has_ended() -> Patches:
     return [mock.patch.object(calling, "is_overdue", return_value=False)]
 
@@ -461,6 +470,7 @@ def a_retry_that_others_wait_for_is_taken_for_served() -> Patches:
 
 
 TWO, THREE = CASTS["two plain calls"], CASTS["three plain calls"]
+HASTENED = CASTS["a refresh of a task that waits until it is quiet"]
 PINNED, RETRIED = CASTS["a plain and a pinned call"], CASTS["a task that is retried"]
 TURNS = CASTS["a task that takes turns"]
 QUIET = CASTS["a task that waits until it is quiet"]
@@ -500,6 +510,7 @@ MUTATIONS: dict[Callable[[], Patches], Scenario] = {
     orphans_are_not_served: with_faults(PINNED, "crash"),
     a_dead_child_keeps_its_claim_for_ever: with_faults(TWO, "crash"),
     a_dead_child_frees_what_any_child_of_its_worker_runs: with_faults(RETRIED, "crash", "late"),
+    who_could_not_send_gives_up_what_another_has_hastened: with_faults(HASTENED, "publish"),
     nobody_looks_whether_a_message_has_ended: with_faults(TWO, "unknown"),
     a_lost_message_is_waited_for_as_long_as_a_run: with_faults(TWO, "purge"),
     nobody_is_told_that_somebody_waits: PINNED,

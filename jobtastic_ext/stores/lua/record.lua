@@ -122,7 +122,8 @@ local function is_unsent(holder)
   if not holder then return false end
   if holder.next == op.task_id then return true end
   local mine = holder.state == 'queued' and holder.owner == op.task_id and holder.gen == op.gen
-  return mine and not holder.taken and holder.attempt == 0
+  if not mine or holder.taken or holder.attempt ~= 0 then return false end
+  return holder.outrun == 0 or holder.outrun < holder.due -- else one that hastened it has sent it
 end
 
 -- What became of messages, and of one more; of so many at most.
