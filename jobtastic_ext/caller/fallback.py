@@ -14,7 +14,7 @@ from ..broker.publisher import NOT_TAKEN
 from ..claims.claimed_run import Run, release_message
 from ..claims.decision_log import WHY
 from ..claims.protocol import is_claimed, run_instead, start, withdrawal
-from ..claims.records import LINGER, Answer, ClaimCall, Operation
+from ..claims.records import LINGER, Answer, ClaimCall, Operation, Release
 from ..errors import StoreError, StoreUnavailable
 from ..policy.model import Plan
 from ..telling import OF_CALLS
@@ -76,6 +76,7 @@ class Undelivered:
     def fall_back(self, answer: Answer, error: OperationalError) -> AsyncResult | EagerResult:
         """Do what the policy says.  Raises `error` if it says so."""
         own, mode = self.claim.task_id, self.sending.mode
+        sent = answer.id if answer.word == "takeover" else own
         tell(self.sending, own, self.key, error)
         if answer.word == "refresh":
             mode = "raise"  # the caller has the old result
@@ -83,7 +84,7 @@ class Undelivered:
             return self.run_here(answer)
         arrived = not self.let_go(answer)
         if arrived and mode != "raise":
-            return self.arrived(own)
+            return self.arrived(sent)
         if mode == "fail":
             self.log(own, "fallback", f"it has failed: {error}")
             return fell_back(failed_result(self.sending, own, error), "fallback_failed")
@@ -120,7 +121,7 @@ class Undelivered:
             blind = self.plan.blind
             settled = start(self.caller.store, self.caller.results, self.key, message, blind=blind)
         except StoreError:
-            self.owe(answer)
+            self.owe(answer, run=message.run)
             return self.run_unclaimed()
         word, other = settled.answer.word, settled.answer.id
         if word == "lost":
@@ -173,13 +174,16 @@ class Undelivered:
         if self.store_failed:
             raise StoreUnavailable("the store has not answered in time")
 
-    def owe(self, answer: Answer) -> None:
-        """Give the message up as soon as the store is back."""
+    def owe(self, answer: Answer, run: str = "") -> None:
+        """Give the message up as soon as the store is back; the `run` here, too, if it was begun."""
         # The store may have made the claim, or not, and the message may arrive either way.
         forms = [answer]
         if answer.word != "takeover":
             forms = [replace(answer, word=word) for word in ("claimed", "free")]
         operations = [self.withdrawal(form) for form in forms]
+        if run:
+            task_id = answer.id if answer.word == "takeover" else self.claim.task_id
+            operations.append(Release(task_id=task_id, run=run, hold=self.claim.hold))
         # Named here, and not by `self`, which has the arguments of the call: this may be kept long.
         store, key = self.caller.direct_store, self.key
 

@@ -196,6 +196,20 @@ def no_withdrawal() -> Patches:
     return [mock.patch.object(Undelivered, "let_go", return_value=True)]
 
 
+def a_run_at_its_caller_that_the_store_did_not_confirm_is_joined_for_ever() -> Patches:
+    real = Undelivered.owe
+    return [mock.patch.object(Undelivered, "owe", lambda self, answer, run="": real(self, answer))]
+
+
+def who_took_a_message_over_is_given_an_id_that_was_never_sent() -> Patches:
+    real = Undelivered.arrived
+
+    def arrived(self: Undelivered, _: str) -> Any:
+        return real(self, self.claim.task_id)
+
+    return [mock.patch.object(Undelivered, "arrived", arrived)]
+
+
 def a_late_lapse() -> Patches:
     def lapse(op: Lapse, claim: Claim, now: int) -> Any:
         holder = claim.holder
@@ -473,6 +487,10 @@ TWO, THREE = CASTS["two plain calls"], CASTS["three plain calls"]
 HASTENED = CASTS["a refresh of a task that waits until it is quiet"]
 PINNED, RETRIED = CASTS["a plain and a pinned call"], CASTS["a task that is retried"]
 TURNS = CASTS["a task that takes turns"]
+RUN_HERE, FAILED_HERE = (
+    CASTS["a task that runs at its caller when it cannot be sent"],
+    CASTS["a task that fails at its caller when it cannot be sent"],
+)
 QUIET = CASTS["a task that waits until it is quiet"]
 AGAIN = CASTS["a task that waits until it is quiet, and is retried"]
 ONCE_MORE = CASTS["a task that runs once more"]
@@ -503,6 +521,12 @@ MUTATIONS: dict[Callable[[], Patches], Scenario] = {
     a_message_that_was_given_up_runs: with_faults(TWO, "publish"),
     nobody_says_that_it_could_not_be_sent: with_faults(TWO, "publish"),
     no_withdrawal: with_faults(TWO, "publish"),
+    a_run_at_its_caller_that_the_store_did_not_confirm_is_joined_for_ever: with_faults(
+        RUN_HERE, "store", "publish"
+    ),
+    who_took_a_message_over_is_given_an_id_that_was_never_sent: with_faults(
+        FAILED_HERE, "publish", "lapse"
+    ),
     a_late_lapse: replace(with_faults(THREE, "wait", "wait", "publish"), workers=1),
     the_first_message_frees_the_takeover: with_faults(TWO, "expire", "wait"),
     forget_forgets_those_who_wait: with_faults(TWO, "forget", "crash"),
