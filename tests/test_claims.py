@@ -70,8 +70,8 @@ def requeue(name: str, attempt: int, run: str = "") -> Requeue:
     return Requeue(task_id=name, run=run or f"{name}.1", hold=ms(HOLD), attempt=attempt)
 
 
-def lapse(name: str, at: float = 0) -> Lapse:
-    return Lapse(task_id=name, at=ms(at))
+def lapse(name: str, by: str) -> Lapse:
+    return Lapse(task_id=name, gen=f"g{by}")
 
 
 def renew(name: str, run: str = "") -> Renew:
@@ -194,18 +194,25 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
     "a takeover that was not published is tried again": [
         *RAN,
         (31, call("b"), "takeover a ga"),
-        (32, lapse("a", at=31), "ok"),
+        (32, lapse("a", by="b"), "ok"),
         (33, call("c"), "takeover a ga"),
     ],
-    "a run that has begun does not lapse": [*RAN, (2, lapse("a", at=31), "lost")],
-    "nobody lapses for another": [(0, call("a"), "claimed a ga"), (1, lapse("b"), "lost")],
+    "a run that has begun does not lapse": [*RAN, (2, lapse("a", by="a"), "lost")],
+    "nobody lapses for another": [(0, call("a"), "claimed a ga"), (1, lapse("b", by="b"), "lost")],
     "a takeover is ended by nobody else": [
         *RAN,
         (31, call("b"), "takeover a ga"),
         (631, call("c"), "takeover a ga"),  # the first one's message is lost, it seems
-        (632, lapse("a", at=31), "lost"),
+        (632, lapse("a", by="b"), "lost"),
         (633, call("d"), "overdue a ga"),
-        (634, lapse("a", at=631), "ok"),
+        (634, lapse("a", by="c"), "ok"),
+    ],
+    "nor by one that was made and ended in the same moment": [
+        *RAN,
+        (31, call("b"), "takeover a ga"),
+        (31, lapse("a", by="b"), "ok"),  # nobody heard the answer, and it is said again
+        (31, call("c"), "takeover a ga"),
+        (31, lapse("a", by="b"), "lost"),
     ],
     "the first message of a takeover frees nothing": [
         (0, call("a"), "claimed a ga"),
@@ -1256,7 +1263,7 @@ def test_when_what_is_published_is_due() -> None:
 
 def test_an_unchanged_claim_is_equal_so_that_no_store_writes_it() -> None:
     claim, _ = step(call("a"), EMPTY, 0)
-    for operation in (call("b"), call("b", hold=0), release("b"), renew("b"), lapse("b")):
+    for operation in (call("b"), call("b", hold=0), release("b"), renew("b"), lapse("b", by="b")):
         assert step(operation, claim, 1)[0] == claim
 
 

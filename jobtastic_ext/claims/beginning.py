@@ -63,7 +63,7 @@ def begin_run(op: Begin, claim: Claim, now: int) -> Step:
     unique = later(started.at, op.unique) if started is not None and op.unique else 0
     left = has_left(holder, now)
     # A run that has lost its lease, or was taken over, may store its result yet.
-    another = left or before.taken
+    another = left or before.taker != ""
     running = Holder(
         state="running",
         owner=op.task_id,

@@ -212,7 +212,7 @@ def is_overdue(holder: Holder, now: int) -> bool:
     Its message is expected at the time that it was first due, however often calls put that off.
     One caller looks each moment: what had ended a moment ago is found, and to join stays cheap.
     """
-    taken = holder.taken and now >= holder.due
+    taken = holder.taker != "" and now >= holder.due
     past = now - max(holder.at, holder.looked) >= MOMENT
     return holder.state == "queued" and (taken or past)
 
@@ -224,7 +224,7 @@ def take_over(op: ClaimCall, claim: Claim, holder: Holder, now: int) -> Step:
     A message that only waits in a long queue gets a copy after twice the time of the last one.
     It is not put off: who has joined has waited for long enough.
     """
-    again = holder.state == "queued" and holder.taken
+    again = holder.state == "queued" and holder.taker
     length = min(2 * (holder.until - max(holder.at, holder.due)), LINGER) if again else 0
     taken = queued_again(
         holder,
@@ -232,7 +232,7 @@ def take_over(op: ClaimCall, claim: Claim, holder: Holder, now: int) -> Step:
         max(op.hold, length),
         arguments=op.arguments,
         attempt=0,
-        taken=True,
+        taker=op.gen,
         followed=True,
         orphans=displaced(holder, holder.owner),
         **NO_NEXT,

@@ -213,7 +213,7 @@ def withdrawal(answer: Answer, call: ClaimCall, give_up: int) -> Lapse | Release
     A takeover is left for the next caller instead: the first message may yet be on its way.
     """
     if answer.word == "takeover":
-        return Lapse(task_id=answer.id, at=answer.at)
+        return Lapse(task_id=answer.id, gen=call.gen)
     return Release(
         task_id=call.task_id,
         hold=call.hold,

@@ -105,8 +105,8 @@ class Holder(Struct, frozen=True, omit_defaults=True, kw_only=True):
     ending: bool = False
     #: The store sees results, so nobody says when the body has returned: who joins looks.
     unmarked: bool = False
-    #: The queued message was sent again under the same id, by another caller than the first.
-    taken: bool = False
+    #: Queued: whose call has sent the message again, under the same id; the generation it wanted.
+    taker: str = ""
     #: The message that runs is such a copy: it has none of the first one's callbacks.
     bare: bool = False
     #: Ids whose claim was taken away, and whose callers get the outcome of this run.
@@ -345,8 +345,8 @@ class Lapse(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="lapse", 
     """A takeover could not be published: the next caller shall try again.  ``ok`` or ``lost``."""
 
     task_id: str
-    #: When it was taken over, by the answer: nobody ends another's takeover.
-    at: int
+    #: Of the call that took it over: nobody ends another's takeover.
+    gen: str
 
 
 class Requeue(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="requeue", tag_field="op"):

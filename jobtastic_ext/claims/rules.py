@@ -115,7 +115,7 @@ def release(op: Release, claim: Claim, now: int) -> Step:
     if op.unclaimed:
         # It runs, or another caller has sent it again, by which the mark would be meant as well.
         mine = holder is not None and holder.owner == op.task_id
-        runs = mine and holder is not None and (holder.state == "running" or holder.taken)
+        runs = mine and holder is not None and (holder.state == "running" or holder.taker != "")
         has_run = value is not None and (value.owner, value.gen) == (op.task_id, op.gen)
         if runs or has_run or message in claim.arrivals:
             return claim, LOST
@@ -127,7 +127,7 @@ def release(op: Release, claim: Claim, now: int) -> Step:
         rest: Holder | None = replace(holder, **NO_NEXT)
         gen, waiting = holder.next_gen, ""
     elif holder.owner == op.task_id and holder.state == "queued" and not op.run:
-        if holder.taken and not op.bare:
+        if holder.taker and not op.bare:
             return claim, LOST  # another caller has sent it again, and waits for that
         rest, gen = after(holder, now, op.hold, holder.orphans), holder.gen
     elif is_run(holder, op.task_id, op.run):
@@ -145,7 +145,7 @@ def release(op: Release, claim: Claim, now: int) -> Step:
 
 def lapse(op: Lapse, claim: Claim, now: int) -> Step:
     holder = claim.holder
-    if holder is None or not holder.taken or (holder.owner, holder.at) != (op.task_id, op.at):
+    if holder is None or (holder.owner, holder.taker) != (op.task_id, op.gen):
         return claim, LOST  # perhaps another caller has taken it over since
     return replace(claim, holder=replace(holder, until=now)), OK
 

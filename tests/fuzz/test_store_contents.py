@@ -92,7 +92,7 @@ OPERATIONS: list[Operation] = [
     Release(task_id="a", run="a.1", hold=1_000, give_up=1_000),
     Requeue(task_id="a", run="a.1", hold=1_000, attempt=1),
     Renew(task_id="a", run="a.", lease=1_000),
-    Lapse(task_id="a", at=NOW),
+    Lapse(task_id="a", gen="ga"),
     Forget(),
 ]
 

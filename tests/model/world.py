@@ -301,7 +301,7 @@ class Model:
         holder = self.claims.all[world.claim].holder
         results = dict(world.results)
         ending = None
-        blind = pinned and holder is not None and (holder.taken or holder.unmarked)
+        blind = pinned and holder is not None and (holder.taker or holder.unmarked)
         if holder is not None and (holder.ending or blind):
             ending = results.get(holder.owner)
         under_way = [f"value of {run.token}" for run in world.runs if self.scenario.buffers]

@@ -148,7 +148,7 @@ class StoreContract:
         assert store.apply(key, Requeue(**run, hold=1, attempt=1)).word == "lost"
         assert store.apply(key, Renew(**run, lease=1)).word == "lost"
         assert store.apply(key, Release(task_id="a", hold=1)).word == "lost"
-        assert store.apply(key, Lapse(task_id="a", at=0)).word == "lost"
+        assert store.apply(key, Lapse(task_id="a", gen="ga")).word == "lost"
         assert store.apply(key, Ending(**run)).word == "lost"
         assert store.apply(key, Forget()).word == "lost"
         assert store.apply(key, finish("a")).word == "lost"
@@ -458,7 +458,7 @@ class SharedStoreContract(StoreContract):
         with caplog.at_level(logging.WARNING):
             assert store.read(key) is None
             assert store.read(key) is None
-            assert store.apply(key, Lapse(task_id="a", at=0)).word == "lost"
+            assert store.apply(key, Lapse(task_id="a", gen="ga")).word == "lost"
         assert len(caplog.records) == 1
         assert key in caplog.text
         assert said(store.apply(key, call("a"))) == "claimed a ga"

@@ -72,8 +72,6 @@ debounces = {
 }
 arguments = st.sampled_from(["", "", "[[1], {}]", "[[2], {}]"])
 
-times = st.integers(0, 60).map(lambda n: START + n * UNIT)
-
 operations: st.SearchStrategy[Operation] = st.one_of(
     st.builds(
         ClaimCall,
@@ -150,7 +148,7 @@ operations: st.SearchStrategy[Operation] = st.one_of(
         unclaimed=rarely,
         line=st.booleans(),
     ),
-    st.builds(Lapse, task_id=task_ids, at=times),
+    st.builds(Lapse, task_id=task_ids, gen=gens),
     st.builds(Requeue, task_id=task_ids, run=runs, hold=lengths, attempt=attempts),
     st.builds(Renew, task_id=task_ids, run=runs_or_workers, lease=lengths),
     st.builds(Forget),
@@ -180,7 +178,7 @@ def aimed(operation: Operation, claim: Claim, aim: str) -> Operation:
     if isinstance(somebody, Holder):
         fields["run"] = somebody.run
         if isinstance(operation, Lapse):
-            operation = replace(operation, at=somebody.at)
+            operation = replace(operation, gen=somebody.taker)
         if aim == "next":
             fields |= {"task_id": somebody.next, "gen": somebody.next_gen}
     known = operation.__struct_fields__

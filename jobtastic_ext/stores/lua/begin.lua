@@ -218,7 +218,7 @@ if op.unique > 0 then
 end
 local left, unmarked = has_left(holder), false
 -- A run that has lost its lease, or was taken over, may store its result yet.
-local another = left or (holder and holder.taken)
+local another = left or (holder and holder.taker ~= '')
 if not (op.exclusive or op.bare or op.redelivered or another) then
   unmarked = op.unmarked or (ARGV[3] ~= nil and stored_result(op.task_id) == '')
 end

@@ -41,7 +41,7 @@ claim = Claim(holder, value, claim)
 
 -- Whether its task may have ended without the claim knowing, although nobody has begun it.
 local function is_overdue(holder)
-  local taken = holder.taken and now >= holder.due
+  local taken = holder.taker ~= '' and now >= holder.due
   local past = now - math.max(holder.at, holder.looked) >= MOMENT
   return holder.state == 'queued' and (taken or past)
 end
@@ -147,13 +147,13 @@ if holder and not refreshes then
   end
   if over and outlasts() then
     -- Published under the dead run's id, or a lost message's: all who joined it are served.
-    local again = holder.state == 'queued' and holder.taken
+    local again = holder.state == 'queued' and holder.taker ~= ''
     local since = math.max(holder.at, holder.due)
     local length = again and math.min(2 * (holder['until'] - since), LINGER) or 0
     local taken = with(holder, {
       state = 'queued', run = '', at = now, due = 0, ['until'] = later(math.max(op.hold, length)),
       herd = 0, attempt = 0, arguments = op.arguments,
-      ending = false, taken = true, followed = true,
+      ending = false, taker = op.gen, followed = true,
       next = '', next_gen = '', next_at = 0, next_due = 0, next_arguments = '',
       orphans = displaced(holder, holder.owner),
     })

@@ -24,7 +24,7 @@ local NOBODY = {}
 local HOLDER = { state = 'string', owner = 'string', gen = 'string', ['until'] = 'number' }
 local HOLDER_DEFAULTS = {
   run = '', at = 0, looked = 0, herd = 0, attempt = 0, expires = 0, followed = false,
-  group = '', next = '', next_gen = '', ending = false, unmarked = false, taken = false, bare = false,
+  group = '', next = '', next_gen = '', ending = false, unmarked = false, taker = '', bare = false,
   orphans = NOBODY, waiting = '', line = false,
   next_at = 0, next_due = 0, next_arguments = '', due = 0, outrun = 0, arguments = '',
 }
@@ -122,7 +122,7 @@ local function is_unsent(holder)
   if not holder then return false end
   if holder.next == op.task_id then return true end
   local mine = holder.state == 'queued' and holder.owner == op.task_id and holder.gen == op.gen
-  if not mine or holder.taken or holder.attempt ~= 0 then return false end
+  if not mine or holder.taker ~= '' or holder.attempt ~= 0 then return false end
   return holder.outrun == 0 or holder.outrun < holder.due -- else one that hastened it has sent it
 end
 

@@ -11,7 +11,7 @@ end
 local holder, value = claim.holder, claim.value
 if op.unclaimed then
   -- It runs, or another caller has sent it again, by which the mark would be meant as well.
-  local runs = holder and holder.owner == op.task_id and (holder.state == 'running' or holder.taken)
+  local runs = holder and holder.owner == op.task_id and (holder.state == 'running' or holder.taker ~= '')
   local has_run = value and value.owner == op.task_id and value.gen == op.gen
   local message = op.gen .. ':' .. op.task_id
   if runs or has_run or claim.arrivals[message] then return answer(claim, 'lost') end
@@ -25,7 +25,7 @@ if op.task_id ~= '' and holder.next == op.task_id and op.run == '' then
   rest = with(holder, { next = '', next_gen = '', next_at = 0, next_due = 0, next_arguments = '' })
   gen = holder.next_gen
 elseif holder.owner == op.task_id and holder.state == 'queued' and op.run == '' then
-  if holder.taken and not op.bare then return answer(claim, 'lost') end
+  if holder.taker ~= '' and not op.bare then return answer(claim, 'lost') end
   rest, gen = after(holder, op.hold, holder.orphans), holder.gen
 elseif is_run(holder, op.task_id, op.run) then
   local orphans = op.unserved and displaced(holder, holder.next) or holder.orphans
