@@ -21,7 +21,7 @@ HOLD, LEASE, HERD, TIME = 600_000, 30_000, 60_000, 300_000
 
 
 def call(name: str, **options: Any) -> ClaimCall:
-    return ClaimCall(task_id=name, gen=f"g{name}", hold=HOLD, **options)
+    return ClaimCall(task_id=name, gen=f"g{name}", **{"hold": HOLD, **options})
 
 
 def timed(name: str, **options: Any) -> ClaimCall:
@@ -50,6 +50,16 @@ BEGUN: Case = [*QUEUED, (1, begin("a"), "run  ga")]
 STARTED: Case = [(0, timed("a"), "claimed a ga"), (1, once("a"), "run  ga")]
 
 UNIQUE: dict[str, Case] = {
+    "a start that was granted when another seemed dead is sent again": [
+        (0, timed("a"), "claimed a ga"),
+        (1, begin("a", unique=TIME), "run  ga"),
+        (32, timed("b", hold=60_000), "claimed b gb"),  # the lease is over, but not the run
+        (33, Requeue(task_id="a", run="a.1", hold=HOLD, attempt=1), "ok"),
+        (34, begin("a", unique=TIME, run="a.2", attempt=1, after="a.1"), "run  ga"),
+        (35, finish("a", run="a.2", attempt=1), "ok"),
+        (36, timed("c"), "overdue b gb"),
+        (93, timed("c"), "takeover b gb"),
+    ],
     "start: a run holds nobody up": [
         *BEGUN,
         (2, call("c"), "claimed c gc"),

@@ -48,6 +48,8 @@ end
 
 -- Share the one start in a time; who looks may find that it has failed, or its result gone.
 local started = in_force()
+-- Since then another may have been granted, whose message may be lost.
+if holder and holder.state == 'queued' then started = nil end
 local function join_start()
   local run, word = run_of(started.owner), 'joined'
   if op.pinned or op.gone == started.owner then
