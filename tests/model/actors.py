@@ -331,8 +331,10 @@ def deliver(behaviour: Behaviour, message: Message) -> None:
         except Retry as retry:
             state, retval = states.RETRY, retry
             write(message.id, "retry", state)
-        except (Ignore, Reject) as reason:
+        except Ignore as reason:
             state, retval = states.IGNORED, reason
+        except Reject as reason:
+            state, retval = states.REJECTED, reason
         except Exception as error:  # noqa: BLE001 - as the tracer
             state, retval = states.FAILURE, error
             write(message.id, error, state)

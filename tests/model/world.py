@@ -331,7 +331,7 @@ class Model:
     def crash_slot(self, world: World, index: int, slot: Slot) -> Moves:
         paid = spend(without_runs(world, index), "crash")
         whole = put(paid, "slots", index, None)
-        if not self.scenario.acks_late and self.is_unclaimed(slot.message):
+        if not self.scenario.acks_late and self.is_unclaimed(world, slot.message):
             whole = excuse(whole, f"lost {slot.message.id}")
         if self.scenario.acks_late:
             again = replace(slot.message, redelivered=True)
@@ -341,8 +341,10 @@ class Model:
             losing = Slot(slot.message, slot.name, "lose")
             yield f"the child of worker {index} is killed", put(paid, "slots", index, losing)
 
-    def is_unclaimed(self, message: Message) -> bool:
+    def is_unclaimed(self, world: World, message: Message) -> bool:
         """Whether the store knows nothing of a message that waits: Celery alone may lose it."""
+        if world.now >= lifetime.expiry(self.claims.all[world.claim]):
+            return True  # it has been on its way for longer than its claim is kept
         own = {dict(options).get("task_id") for options in self.scenario.callers}
         herdless = dict(self.scenario.behaviour.policy).get("herd_avoidance_timeout") == 0
         return self.scenario.exclusive or herdless or message.id in own
@@ -375,6 +377,9 @@ class Model:
             yield from self.odd_deliveries(world, taken, index, slot, line)
             if world.budget.expire and not message.retries:
                 expired = spend(taken, "expire")
+                slots = [one.message for one in world.slots if one is not None]
+                if message.id in {one.id for one in (*rest, *slots)}:
+                    expired = excuse(expired, "early")  # it is known to have ended, and runs
                 gone = replace(slot, program="expire")
                 yield f"{line}, expired", put(expired, "slots", index, gone)
 
@@ -384,7 +389,7 @@ class Model:
         """The message ends, and no worker with the plugin has had it in its hands."""
         if world.budget.purge:
             gone = spend(taken, "purge")
-            if self.is_unclaimed(slot.message):
+            if self.is_unclaimed(world, slot.message):
                 gone = excuse(gone, f"lost {slot.message.id}")
             yield f"{nice(slot.message)} vanishes", gone
         if world.budget.unknown:
@@ -439,11 +444,21 @@ class Model:
         while True:
             ends = [run.until for run in world.runs if world.now < run.until <= moment]
             if not ends:
-                return replace(world, now=moment)
+                return replace(self.forgotten(world, moment), now=moment)
             world = replace(world, now=min(ends) - 1)
             for run in world.runs:
                 if run.until <= world.now + 1:
                     world = self.renew(world, run)
+
+    def forgotten(self, world: World, moment: int) -> World:
+        """A message that was lost is sent again by the next call, if its claim is kept until then."""
+        claim = self.claims.all[world.claim]
+        if claim.holder is None or moment < lifetime.expiry(claim):
+            return world
+        sent = {one.id for one in (*world.queue, *world.parked)}
+        sent |= {slot.message.id for slot in world.slots if slot is not None}
+        known = (*claim.holder.orphans, claim.holder.owner, claim.holder.next)
+        return excuse(world, *(f"lost {one}" for one in known if one and one not in sent))
 
     def renew(self, world: World, run: Run) -> World:
         if run.slot < 0:
@@ -727,7 +742,7 @@ class Model:
         elif isinstance(operation, Release) and holder.next != operation.task_id:
             if holder.owner != operation.task_id:
                 raise Violation(f"{name} frees the claim of {nice(holder.owner)}")
-            if holder.taken and world.taker != name and not operation.bare:
+            if holder.taker and world.taker != name and not operation.bare:
                 raise Violation(f"{name} frees what {world.taker} has taken over")
         elif isinstance(operation, Lapse) and world.taker != name:
             raise Violation(f"{name} ends the takeover of {world.taker}")
