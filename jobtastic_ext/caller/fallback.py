@@ -175,7 +175,7 @@ class Undelivered:
             raise StoreUnavailable("the store has not answered in time")
 
     def owe(self, answer: Answer, run: str = "") -> None:
-        """Give the message up as soon as the store is back; the `run` here, too, if it was begun."""
+        """Give the message up as soon as the store is back, and the `run` here, should it hold."""
         # The store may have made the claim, or not, and the message may arrive either way.
         forms = [answer]
         if answer.word != "takeover":

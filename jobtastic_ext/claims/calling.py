@@ -29,9 +29,8 @@ def claim_call(op: ClaimCall, claim: Claim, now: int) -> Step:
     claim, orphans = without_gone(op, claim, now)
     value, holder = claim.value, claim.holder
     refreshes = False
-    started = in_force(op, claim, now)
-    if holder is not None and holder.state == "queued":
-        started = None  # since then another has been granted, and its message may be lost
+    another = holder is not None and holder.state == "queued"  # granted since; perhaps it is lost
+    started = None if another else in_force(op, claim, now)
     if value is not None:
         if now < value.fresh:
             return claim, Answer("cached", value.owner, value.gen)

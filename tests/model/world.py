@@ -451,7 +451,7 @@ class Model:
                     world = self.renew(world, run)
 
     def forgotten(self, world: World, moment: int) -> World:
-        """A message that was lost is sent again by the next call, if its claim is kept until then."""
+        """A lost message is sent again by the next call, if its claim is kept until then."""
         claim = self.claims.all[world.claim]
         if claim.holder is None or moment < lifetime.expiry(claim):
             return world
