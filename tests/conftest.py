@@ -19,11 +19,13 @@ from tests.schedule import (
 )
 from tests.servers import installed
 from tests.untried import missing, pytest_sessionfinish
+from tests.workers import pytest_runtest_makereport
 
 __all__ = (
     "mariadb",
     "postgres",
     "pytest_collection_modifyitems",
+    "pytest_runtest_makereport",
     "pytest_sessionfinish",
     "pytest_xdist_auto_num_workers",
     "pytest_xdist_make_scheduler",

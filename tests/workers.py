@@ -10,10 +10,13 @@ import subprocess
 import sys
 import tempfile
 import time
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from .forking import ROOT as ROOT
 from .forking import Forked, forked
@@ -40,6 +43,25 @@ def start(
         )
 
 
+#: Those that run now, for the report of a test that fails meanwhile.
+RUNNING: weakref.WeakSet[Worker] = weakref.WeakSet()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Iterator[None]:
+    """Add what the workers have said at last, and what they are doing, to a failure."""
+    report: pytest.TestReport = yield
+    if report.failed:
+        running = [worker for worker in RUNNING if worker.process.poll() is None]
+        for worker in running:
+            os.kill(worker.process.pid, signal.SIGUSR1)  # Celery writes down its threads' stacks
+        time.sleep(0.5 if running else 0)
+        for worker in running:
+            said = worker.output().splitlines()[-200:]
+            report.sections.append((f"worker {worker.name}", "\n".join(said)))
+    return report
+
+
 class Worker:
     """A `celery worker` of `tests.reports`.  A context manager; `kill()` is a SIGKILL of it all."""
 
@@ -59,6 +81,7 @@ class Worker:
         command = ["-A", app, "worker", "-P", pool, "-c", str(concurrency), "-l", "INFO"]
         command += ["--without-gossip", "--without-mingle", "-n", self.name, *arguments]
         self.process = start(pool, command, environ, folder, self.log.name)
+        RUNNING.add(self)
 
     def __enter__(self) -> Worker:
         try:

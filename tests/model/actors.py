@@ -389,7 +389,8 @@ def foreign(behaviour: Behaviour, message: Message) -> None:
     if kind == "retry":
         write(message.id, "retry", states.RETRY)
         again = Message(message.id, message.header, message.retries + 1)
-        now().do(Effect("publish", again), lambda: OperationalError("down"))
+        with suppress(OperationalError):  # Celery rejects it, without a word
+            now().do(Effect("publish", again), lambda: OperationalError("down"))
     elif kind == "fail":
         write(message.id, ValueError(value), states.FAILURE)
     else:
