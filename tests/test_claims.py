@@ -1173,6 +1173,19 @@ def test_who_waits_for_an_id_that_is_given_up_is_served_by_the_next_run(ends: Op
     assert step(finish("b"), claim, 5)[1].ids == ("a",)
 
 
+def test_whoever_depended_on_a_run_that_is_found_to_have_ended_is_not_forgotten() -> None:
+    """There is no other start for a time, and they are served by the one after it."""
+    claim, _ = step(call("a", unique=ms(300)), EMPTY, 0)
+    claim, _ = step(begin("b", "ga", unique=ms(300)), claim, ms(1))
+    assert claim.holder is not None
+    assert claim.holder.orphans == ("a",)
+    found = {"gone": "b", "readable": True, "well": True, "unique": ms(300)}
+    claim, answer = step(call("c", **found), claim, ms(40))
+    assert (answer.word, answer.id) == ("joined", "b")
+    claim, _ = step(call("d", unique=ms(300)), claim, ms(302))
+    assert step(begin("d", unique=ms(300)), claim, ms(303))[1].ids == ("a",)
+
+
 def test_orphans_are_limited() -> None:
     claim = EMPTY
     for n in range(2 * MOST_ORPHANS):

@@ -12,6 +12,7 @@ from .holders import (
     displaced,
     has_begun,
     has_left,
+    is_sent,
     queued,
     queued_again,
     remembered,
@@ -29,8 +30,8 @@ def claim_call(op: ClaimCall, claim: Claim, now: int) -> Step:
     claim, orphans = without_gone(op, claim, now)
     value, holder = claim.value, claim.holder
     refreshes = False
-    another = holder is not None and holder.state == "queued"  # granted since; perhaps it is lost
-    started = None if another else in_force(op, claim, now)
+    # After one that was granted since, the message of which may be lost, this start does not count.
+    started = None if is_sent(holder) else in_force(op, claim, now)
     if value is not None:
         if now < value.fresh:
             return claim, Answer("cached", value.owner, value.gen)
@@ -91,7 +92,7 @@ def without_gone(op: ClaimCall, claim: Claim, now: int) -> tuple[Claim, tuple[st
             kept = remembered(holder, value, now, LINGER)
             value = Value(owner=holder.owner, gen=holder.gen, bare=holder.bare, kept=kept)
         orphans = holder.orphans
-        holder = after(holder, now, op.hold, orphans) if holder.next else None
+        holder = after(holder, now, op.hold, orphans)
     return replace(claim, holder=holder, value=value), orphans
 
 

@@ -134,6 +134,11 @@ def displaced(holder: Holder | None, task_id: str) -> tuple[str, ...]:
     return kept[-MOST_ORPHANS:]
 
 
+def is_sent(holder: Holder | None) -> bool:
+    """Whether the claim is held for a message, and not only for those whom nobody serves."""
+    return holder is not None and holder.state == "queued" and holder.at > 0
+
+
 def is_unsent(holder: Holder | None, op: Begin | Release) -> bool:
     """Whether the claim is as the caller left it: no worker has its message, no other sent it."""
     if holder is None or holder.next == op.task_id:

@@ -96,10 +96,9 @@ class Explorer:
                         )
             self.check_answers(quiet)
             silent = any(getattr(world.budget, name) < getattr(full, name) for name in SILENT)
-            # Of what waits for a dead run's end, it is believed that its message is on its way yet.
-            for _ in range(2 if silent and self.waits_for_the_dead(quiet) else 1):
+            for again in (False, True) if silent and self.takes_longer(quiet) else (False,):
                 if silent:
-                    quiet = self.over(quiet)
+                    quiet = self.over(quiet, again)
                     lines.append("time passes until all is over")
                 lines.append("one more call is made")
                 callers = (*quiet.callers, Caller())
@@ -128,10 +127,16 @@ class Explorer:
             raise
         self._served.update(path)
 
-    def waits_for_the_dead(self, world: World) -> bool:
-        """Whether something waits for the end of a run that nobody makes any more."""
-        holder = self.model.claims.all[world.claim].holder
-        return holder is not None and holder.next != ""
+    def takes_longer(self, world: World) -> bool:
+        """Whether somebody may be served by the second of two calls only.
+
+        Of what waits for the end of a dead run it is believed that its message is on its way yet;
+        and there is no other start before the time of the last one is over.
+        """
+        claim = self.model.claims.all[world.claim]
+        waits = claim.holder is not None and claim.holder.next != ""
+        left = claim.beside or (claim.holder is not None and claim.holder.orphans)
+        return waits or (claim.started is not None and bool(left))
 
     def check_answers(self, world: World) -> None:
         """A call without a cache is not served by a run that was over before it was made."""
@@ -144,7 +149,7 @@ class Explorer:
             if state == "SUCCESS" and value in caller.past:
                 raise Violation(f"caller {index} was served {value}, which was over when it called")
 
-    def over(self, world: World) -> World:
+    def over(self, world: World, again: bool) -> World:
         """Past every lease, and what is believed of a message that nobody has seen.
 
         Of one that has ended, whoever joins knows after a moment.
@@ -154,8 +159,8 @@ class Explorer:
             if run.until > world.now + LEASE:
                 raise Violation(f"nobody looks after {nice(run.owner)} for {run.until} ms")
         last = max((run.until for run in claim.beside.values()), default=0)
-        if claim.beside and claim.started is not None:
-            last = max(last, claim.started.until)  # who was lost beside it is served by the next
+        if again and claim.started is not None:
+            last = max(last, claim.started.until)
         world = replace(world, now=max(world.now, last))
         holder = claim.holder
         if holder is None or world.now >= holder.until:

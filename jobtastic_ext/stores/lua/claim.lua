@@ -31,11 +31,7 @@ if holder and holder.owner == op.gone and not wakes
     }
   end
   orphans = holder.orphans
-  if holder.next ~= '' then
-    holder = after(holder, op.hold, orphans)
-  else
-    holder = nil
-  end
+  holder = after(holder, op.hold, orphans)
 end
 claim = Claim(holder, value, claim)
 
@@ -48,8 +44,8 @@ end
 
 -- Share the one start in a time; who looks may find that it has failed, or its result gone.
 local started = in_force()
--- Since then another may have been granted, whose message may be lost.
-if holder and holder.state == 'queued' then started = nil end
+-- After one that was granted since, the message of which may be lost, it does not count.
+if holder and holder.state == 'queued' and holder.at > 0 then started = nil end
 local function join_start()
   local run, word = run_of(started.owner), 'joined'
   if op.pinned or op.gone == started.owner then
