@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import ast
 import inspect
+import linecache
 import textwrap
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from tokenize import TokenError
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
@@ -81,6 +83,7 @@ def passes_on(function: Any, inner: Any = None) -> bool:
     """
     if type(function) is not FunctionType:
         return False
+    linecache.lazycache(function.__code__.co_filename, function.__globals__)
     found = definition(function.__code__)
     if found is None or found.args.vararg is None or found.args.kwarg is None:
         return False
@@ -98,10 +101,12 @@ def passes_on(function: Any, inner: Any = None) -> bool:
 
 @lru_cache(maxsize=64)
 def definition(code: CodeType) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
+    # Of the code itself: the source of a function is that of what it wraps.  `inspect.getsource`
+    # would look through all modules for the one that it is of.
+    lines = linecache.getlines(code.co_filename)[code.co_firstlineno - 1 :]
     try:
-        # Of the code itself: the source of a function is that of what it wraps.
-        tree = ast.parse(textwrap.dedent(inspect.getsource(code)))
-    except (OSError, TypeError, SyntaxError, ValueError):
+        tree = ast.parse(textwrap.dedent("".join(inspect.getblock(lines))))
+    except (SyntaxError, ValueError, TokenError):
         return None
     only = tree.body[0] if len(tree.body) == 1 else None
     return only if isinstance(only, ast.FunctionDef | ast.AsyncFunctionDef) else None
