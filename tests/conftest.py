@@ -12,6 +12,7 @@ from jobtastic_ext.testing.server import EmbeddedServer, server_binary
 from tests import celery_ends, left_behind
 from tests.databases import mariadb, postgres
 from tests.rabbitmq import rabbitmq
+from tests.said import pytest_runtest_makereport
 from tests.schedule import (
     pytest_collection_modifyitems,
     pytest_xdist_auto_num_workers,
@@ -19,7 +20,6 @@ from tests.schedule import (
 )
 from tests.servers import installed
 from tests.untried import missing, pytest_sessionfinish
-from tests.workers import pytest_runtest_makereport
 
 __all__ = (
     "mariadb",

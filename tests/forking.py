@@ -6,6 +6,7 @@ too, since it has commands there; an app is imported by each worker itself.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -164,5 +165,8 @@ def questions() -> Iterator[dict[str, Any]]:
 
 if __name__ == "__main__":
     import_before(COMMON)
+    # Celery collects garbage before each fork of its own; what is frozen it need not look through.
+    gc.collect()
+    gc.freeze()
     for question in questions():
         become(**question)

@@ -11,12 +11,10 @@ import sys
 import tempfile
 import time
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 
 from .forking import ROOT as ROOT
 from .forking import Forked, forked
@@ -43,23 +41,8 @@ def start(
         )
 
 
-#: Those that run now, for the report of a test that fails meanwhile.
+#: Those that run now.
 RUNNING: weakref.WeakSet[Worker] = weakref.WeakSet()
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Iterator[None]:
-    """Add what the workers have said at last, and what they are doing, to a failure."""
-    report: pytest.TestReport = yield
-    if report.failed:
-        running = [worker for worker in RUNNING if worker.process.poll() is None]
-        for worker in running:
-            os.kill(worker.process.pid, signal.SIGUSR1)  # Celery writes down its threads' stacks
-        time.sleep(0.5 if running else 0)
-        for worker in running:
-            said = worker.output().splitlines()[-200:]
-            report.sections.append((f"worker {worker.name}", "\n".join(said)))
-    return report
 
 
 class Worker:

@@ -298,7 +298,7 @@ def test_within_an_event_loop(project: Project, proxies: dict[str, Proxy], uniqu
 def test_in_a_forked_child(project: Project, proxies: dict[str, Proxy], unique: str) -> None:
     # The parent's open connections, and its threads that probe, are not the child's.
     work = project.task("based")
-    assert work.delay(f"{unique}-parent").state == "PENDING"
+    wait_until(lambda: work.delay(f"{unique}-{time.time()}").state == "PENDING")
     proxies["broker"].refuse()
     assert work.delay(f"{unique}-down").state == "FAILURE"
     proxies["broker"].open()

