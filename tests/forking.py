@@ -6,6 +6,7 @@ too, since it has commands there; an app is imported by each worker itself.
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import importlib
 import json
@@ -135,6 +136,7 @@ def become(
     for descriptor, (path, flags) in enumerate((*files, files[1])):
         os.dup2(os.open(path, flags), descriptor)
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    faulthandler.register(signal.SIGUSR2)  # for `tests.said`
     os.environ.clear()
     os.environ.update(environ)
     sys.path[0] = folder

@@ -6,24 +6,40 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
+import psutil
 import pytest
 
-from .workers import RUNNING
+from .forking import Forked
+from .workers import RUNNING, Worker
 
 #: Lines of each.
-LAST = 80
+LAST = 60
+
+#: Seconds in which a process has written down what its threads are doing.
+WRITING = 0.2
+
+
+def stacks_of(worker: Worker) -> str:
+    """Have a worker and its children write down what their threads are doing."""
+    before = len(worker.output())
+    for pid in (worker.process.pid, *worker.children()):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGUSR2)
+        time.sleep(WRITING)
+
+    return worker.output()[before:]
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Iterator[None]:
     report: pytest.TestReport = yield
     if report.failed:
-        running = [worker for worker in RUNNING if worker.process.poll() is None]
-        for worker in running:
-            os.kill(worker.process.pid, signal.SIGUSR1)  # Celery writes down its threads' stacks
-        time.sleep(0.5 if running else 0)
-        for worker in running:
-            lines = worker.output().splitlines()[-LAST:]
-            report.sections.append((f"worker {worker.name}", "\n".join(lines)))
+        for worker in [each for each in RUNNING if each.process.poll() is None]:
+            said = "\n".join(worker.output().splitlines()[-LAST:])
+            report.sections.append((f"worker {worker.name}", said))
+            if isinstance(worker.process, Forked):
+                with suppress(psutil.Error):
+                    report.sections.append((f"it is at, {worker.name}", stacks_of(worker)))
     return report

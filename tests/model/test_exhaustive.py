@@ -19,7 +19,7 @@ from .world import Scenario
 SCENARIOS = dict(small())
 
 #: Where it is not CI: so many worlds, those that are reached soonest.
-LIMIT = None if os.environ.get("CI") else 400
+LIMIT = None if os.environ.get("CI") else 200
 
 
 @pytest.fixture(autouse=True)
