@@ -50,6 +50,8 @@ def settings(server: EmbeddedServer, history: EmbeddedServer, store: str) -> dic
         "broker_transport_options": {
             "visibility_timeout": VISIBILITY,
             "unacked_mutex_expire": VISIBILITY,
+            # At each tenth of these times a worker looks for what has to come again.
+            "unacked_restore_interval": 0.5,
         },
         "broker_connection_retry_on_startup": True,
         "worker_prefetch_multiplier": 1,

@@ -134,6 +134,11 @@ class History:
         ]
         return sum(covered) / len(covered)
 
+    def is_unshared(self, began: float) -> bool:
+        """Whether a run began while the store was away, so that its claim waits, to be joined."""
+        stores = [harm for harm in self.harms if harm["what"] in ("lost", "away")]
+        return any(harm["began"] <= began <= harm["ended"] + slack(harm) for harm in stores)
+
     def is_another(self, call: dict[str, Any], began: float) -> bool:
         """Whether a run that was stopped, and taken for dead, has stored its outcome after all."""
         pids = {run.pid for run in self.runs if run.start == began}
@@ -152,6 +157,8 @@ class History:
                 line = f"{one} was called {call['at'] - began:.2f} s after the run began"
                 if self.is_another(call, began):
                     report.excused.append(f"{line}, which was stopped for longer than its lease")
+                elif self.is_unshared(began):
+                    report.excused.append(f"{line}, of which a store that was away did not know")
                 else:
                     report.outdated.append(line)
 

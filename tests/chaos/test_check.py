@@ -74,6 +74,7 @@ def test_runs_of_two_keys_are_no_duplicates() -> None:
         ([harm("pause a worker", "paused", 11.5, 14, (1,))], 1, 0),
         ([harm("pause a worker", "paused", 10.5, 14, (2,))], 1, 0),
         ([harm("flush", "lost", 10.5, 10.6)], 1, 0),
+        ([harm("drop", "away", 9.8, 10.1)], 0, 1),
     ],
 )
 def test_an_answer_that_is_older_than_its_call(
