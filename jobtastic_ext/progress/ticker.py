@@ -12,7 +12,7 @@ class Ticker:
     """Calls `tick` of each run about four times a second; sleeps while there is none."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._runs: dict[int, Progress] = {}
         self._wanted = threading.Event()
         self._stopped = threading.Event()
@@ -33,14 +33,15 @@ class Ticker:
 
     def close(self) -> None:
         """End the thread."""
-        self._stopped.set()
-        self._wanted.set()
+        with self._lock:  # not as the thread falls asleep
+            self._stopped.set()
+            self._wanted.set()
 
     def _work(self) -> None:
         while not self._stopped.wait(INTERVAL):
             with self._lock:
                 runs = list(self._runs.values())
-                if not runs:
+                if not runs and not self._stopped.is_set():
                     self._wanted.clear()
             for run in runs:
                 run.tick()
