@@ -675,6 +675,13 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
         (1, late("b", refresh=True), "hastened a ga"),
         (2, release("a", give_up=60, gen="ga"), "lost"),
     ],
+    "what was hastened and could not be published is sent by the next caller": [
+        (0, late("a"), "claimed a ga"),
+        (1, late("b", refresh=True), "hastened a ga"),
+        (2, lapse("a", by="c"), "lost"),
+        (2, lapse("a", by="b"), "ok"),
+        (3, late("c"), "takeover a ga"),
+    ],
     "given up: not if the message has arrived": [*RAN, (2, begin("a", "ga", give_up=9), "lost")],
     "given up: nor if it has run": [*CACHED, (3, begin("a", "ga", give_up=9), "lost")],
     "given up: nor if another caller has sent it": [
@@ -1016,8 +1023,7 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
     "in time: nor when a refresh has sent it": [
         (0, late("a"), "claimed a ga"),
         (1, late("b", refresh=True), "hastened a ga"),
-        (1.9, late("c"), "joined a ga"),
-        (2, late("c"), "overdue a ga"),
+        (1.9, late("c"), "overdue a ga"),
     ],
     "in time: what was due is not put off when it is sent again": [
         (0, late("a"), "claimed a ga"),

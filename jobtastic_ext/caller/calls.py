@@ -21,7 +21,7 @@ from ..claims.decision_log import WHY, log_decision
 from ..claims.generation import new_generation, trace_of
 from ..claims.header import HEADER, Header
 from ..claims.line import wake
-from ..claims.protocol import Outcome, Settled, ask, is_claimed
+from ..claims.protocol import Outcome, Settled, ask, is_claimed, is_for_another
 from ..claims.records import Answer, ClaimCall, Forget
 from ..errors import (
     ArgumentNotEncodable,
@@ -293,7 +293,7 @@ class Call:
         return self.decided(result, "refreshed" if self.asked else word)
 
     def send(self, answer: Answer) -> AsyncResult:
-        bare = answer.word in ("takeover", "hastened")  # the first message may come yet
+        bare = is_for_another(answer)  # the first message may come yet
         task_id = answer.id if bare else self.claim.task_id
         header = Header(
             id=task_id,

@@ -13,7 +13,7 @@ from .. import signals
 from ..broker.publisher import NOT_TAKEN
 from ..claims.claimed_run import Run, release_message
 from ..claims.decision_log import WHY
-from ..claims.protocol import is_claimed, run_instead, start, withdrawal
+from ..claims.protocol import is_claimed, is_for_another, run_instead, start, withdrawal
 from ..claims.records import LINGER, Answer, ClaimCall, Operation, Release
 from ..errors import StoreError, StoreUnavailable
 from ..policy.model import Plan
@@ -76,7 +76,7 @@ class Undelivered:
     def fall_back(self, answer: Answer, error: OperationalError) -> AsyncResult | EagerResult:
         """Do what the policy says.  Raises `error` if it says so."""
         own, mode = self.claim.task_id, self.sending.mode
-        sent = answer.id if answer.word == "takeover" else own
+        sent = answer.id if is_for_another(answer) else own
         tell(self.sending, own, self.key, error)
         if answer.word == "refresh":
             mode = "raise"  # the caller has the old result
@@ -178,7 +178,7 @@ class Undelivered:
         """Give the message up as soon as the store is back, and the `run` here, should it hold."""
         # The store may have made the claim, or not, and the message may arrive either way.
         forms = [answer]
-        if answer.word != "takeover":
+        if not is_for_another(answer):
             forms = [replace(answer, word=word) for word in ("claimed", "free")]
         operations = [self.withdrawal(form) for form in forms]
         if run:

@@ -175,8 +175,10 @@ def join(op: ClaimCall, claim: Claim, holder: Holder, now: int) -> Step:
     if foreign:
         holder = put_off(op, holder, now)
     if hastened and not op.pinned:
-        named = (holder.next, holder.next_gen) if holder.next else (holder.owner, holder.gen)
-        return replace(claim, holder=holder), Answer("hastened", *named)
+        if holder.next:
+            return replace(claim, holder=holder), Answer("hastened", holder.next, holder.next_gen)
+        sent = replace(holder, taker=op.gen)
+        return replace(claim, holder=sent), Answer("hastened", holder.owner, holder.gen)
     claim = replace(claim, holder=holder)
     started = in_force(op, claim, now)
     counts = started is not None and started.owner == holder.owner

@@ -144,9 +144,7 @@ def is_unsent(holder: Holder | None, op: Begin | Release) -> bool:
     if holder is None or holder.next == op.task_id:
         return holder is not None
     mine = awaits(holder, op.task_id) and holder.gen == op.gen
-    if not mine or holder.taker or holder.attempt:
-        return False
-    return not holder.outrun or holder.outrun < holder.due  # else one that hastened it has sent it
+    return mine and not holder.taker and not holder.attempt
 
 
 def is_run(holder: Holder | None, task_id: str, run: str) -> bool:

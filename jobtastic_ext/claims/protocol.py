@@ -210,9 +210,9 @@ def withdrawal(answer: Answer, call: ClaimCall, give_up: int) -> Lapse | Release
     """Return what lets go of a call whose message could not be sent.
 
     A message that may still arrive after all is dropped by the worker for `give_up` milliseconds.
-    A takeover is left for the next caller instead: the first message may yet be on its way.
+    What was sent for another is left for the next caller: the first message may yet be on its way.
     """
-    if answer.word == "takeover":
+    if is_for_another(answer):
         return Lapse(task_id=answer.id, gen=call.gen)
     return Release(
         task_id=call.task_id,
@@ -221,6 +221,11 @@ def withdrawal(answer: Answer, call: ClaimCall, give_up: int) -> Lapse | Release
         give_up=give_up,
         unclaimed=not is_claimed(answer),
     )
+
+
+def is_for_another(answer: Answer) -> bool:
+    """Whether the message goes out under the id of a call that was made before."""
+    return answer.word in ("takeover", "hastened")
 
 
 def is_claimed(answer: Answer) -> bool:

@@ -342,10 +342,13 @@ class Ending(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="ending"
 
 
 class Lapse(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="lapse", tag_field="op"):
-    """A takeover could not be published: the next caller shall try again.  ``ok`` or ``lost``."""
+    """What was taken over, or hastened, could not be published: the next caller shall try again.
+
+    Answers ``ok`` or ``lost``.
+    """
 
     task_id: str
-    #: Of the call that took it over: nobody ends another's takeover.
+    #: Of that call: nobody ends another's takeover.
     gen: str
 
 

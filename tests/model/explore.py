@@ -102,7 +102,9 @@ class Explorer:
                     lines.append("time passes until all is over")
                 lines.append("one more call is made")
                 callers = (*quiet.callers, Caller())
-                called = replace(quiet, callers=callers, clean=True, called=(), due=0)
+                # Who waits for what is forgotten looks, when its time is over.
+                clean = world.budget.forget == full.forget
+                called = replace(quiet, callers=callers, clean=clean, called=(), due=0)
                 end = self.settle(self._last, called, lines, path)
                 if end is None:
                     self._served.update(path)

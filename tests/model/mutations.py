@@ -273,12 +273,15 @@ def a_dead_child_frees_what_any_child_of_its_worker_runs() -> Patches:
 
 
 def who_could_not_send_gives_up_what_another_has_hastened() -> Patches:
-    real = rules.is_unsent
+    real = calling.claim_call
 
-    def is_unsent(holder: Holder | None, op: Any) -> bool:
-        return real(holder and replace(holder, outrun=0), op)
+    def claim_call(op: ClaimCall, claim: Claim, now: int) -> Any:
+        claim, answer = real(op, claim, now)
+        if answer.word == "hastened" and claim.holder is not None:
+            claim = replace(claim, holder=replace(claim.holder, taker=""))
+        return claim, answer
 
-    return [mock.patch.object(rules, "is_unsent", is_unsent)]
+    return rule(ClaimCall, claim_call)
 
 
 def nobody_looks_whether_a_message_has_ended() -> Patches:

@@ -636,7 +636,7 @@ class Model:
             world = excuse(world, "early")  # a retry that nobody begins counts as lost
         if self.scenario.newest:
             world = self.put_off(world, name, operation, answer)
-        if isinstance(operation, ClaimCall) and answer.word == "takeover":
+        if isinstance(operation, ClaimCall) and answer.word in ("takeover", "hastened"):
             world = replace(world, taker=name)
         if isinstance(operation, Begin) and answer.word == "run":
             if "twice" not in world.excused:

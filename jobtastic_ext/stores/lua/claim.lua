@@ -106,9 +106,11 @@ local function join()
   if hastened then holder = outrun(holder) end
   if foreign then holder = put_off(holder) end
   if hastened and not op.pinned then
-    local changed = Claim(holder, value, claim)
-    if holder.next ~= '' then return answer(changed, 'hastened', holder.next, holder.next_gen) end
-    return answer(changed, 'hastened', holder.owner, holder.gen)
+    if holder.next ~= '' then
+      return answer(Claim(holder, value, claim), 'hastened', holder.next, holder.next_gen)
+    end
+    local sent = with(holder, { taker = op.gen })
+    return answer(Claim(sent, value, claim), 'hastened', holder.owner, holder.gen)
   end
   local counts = started and started.owner == holder.owner
   local word, id, gen = 'joined', holder.owner, holder.gen

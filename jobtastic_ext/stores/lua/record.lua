@@ -122,8 +122,7 @@ local function is_unsent(holder)
   if not holder then return false end
   if holder.next == op.task_id then return true end
   local mine = holder.state == 'queued' and holder.owner == op.task_id and holder.gen == op.gen
-  if not mine or holder.taker ~= '' or holder.attempt ~= 0 then return false end
-  return holder.outrun == 0 or holder.outrun < holder.due -- else one that hastened it has sent it
+  return mine and holder.taker == '' and holder.attempt == 0
 end
 
 -- What became of messages, and of one more; of so many at most.
