@@ -202,7 +202,6 @@ def small() -> Iterator[tuple[str, Scenario]]:
         else:
             yield f"{name}, but for a caller", replace(cast, callers=cast.callers[1:])
             yield f"{name}, but for a while", replace(cast, budget=Budget(wait=1))
-        # Where time has to pass, there are too many ways already.
         if len(cast.callers) < 3 and not cast.budget.wait:
             for fault in LARGE.get(name, Budget.__struct_fields__):
                 yield f"{name}, {fault}", with_faults(cast, fault)
@@ -213,6 +212,14 @@ def small() -> Iterator[tuple[str, Scenario]]:
             ", ".join((name, *faults, "seen")),
             replace(with_faults(CASTS[name], *faults), sees=True),
         )
+
+
+def timed() -> Iterator[tuple[str, Scenario]]:
+    """Each fault where time has to pass: of these a test run sees only what is reached soon."""
+    for name, cast in CASTS.items():
+        if len(cast.callers) < 3 and cast.budget.wait:
+            for fault in Budget.__struct_fields__:
+                yield f"{name}, {fault}", with_faults(cast, fault)
 
 
 def large(faults: int = 2) -> Iterator[tuple[str, Scenario]]:

@@ -13,13 +13,13 @@ from collections.abc import Iterator
 import pytest
 
 from .explore import Explorer
-from .scenarios import small
+from .scenarios import small, timed
 from .world import Scenario
 
-SCENARIOS = dict(small())
+SCENARIOS, TIMED = dict(small()), dict(timed())
 
-#: Where it is not CI: so many worlds, those that are reached soonest.
-LIMIT = None if os.environ.get("CI") else 200
+#: So many worlds, those that are reached soonest: of the former where it is not CI, of the latter.
+LIMIT, SOON = (None, 6_000) if os.environ.get("CI") else (200, 200)
 
 
 @pytest.fixture(autouse=True)
@@ -35,3 +35,9 @@ def test_the_invariants_hold_in_every_world(scenario: Scenario) -> None:
     report = Explorer(scenario).explore(worlds=LIMIT)
     assert report.complete or report.worlds == LIMIT
     assert report.worlds > 10
+
+
+@pytest.mark.parametrize("scenario", TIMED.values(), ids=TIMED)
+def test_they_hold_where_time_passes(scenario: Scenario) -> None:
+    report = Explorer(scenario).explore(worlds=SOON)
+    assert report.complete or report.worlds == SOON
