@@ -14,7 +14,7 @@ from ..broker.publisher import NOT_TAKEN
 from ..claims.claimed_run import Run, release_message
 from ..claims.decision_log import WHY
 from ..claims.protocol import is_claimed, is_for_another, run_instead, start, withdrawal
-from ..claims.records import LINGER, Answer, ClaimCall, Operation, Release
+from ..claims.records import LINGER, Answer, Begin, ClaimCall, Operation, Release
 from ..errors import StoreError, StoreUnavailable
 from ..policy.model import Plan
 from ..telling import OF_CALLS
@@ -121,7 +121,7 @@ class Undelivered:
             blind = self.plan.blind
             settled = start(self.caller.store, self.caller.results, self.key, message, blind=blind)
         except StoreError:
-            self.owe(answer, run=message.run)
+            self.owe(answer, message)
             return self.run_unclaimed()
         word, other = settled.answer.word, settled.answer.id
         if word == "lost":
@@ -174,16 +174,16 @@ class Undelivered:
         if self.store_failed:
             raise StoreUnavailable("the store has not answered in time")
 
-    def owe(self, answer: Answer, run: str = "") -> None:
-        """Give the message up as soon as the store is back, and the `run` here, should it hold."""
+    def owe(self, answer: Answer, begun: Begin | None = None) -> None:
+        """Give the message up as soon as the store is back, and the run here, should it hold."""
         # The store may have made the claim, or not, and the message may arrive either way.
         forms = [answer]
         if not is_for_another(answer):
             forms = [replace(answer, word=word) for word in ("claimed", "free")]
         operations = [self.withdrawal(form) for form in forms]
-        if run:
-            task_id = answer.id if answer.word == "takeover" else self.claim.task_id
-            operations.append(Release(task_id=task_id, run=run, hold=self.claim.hold))
+        if begun is not None:
+            here = Release(task_id=begun.task_id, run=begun.run, hold=self.claim.hold)
+            operations.append(here)
         # Named here, and not by `self`, which has the arguments of the call: this may be kept long.
         store, key = self.caller.direct_store, self.key
 

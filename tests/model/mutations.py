@@ -198,7 +198,7 @@ def no_withdrawal() -> Patches:
 
 def a_run_at_its_caller_that_the_store_did_not_confirm_is_joined_for_ever() -> Patches:
     real = Undelivered.owe
-    return [mock.patch.object(Undelivered, "owe", lambda self, answer, run="": real(self, answer))]
+    return [mock.patch.object(Undelivered, "owe", lambda self, answer, _=None: real(self, answer))]
 
 
 def who_took_a_message_over_is_given_an_id_that_was_never_sent() -> Patches:
