@@ -30,6 +30,7 @@ def test_every_way_to_declare_a_task(project: Project, unique: str, name: str) -
     with project.gate(unique) as gate:
         first = task.apply_async(arguments, {"gate": gate})
         assert task.apply_async(arguments, {"gate": gate}).id == first.id
+        wait_until(lambda: project.runs(name, seen))  # else it may be the other that runs
         sent = project.app.send_task(task.name, arguments, {"gate": gate})
         wait_until(lambda: project.says(f"[{sent.id}] waits: "))
     first.get(timeout=TIMEOUT)
