@@ -19,7 +19,7 @@ from .world import Scenario
 SCENARIOS, TIMED = dict(small()), dict(timed())
 
 #: So many worlds, those that are reached soonest: of the former where it is not CI, of the latter.
-LIMIT, SOON = (None, 6_000) if os.environ.get("CI") else (200, 200)
+LIMIT, SOON = (None, 1_000) if os.environ.get("CI") else (200, 200)
 
 
 @pytest.fixture(autouse=True)
