@@ -411,7 +411,7 @@ def test_in_an_outage_a_page_on_events_says_that_it_knows_nothing(
     tab: Page, example: Example, lines: Console
 ) -> None:
     """It showed the old words for 40 s, as if they were news."""
-    fill(tab, example, 100)
+    fill(tab, example, 200)  # longer than the outage: Celery tries 20 s to store a result
     divide(tab)
     wait_until(lambda: state(tab) == "progress")
     element = tab.locator("jobtastic-progress")
