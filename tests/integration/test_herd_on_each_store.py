@@ -29,7 +29,7 @@ def shop(
     # A lease that a worker beside so many threads does not miss on a busy machine, and no call that
     # goes on without a store that is slow for a moment.
     conf: dict[str, Any] = {"broker_url": rabbitmq.url, "jobtastic_lease": 60}
-    conf["jobtastic_store_timeout"] = 20
+    conf["jobtastic_store_timeout"] = 60
     with ExitStack() as stack:
         if request.param == "memcached":
             one, other = (stack.enter_context(Memcached()) for _ in range(2))
