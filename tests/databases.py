@@ -182,20 +182,31 @@ class MariaDB(Database):
         self.program = found
         super().__init__()
 
+    @property
+    def tmpdir(self) -> str:
+        """Two servers that share one take each other's temporary tables away."""
+        return f"--tmpdir={self.folder}/tmp"
+
     def prepare(self) -> None:
-        self.data.mkdir(mode=0o700)
-        if self.user:
-            shutil.chown(self.data, self.user)
+        for folder in (self.data, self.folder / "tmp"):
+            folder.mkdir(mode=0o700)
+            if self.user:
+                shutil.chown(folder, self.user)
         install = shutil.which("mariadb-install-db") or shutil.which("mysql_install_db")
         user = self.user or getpass.getuser()
         if install:
             self.run(
                 install, "--no-defaults", f"--datadir={self.data}", f"--user={user}",
                 "--auth-root-authentication-method=normal", "--skip-test-db",
+                self.tmpdir,
             )  # fmt: skip
         else:
             self.run(
-                self.program, "--no-defaults", "--initialize-insecure", f"--datadir={self.data}"
+                self.program,
+                "--no-defaults",
+                "--initialize-insecure",
+                f"--datadir={self.data}",
+                self.tmpdir,
             )
         # MySQL's first user may come from no other host than the one that it calls localhost.
         (self.folder / "start.sql").write_text(
@@ -212,6 +223,7 @@ class MariaDB(Database):
             "--max-connections=300", "--innodb-flush-log-at-trx-commit=0",
             "--innodb-buffer-pool-size=32M", "--skip-log-bin", "--skip-name-resolve",
             f"--secure-file-priv={self.folder}", "--loose-mysqlx=OFF",
+            self.tmpdir,
         ]  # fmt: skip
 
     def answers(self) -> bool:

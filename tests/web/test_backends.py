@@ -138,10 +138,14 @@ from celery import Celery
 from jobtastic_ext.web import task_status
 
 app = Celery("forks", backend="{url}")
-print(task_status(app, "{task}")["task"]["result"], flush=True)
+
+def tell():  # at once, with the end of the line: others do as well
+    os.write(1, b"%d\\n" % task_status(app, "{task}")["task"]["result"])
+
+tell()
 for _ in range(3):
     if not os.fork():
-        print(task_status(app, "{task}")["task"]["result"], flush=True)
+        tell()
         os._exit(0)
 for _ in range(3):
     os.wait()
