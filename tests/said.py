@@ -28,7 +28,6 @@ def stacks_of(worker: Worker) -> str:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGUSR2)
         time.sleep(WRITING)
-
     return worker.output()[before:]
 
 

@@ -12,7 +12,7 @@ from .holders import (
     displaced,
     has_begun,
     has_left,
-    is_sent,
+    is_granted,
     queued,
     queued_again,
     remembered,
@@ -31,7 +31,7 @@ def claim_call(op: ClaimCall, claim: Claim, now: int) -> Step:
     value, holder = claim.value, claim.holder
     refreshes = False
     # After one that was granted since, the message of which may be lost, this start does not count.
-    started = None if is_sent(holder) else in_force(op, claim, now)
+    started = None if is_granted(holder) else in_force(op, claim, now)
     if value is not None:
         if now < value.fresh:
             return claim, Answer("cached", value.owner, value.gen)

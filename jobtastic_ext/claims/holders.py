@@ -134,7 +134,7 @@ def displaced(holder: Holder | None, task_id: str) -> tuple[str, ...]:
     return kept[-MOST_ORPHANS:]
 
 
-def is_sent(holder: Holder | None) -> bool:
+def is_granted(holder: Holder | None) -> bool:
     """Whether the claim is held for a message, and not only for those whom nobody serves."""
     return holder is not None and holder.state == "queued" and holder.at > 0
 

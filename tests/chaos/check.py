@@ -127,17 +127,12 @@ class History:
     def excusable(self) -> float:
         times = [line["at"] for line in self.calls]
         ticks = [min(times) + (max(times) - min(times)) * n / 1000 for n in range(1000)]
-        stores = [harm for harm in self.harms if harm["what"] in ("lost", "away")]
-        covered = [
-            any(harm["began"] <= tick <= harm["ended"] + slack(harm) for harm in stores)
-            for tick in ticks
-        ]
-        return sum(covered) / len(covered)
+        return sum(map(self.was_away, ticks)) / len(ticks)
 
-    def is_unshared(self, began: float) -> bool:
-        """Whether a run began while the store was away, so that its claim waits, to be joined."""
+    def was_away(self, moment: float) -> bool:
+        """Whether the store had lost its data then, or did not answer."""
         stores = [harm for harm in self.harms if harm["what"] in ("lost", "away")]
-        return any(harm["began"] <= began <= harm["ended"] + slack(harm) for harm in stores)
+        return any(harm["began"] <= moment <= harm["ended"] + slack(harm) for harm in stores)
 
     def is_another(self, call: dict[str, Any], began: float) -> bool:
         """Whether a run that was stopped, and taken for dead, has stored its outcome after all."""
@@ -157,7 +152,7 @@ class History:
                 line = f"{one} was called {call['at'] - began:.2f} s after the run began"
                 if self.is_another(call, began):
                     report.excused.append(f"{line}, which was stopped for longer than its lease")
-                elif self.is_unshared(began):
+                elif self.was_away(began):  # its claim waits, to be joined
                     report.excused.append(f"{line}, of which a store that was away did not know")
                 else:
                     report.outdated.append(line)
