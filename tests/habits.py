@@ -15,6 +15,7 @@ from typing import Any
 
 from celery import Celery, Task, chain, chord, group, shared_task
 
+from tests.whole_files import write_whole_files
 from tests.workers import end_with
 
 #: SDKs that patch Celery, too: set up before we are imported, or after.
@@ -126,6 +127,7 @@ def shared_bare(x):
 def create(conf: dict[str, Any]) -> Celery:
     app = Celery("habits", set_as_current=False)
     app.conf.update(conf)
+    write_whole_files()
     app.steps["worker"].add(JobtasticStep)
     for prefix in ("ours", "bare"):
         declare(app, prefix)

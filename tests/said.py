@@ -1,4 +1,4 @@
-"""What a test that fails is told of the workers that run: what they said at last, and are doing."""
+"""What a test that fails is told of its workers: what they said at last, and are doing."""
 
 from __future__ import annotations
 
@@ -35,10 +35,14 @@ def stacks_of(worker: Worker) -> str:
 def pytest_runtest_makereport() -> Iterator[None]:
     report: pytest.TestReport = yield
     if report.failed:
-        for worker in [each for each in RUNNING if each.process.poll() is None]:
+        for worker in list(RUNNING):
+            code = worker.process.poll()
+            if code == -signal.SIGKILL:
+                continue  # by a test
             said = "\n".join(worker.output().splitlines()[-LAST:])
-            report.sections.append((f"worker {worker.name}", said))
-            if isinstance(worker.process, Forked):
+            ended = "" if code is None else f", which ended with {code}"
+            report.sections.append((f"worker {worker.name}{ended}", said))
+            if code is None and isinstance(worker.process, Forked):
                 with suppress(psutil.Error):
                     report.sections.append((f"it is at, {worker.name}", stacks_of(worker)))
     return report

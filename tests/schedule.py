@@ -97,6 +97,7 @@ def rank(nodeid: str) -> tuple[int, int]:
     return (2 if module.startswith(LAST) else 1, 0)
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     return min(AT_MOST, PER_PROCESSOR * (os.cpu_count() or 1))
 

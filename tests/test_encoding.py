@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from jobtastic_ext.errors import ArgumentNotEncodable
 from jobtastic_ext.keys import encoding
 from jobtastic_ext.keys.encoding import ABSENT, MAX_DEPTH, canonical, pack
+from tests.thorough import examples
 
 
 def encode(value: object, name: str = "value") -> bytes:
@@ -296,13 +297,13 @@ def respelt(value: object, draw) -> object:
     return draw(st.sampled_from(spellings.get(type(value), [lambda v: v])))(value)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(values, values)
 def test_two_values_share_an_encoding_exactly_if_they_are_meant_to(a: object, b: object) -> None:
     assert (encode(a) == encode(b)) == same(a, b)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.data())
 def test_another_spelling_of_a_value_has_the_same_encoding(data: st.DataObject) -> None:
     value = data.draw(values | long_lists)
@@ -311,7 +312,7 @@ def test_another_spelling_of_a_value_has_the_same_encoding(data: st.DataObject) 
     assert encode(value) == encode(other)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(long_lists, long_lists)
 def test_long_lists_share_an_encoding_exactly_if_they_are_meant_to(a: list, b: list) -> None:
     assert (encode(a) == encode(b)) == same(a, b)
@@ -319,7 +320,7 @@ def test_long_lists_share_an_encoding_exactly_if_they_are_meant_to(a: list, b: l
     assert (encode(a) == encode(b)) == same(a, b)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(long_lists | values)
 def test_packing_a_list_as_a_whole_gives_the_bytes_of_the_loop(value: object) -> None:
     with pytest.MonkeyPatch.context() as patch:

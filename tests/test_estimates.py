@@ -22,6 +22,7 @@ from jobtastic_ext.estimates.estimator import (
     percent,
     thin,
 )
+from tests.thorough import examples
 
 UNKNOWN = Estimate(-1.0, None, None)
 
@@ -77,13 +78,13 @@ def check(found: Estimate) -> None:
 
 
 @given(history=histories, samples=any_samples)
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_an_estimate_is_finite_and_lies_between_its_quantiles(history, samples):
     check(estimate(history, samples))
 
 
 @given(past=st.lists(st.tuples(any_samples, numbers), max_size=4), samples=any_samples)
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_nonsense_in_past_runs_does_no_harm(past, samples):
     history = learnt(*past)
     check(estimate(history, samples))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 import sys
 import time
@@ -24,6 +23,7 @@ from jobtastic_ext.policy.fields import FIELDS, policy_schema
 from jobtastic_ext.policy.loader import PolicySet, load_policy
 from jobtastic_ext.policy.model import Significant, TaskPolicy
 from jobtastic_ext.policy.written import in_force
+from tests.thorough import CI, examples
 
 ROOT = Path(__file__).parent.parent
 A_DURATION = "a duration: seconds, or such as `90s`, `5m`, `1h`, `7d`, `forever`"
@@ -1064,7 +1064,7 @@ def bomb(levels: int) -> str:
 
 
 #: Half of what a file may hold; where it is not CI a quarter of that, which takes as much less.
-HALF = document.MAX_BYTES // (2 if os.environ.get("CI") else 8)
+HALF = document.MAX_BYTES // (2 if CI else 8)
 
 
 @pytest.mark.parametrize(
@@ -1112,7 +1112,7 @@ def test_depth_is_limited_also_through_aliases(load: Load) -> None:
     assert mistake == "p.yaml:2:12: nested deeper than 16 levels, expected at most 5"
 
 
-QUIET = settings(max_examples=100, suppress_health_check=list(HealthCheck))
+QUIET = settings(max_examples=examples(100), suppress_health_check=list(HealthCheck))
 WORDS = [
     "tasks", "defaults", "a", "b.*", *fields.FIELDS, ":", ": ", " ", "\n", "\n  ", "\n    ",
     "- ", "[", "]", "{", "}", ",", "'", '"', "&x ", "*x", "!!python/object:os.system", "!", "<<",

@@ -11,6 +11,8 @@ from typing import NoReturn
 
 import pytest
 
+from tests.thorough import CI
+
 #: Debian's package of a program, where it is not the program's name.
 PACKAGES = {"node": "nodejs"}
 
@@ -36,7 +38,7 @@ def missing(what: str, program: str = "", *, module: str = "") -> NoReturn:
         what += f"; apt-get install {PACKAGES.get(program, program)}"
     elif module:
         what += f"; pip install {module}"
-    if os.environ.get("CI"):
+    if CI:
         pytest.fail(f"{what}, and CI must run every test")
     pytest.skip(f"NOT TRIED: {what}")
 

@@ -41,7 +41,7 @@ def start(
         )
 
 
-#: Those that run now.
+#: Those that run now, or ended a moment ago.
 RUNNING: weakref.WeakSet[Worker] = weakref.WeakSet()
 
 

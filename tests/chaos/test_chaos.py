@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from jobtastic_ext.counts.words import DECISIONS
+from tests.thorough import CI
 
 from .__main__ import Chaos, show
 
-SECONDS = 30 if os.environ.get("CI") else 15
+SECONDS = 30 if CI else 15
 
 
 def test_a_little_chaos(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,9 +14,13 @@ from hypothesis import strategies as st
 from jobtastic_ext.errors import ArgumentNotEncodable
 from jobtastic_ext.keys.call_key import call_key
 from jobtastic_ext.keys.signature import CallSignature
+from tests.thorough import examples
 
 FUZZ = settings(
-    max_examples=200, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    max_examples=examples(200),
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
 )
 
 SIMPLE = (

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from jobtastic_ext.errors import PolicyError
 from jobtastic_ext.policy.fields import FIELDS
 from jobtastic_ext.policy.loader import PolicySet, load_policy
+from tests.thorough import examples
 
 EXAMPLE = (Path(__file__).parents[2] / "config_examples" / "annotated.yaml").read_text("utf-8")
 
@@ -21,7 +22,7 @@ EXAMPLE = (Path(__file__).parents[2] / "config_examples" / "annotated.yaml").rea
 LIMIT = 1.0
 
 FUZZ = settings(
-    max_examples=100,
+    max_examples=examples(100),
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

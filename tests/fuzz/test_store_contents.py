@@ -34,9 +34,13 @@ from jobtastic_ext.claims.records import (
 )
 from jobtastic_ext.stores import open_store
 from tests.stores.redis_contract import direct
+from tests.thorough import examples
 
 FUZZ = settings(
-    max_examples=300, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    max_examples=examples(300),
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
 )
 
 NOW = 1_700_000_000_000

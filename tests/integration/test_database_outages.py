@@ -23,6 +23,7 @@ from tests.integration.conftest import Project, wait_until
 from tests.integration.crowd import DEADLINE, ROOM, TIMEOUT, Crowd, call_across
 from tests.memcached import Memcached
 from tests.servers import Cutter
+from tests.thorough import CI
 from tests.workers import ROOT, Worker
 
 psycopg = pytest.importorskip("psycopg")
@@ -124,7 +125,7 @@ EACH: dict[type[Server], Any] = {PostgreSQL: cut, MariaDB: silent, Memcached: re
 
 @pytest.mark.parametrize(
     ("server", "harm"),
-    [*itertools.product(EACH, EACH.values())] if os.environ.get("CI") else [*EACH.items()],
+    [*itertools.product(EACH, EACH.values())] if CI else [*EACH.items()],
     indirect=["server"],
 )
 def test_no_call_is_lost(

@@ -7,7 +7,6 @@ each that waits, and so many are more than a database takes.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -17,8 +16,9 @@ import pytest
 from tests.integration.callers import Callers
 from tests.integration.conftest import Project, wait_until
 from tests.memcached import Memcached
+from tests.thorough import CI
 
-PROCESSES, THREADS = 8 if os.environ.get("CI") else 3, 50
+PROCESSES, THREADS = 8 if CI else 3, 50
 
 
 @pytest.fixture(params=["postgresql", "mysql", "memcached", "sqlite"])

@@ -77,6 +77,8 @@ def test_a_backend_that_goes_and_comes_back(
     else:
         os.kill(pid, signal.SIGCONT)
     worker.wait_for("the result backend answers again", 20)
+    # Looked at now: on a busy machine it may be silent for half a second once more.
+    assert worker.output().count("the result backend does not answer") == 1
     with Watcher(result) as watcher:
         run = noted(steps, unique)
         wait_until(lambda: watcher.seen[-1][1] == "SUCCESS")
@@ -84,4 +86,3 @@ def test_a_backend_that_goes_and_comes_back(
     assert run["worst"] < 2 * BOUND
     assert run["slow"] <= 1
     assert run["calls"] > 1_000
-    assert worker.output().count("the result backend does not answer") == 1

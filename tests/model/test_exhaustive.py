@@ -7,10 +7,11 @@ scenarios with many worlds are explored to their end in CI alone (and by ``make 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 
 import pytest
+
+from tests.thorough import CI
 
 from .explore import Explorer
 from .scenarios import small, timed
@@ -19,7 +20,7 @@ from .world import Scenario
 SCENARIOS, TIMED = dict(small()), dict(timed())
 
 #: So many worlds, those that are reached soonest: of the former where it is not CI, of the latter.
-LIMIT, SOON = (None, 1_000) if os.environ.get("CI") else (200, 200)
+LIMIT, SOON = (None, 1_000) if CI else (100, 100)
 
 
 @pytest.fixture(autouse=True)

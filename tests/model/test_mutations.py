@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+
+from tests.thorough import CI
 
 from . import mutations
 from .explore import Explorer, Found
@@ -22,7 +23,7 @@ LONG = (
     mutations.what_waits_is_woken_by_nobody,
 )
 
-PLANTED = [each for each in MUTATIONS if os.environ.get("CI") or each not in LONG]
+PLANTED = [each for each in MUTATIONS if CI or each not in LONG]
 
 #: A mutation for each of their scenarios that `test_exhaustive` does not explore.
 OWN = {each: mutation for mutation, each in MUTATIONS.items() if each not in EXPLORED}
@@ -45,4 +46,4 @@ def test_a_planted_bug_is_found(mutation: Callable[[], list[Any]]) -> None:
 
 @pytest.mark.parametrize("mutation", OWN.values(), ids=lambda mutation: mutation.__name__)
 def test_without_the_bug_nothing_is_found(mutation: Callable[[], list[Any]]) -> None:
-    Explorer(MUTATIONS[mutation]).explore(worlds=2_000 if os.environ.get("CI") else 500)
+    Explorer(MUTATIONS[mutation]).explore(worlds=2_000 if CI else 500)

@@ -42,6 +42,7 @@ from jobtastic_ext.stores.redis import SCRIPTS, RedisStore, answered, encode
 from jobtastic_ext.testing.server import EmbeddedServer
 from tests.stores.redis_contract import direct
 from tests.test_claims import CASES
+from tests.thorough import examples
 
 #: Every time is a multiple of this many ms, so that a key which has any time left by the time that
 #: the scripts are given does not expire by the server's clock while a case runs.
@@ -229,7 +230,7 @@ def both(request: pytest.FixtureRequest) -> Iterator[tuple[RedisStore, redis.Red
 
 
 @given(history=histories)
-@settings(max_examples=100, database=None)
+@settings(max_examples=examples(100), database=None)
 def test_random_histories(
     both: tuple[RedisStore, redis.Redis], history: list[tuple[int, str, str, Operation]]
 ) -> None:

@@ -6,7 +6,6 @@ Celery's own ``AsyncResult(id).state`` raises for many of these, in the process 
 from __future__ import annotations
 
 import json
-import os
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -24,6 +23,7 @@ from jobtastic_ext.web import task_status
 from jobtastic_ext.web.status import payload_status
 from jobtastic_ext.web.stored import KEY, Limits, Stored, encode, read_stored
 from tests.servers import TIMEOUT, wait_until
+from tests.thorough import examples
 from tests.web.hostile import BYTES, METAS, meta, put
 from tests.web.sites import FRAMEWORKS, Site, site
 from tests.web.test_events import Stream
@@ -194,9 +194,8 @@ def check_payload(app: Celery, payload: bytes) -> None:
     check("random", task, "a")
 
 
-#: A moderate number; `HYPOTHESIS_EXAMPLES` asks for more (docs/reliability.md).
 EXAMPLES = settings(
-    max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", "150")),
+    max_examples=examples(150),
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
