@@ -1,7 +1,8 @@
 """Who runs which test when pytest is given ``-n``: one module in one process, the longest first.
 
-A module keeps its servers, its worker and its order.  Tests that take a processor and share nothing
-go one by one.  What needs RabbitMQ goes to one process: to start a node takes longer than they do.
+A module keeps its servers, its worker and its order.  Tests that take long and share nothing go one
+by one.  What needs RabbitMQ goes to one process, and what needs a browser to three: to start them
+takes long.
 """
 
 from __future__ import annotations
@@ -15,21 +16,26 @@ import pytest
 PER_PROCESSOR, AT_MOST = 4, 12
 
 #: Modules that take long whatever is done, the longest first: a shorter one fills what is left.
+#: Those that compute stand among those that wait.
 FIRST: tuple[str, ...] = (
+    "tests/browser/test_examples.py",
     "tests/chaos/test_chaos.py",
     "tests/integration/test_database_outages.py",
     "tests/integration/test_fallback_cases.py",
     "tests/test_celery_units.py",
+    "tests/model/test_exhaustive.py",
     "tests/integration/test_times_of_calls.py",
     "tests/integration/test_endings.py",
     "tests/browser/test_element.py",
     "tests/integration/test_progress.py",
+    "tests/test_policy.py",
     "tests/integration/test_due_in_an_outage.py",
     "tests/integration/test_in_time.py",
     "tests/integration/test_without_results.py",
-    "tests/browser/test_examples.py",
+    "tests/model/test_mutations.py",
     "tests/integration/test_unique.py",
     "tests/browser/test_cut_off.py",
+    "tests/test_estimates.py",
     "tests/web/test_cut_off.py",
     "tests/integration/test_brownout.py",
     "tests/web/test_events.py",
@@ -53,8 +59,6 @@ FIRST: tuple[str, ...] = (
 
 #: Folders and modules whose tests share nothing, or next to nothing.
 ONE_BY_ONE: tuple[str, ...] = (
-    "tests/model/",
-    "tests/browser/test_examples.py::test_a_worker_that_is_killed",
     "tests/integration/test_across_an_outage.py",
     "tests/integration/test_memory_pools.py",
     "tests/integration/test_pools.py",
@@ -62,17 +66,20 @@ ONE_BY_ONE: tuple[str, ...] = (
     "tests/stores/test_server.py",
 )
 
-#: Modules whose tests share what one parameter, their last word in brackets, starts.
-BY_PARAMETER: tuple[str, ...] = ("tests/browser/test_examples.py",)
-
-RABBITMQ: tuple[str, ...] = (
-    "tests/integration/test_fallback_cases.py",
-    "tests/integration/test_sending.py",
-    "tests/integration/test_databases.py",
-    "tests/integration/test_herd_on_each_store.py",
-    "tests/integration/test_django_postgresql.py",
-    "tests/integration/test_across_an_outage.py::test_rabbitmq",
-    "tests/integration/test_pools.py::test_rabbitmq",
+#: What goes to one process.
+TOGETHER: tuple[tuple[str, ...], ...] = (
+    (  # RabbitMQ
+        "tests/integration/test_fallback_cases.py",
+        "tests/integration/test_sending.py",
+        "tests/integration/test_databases.py",
+        "tests/integration/test_herd_on_each_store.py",
+        "tests/integration/test_django_postgresql.py",
+        "tests/integration/test_across_an_outage.py::test_rabbitmq",
+        "tests/integration/test_pools.py::test_rabbitmq",
+    ),
+    ("tests/browser/test_examples.py",),
+    ("tests/browser/test_element.py", "tests/browser/test_payloads.py"),
+    ("tests/browser/",),
 )
 
 #: What takes no time, to end with.
@@ -81,12 +88,10 @@ LAST: tuple[str, ...] = ("tests/test_", "tests/fuzz/")
 
 def unit_of(nodeid: str) -> str:
     """The tests of one unit run in one process, one after the other."""
-    if nodeid.startswith(RABBITMQ):
-        return "rabbitmq"
-    if nodeid.startswith(ONE_BY_ONE):
-        return nodeid
-    module, _, name = nodeid.partition("::")
-    return f"{module}[{name.partition('[')[2]}" if nodeid.startswith(BY_PARAMETER) else module
+    for group in TOGETHER:
+        if nodeid.startswith(group):
+            return group[0]
+    return nodeid if nodeid.startswith(ONE_BY_ONE) else nodeid.partition("::")[0]
 
 
 def rank(nodeid: str) -> tuple[int, int]:
