@@ -65,7 +65,9 @@ def test_those_who_joined_a_killed_worker_are_served(
     project.worker(concurrency=1)
     deadline = time.monotonic() + TIMEOUT
     while project.runs("work", unique) < 2:
-        assert work.delay(unique, delay=0).id == joined[0].id
+        asked = work.delay(unique, delay=0)
+        # A call that took so long that the run had begun and ended has begun one of its own.
+        assert asked.id == joined[0].id or project.runs("work", unique) >= 2
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert joined[0].get(timeout=TIMEOUT)["x"] == unique
