@@ -1063,8 +1063,8 @@ def bomb(levels: int) -> str:
     return "\n".join(lines)
 
 
-#: Half of what a file may hold; where it is not CI a quarter of that, which takes as much less.
-HALF = document.MAX_BYTES // (2 if CI else 8)
+#: Half of what a file may hold; where it is not CI a sixteenth of that, which takes as much less.
+HALF = document.MAX_BYTES // (2 if CI else 32)
 
 
 @pytest.mark.parametrize(
