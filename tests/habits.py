@@ -15,7 +15,7 @@ from typing import Any
 
 from celery import Celery, Task, chain, chord, group, shared_task
 
-from tests.whole_files import write_whole_files
+from tests.whole_files import Channel, put
 from tests.workers import end_with
 
 #: SDKs that patch Celery, too: set up before we are imported, or after.
@@ -127,7 +127,6 @@ def shared_bare(x):
 def create(conf: dict[str, Any]) -> Celery:
     app = Celery("habits", set_as_current=False)
     app.conf.update(conf)
-    write_whole_files()
     app.steps["worker"].add(JobtasticStep)
     for prefix in ("ours", "bare"):
         declare(app, prefix)
@@ -172,6 +171,7 @@ def outcome(app: Celery, prefix: str, habit: str, x: str) -> Any:
 
 
 if "JOBTASTIC_TEST_CONF" in os.environ:
+    Channel._put = put
     app = create(json.loads(os.environ["JOBTASTIC_TEST_CONF"]))
     app.set_current()
     if os.getpgrp() == os.getpid():  # a worker, in a session of its own

@@ -21,7 +21,3 @@ def put(self: Channel, queue: str, payload: dict[str, Any], **_: Any) -> None:
     new = Path(self.data_folder_out, f"{name}.new")  # which is no message of that queue
     new.write_text(dumps(payload))
     os.rename(new, new.with_suffix(""))
-
-
-def write_whole_files() -> None:
-    Channel._put = put

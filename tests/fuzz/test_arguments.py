@@ -16,12 +16,7 @@ from jobtastic_ext.keys.call_key import call_key
 from jobtastic_ext.keys.signature import CallSignature
 from tests.thorough import examples
 
-FUZZ = settings(
-    max_examples=examples(200),
-    deadline=None,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
+FUZZ = settings(max_examples=examples(200), database=None, suppress_health_check=list(HealthCheck))
 
 SIMPLE = (
     st.none()

@@ -17,12 +17,7 @@ from jobtastic_ext.runtime import Runtime, close_runtime, runtime_of
 from jobtastic_ext.worker.wrapping import unwrap_tasks, wrap_tasks
 from tests.thorough import examples
 
-FUZZ = settings(
-    max_examples=examples(150),
-    deadline=None,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
+FUZZ = settings(max_examples=examples(150), database=None, suppress_health_check=list(HealthCheck))
 
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10)
 ODD = st.recursive(

@@ -36,12 +36,7 @@ from jobtastic_ext.stores import open_store
 from tests.stores.redis_contract import direct
 from tests.thorough import examples
 
-FUZZ = settings(
-    max_examples=examples(300),
-    deadline=None,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
+FUZZ = settings(max_examples=examples(300), database=None, suppress_health_check=list(HealthCheck))
 
 NOW = 1_700_000_000_000
 CLAIM = Claim(

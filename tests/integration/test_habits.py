@@ -25,6 +25,7 @@ from jobtastic_ext.runtime import close_runtime
 from tests.habits import create, outcome
 from tests.memcached import Memcached
 from tests.servers import missing
+from tests.whole_files import Channel, put
 from tests.workers import ROOT, Worker
 
 HABITS = (
@@ -131,7 +132,8 @@ def start_setup(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., Setup]]:
     """Make an app and its worker, once for each row."""
-    with ExitStack() as stack:
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Channel, "_put", put)
         made: dict[str, Setup] = {}
 
         def start(name: str, **settings: Any) -> Setup:

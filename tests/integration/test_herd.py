@@ -26,7 +26,7 @@ def either(request: pytest.FixtureRequest, start_project: Callable[..., Project]
 
 
 def test_a_hundred_simultaneous_calls_make_one_run(either: Project) -> None:
-    # 200 threads on a machine that does other things, too: to wait long for the store is no outage.
+    # 100 threads on a machine that does other things, too: to wait long for the store is no outage.
     conf = {**either.conf, "jobtastic_store_timeout": 10}
     with Callers(conf, PROCESSES, THREADS) as callers:
         for number in range(ROUNDS):
