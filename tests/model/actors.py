@@ -438,24 +438,49 @@ PROGRAMS: dict[str, Callable[..., Any]] = {
     "unknown": unknown,
 }
 
-_steps: dict[Any, Effect | Finished] = {}
+
+class Actors:
+    """Actors by number: what one does next depends on nothing but the answers that it has had.
+
+    A world with the number in it is quick to compare.
+    """
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget what was worked out: the code has been changed, or the memory is full."""
+        #: By number: what it does next.
+        self.steps: list[Effect | Finished] = []
+        self._known: list[tuple[Any, ...]] = []
+        self._begun: dict[Any, int] = {}
+        self._after: dict[Any, int] = {}
+        setting.cache_clear()
+
+    def begin(self, program: str, name: str, behaviour: Behaviour, *arguments: Any) -> int:
+        """Return the number of an actor that has done nothing yet."""
+        at = (program, name, behaviour, arguments)
+        found = self._begun.get(at)
+        if found is None:
+            found = self._begun[at] = self._add(program, name, (), behaviour, *arguments)
+        return found
+
+    def after(self, actor: int, answer: Any) -> int:
+        """Return its number when it has had this answer."""
+        at = (actor, answer)
+        found = self._after.get(at)
+        if found is None:
+            program, name, log, *rest = self._known[actor]
+            found = self._after[at] = self._add(program, name, (*log, answer), *rest)
+        return found
+
+    def _add(self, *known: Any) -> int:
+        self._known.append(known)
+        self.steps.append(compute(*known))
+        return len(self.steps) - 1
 
 
-def next_step(
-    program: str, name: str, log: tuple[Any, ...], behaviour: Behaviour, *arguments: Any
-) -> Effect | Finished:
-    """What this actor does after it has had these answers.  `name` tells it from others."""
-    at = (program, name, log, behaviour, arguments)
-    found = _steps.get(at)
-    if found is None:
-        found = _steps[at] = compute(program, name, log, behaviour, *arguments)
-    return found
-
-
-def forget_steps() -> None:
-    """Forget what was worked out: the code has been changed."""
-    _steps.clear()
-    setting.cache_clear()
+ACTORS = Actors()
 
 
 def compute(

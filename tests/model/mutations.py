@@ -41,7 +41,7 @@ from jobtastic_ext.worker import delivery
 from jobtastic_ext.worker.identity import worker_token
 from jobtastic_ext.worker.lease_keeper import LeaseKeeper
 
-from .actors import forget_steps
+from .actors import ACTORS
 from .scenarios import CASTS, with_faults
 from .world import Budget, Model, Scenario, World
 
@@ -572,7 +572,7 @@ MUTATIONS: dict[Callable[[], Patches], Scenario] = {
 def planted(mutation: Callable[[], Patches]) -> Iterator[None]:
     """Plant a bug for as long as the context lasts."""
     patches = mutation()
-    forget_steps()
+    ACTORS.forget()
     for patch in patches:
         patch.start()
     try:
@@ -580,4 +580,4 @@ def planted(mutation: Callable[[], Patches]) -> Iterator[None]:
     finally:
         for patch in reversed(patches):
             patch.stop()
-        forget_steps()
+        ACTORS.forget()

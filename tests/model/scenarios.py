@@ -191,17 +191,23 @@ def with_faults(scenario: Scenario, *faults: str) -> Scenario:
     return replace(scenario, budget=budget)
 
 
-def small() -> Iterator[tuple[str, Scenario]]:
-    """The bounds of every test run: each fault in each cast of two callers, and pairs of faults.
-
-    With three callers a fault takes minutes: `large` has it.
-    """
+def casts() -> Iterator[tuple[str, Scenario]]:
+    """All of them; where three call and time has to pass, once with less of each."""
     for name, cast in CASTS.items():
         if len(cast.callers) < 3 or not cast.budget.wait:
             yield name, cast
         else:
             yield f"{name}, but for a caller", replace(cast, callers=cast.callers[1:])
             yield f"{name}, but for a while", replace(cast, budget=Budget(wait=1))
+
+
+def small() -> Iterator[tuple[str, Scenario]]:
+    """The bounds of every test run: each fault in each cast of two callers, and pairs of faults.
+
+    With three callers a fault takes minutes: `large` has it.
+    """
+    for name, cast in casts():
+        yield name, cast
         if len(cast.callers) < 3 and not cast.budget.wait:
             for fault in LARGE.get(name, Budget.__struct_fields__):
                 yield f"{name}, {fault}", with_faults(cast, fault)
@@ -225,7 +231,7 @@ def timed() -> Iterator[tuple[str, Scenario]]:
 def large(faults: int = 2) -> Iterator[tuple[str, Scenario]]:
     """Every cast with every combination of so many faults."""
     names = Budget.__struct_fields__
-    for name, cast in CASTS.items():
+    for name, cast in casts():
         for chosen in itertools.combinations_with_replacement(names, faults):
             scenario = with_faults(cast, *chosen)
             yield f"{name}, {', '.join(chosen)}", scenario

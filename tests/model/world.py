@@ -36,7 +36,7 @@ from jobtastic_ext.claims.records import (
     Requeue,
 )
 
-from .actors import HERD, LEASE, Behaviour, Effect, Finished, Message, Raised, child_of, next_step
+from .actors import ACTORS, HERD, LEASE, Behaviour, Effect, Finished, Message, Raised, child_of
 
 START = 1_000_000
 
@@ -130,7 +130,7 @@ class Scenario(Struct, frozen=True):
 
 class Caller(Struct, frozen=True):
     state: str = "new"  # calls, done, dead
-    log: tuple[Any, ...] = ()
+    actor: int = -1
     id: str | None = None
     #: What anybody could have seen to be over before the call was made.
     past: tuple[str, ...] = ()
@@ -141,8 +141,8 @@ class Slot(Struct, frozen=True):
 
     message: Message
     name: str
-    program: str = "deliver"
-    log: tuple[Any, ...] = ()
+    program: str
+    actor: int
 
 
 class Run(Struct, frozen=True):
@@ -173,10 +173,9 @@ class World(Struct, frozen=True):
     runs: tuple[Run, ...] = ()
     #: Operations that will be carried out although nobody waits for their answer.
     late: tuple[tuple[Operation | bool, str], ...] = ()
-    #: Runs so far that had a claim: their tokens tell them apart.
-    begun: int = 0
-    #: Bodies that have ended: their values tell them apart.
-    bodies: int = 0
+    #: Of each worker: runs that have begun with a claim, and bodies that have ended.  The names of
+    #: those who have its slot one after the other tell them apart by it.
+    turns: tuple[int, ...] = ()
     #: The last start that nothing has freed, and when it was.
     start: tuple[str, int] = ("", 0)
     #: Of a task that waits for quiet: who has called, and when, since a run has last begun.
@@ -233,6 +232,7 @@ class Model:
         return World(
             callers=tuple(Caller() for _ in self.scenario.callers),
             slots=(None,) * self.scenario.workers,
+            turns=(0,) * self.scenario.workers,
             budget=self.scenario.budget,
         )
 
@@ -272,9 +272,10 @@ class Model:
         caller = world.callers[index]
         name, options = f"c{index}", self.scenario.callers[index]
         if caller.state == "new":
-            past = self.past(world, pinned=bool(options))
-            caller = replace(caller, state="calls", past=tuple(sorted(set(past))))
-        step = next_step("call", name, caller.log, self.scenario.behaviour, options)
+            past = () if self.all_is_fresh(world) else self.past(world, pinned=bool(options))
+            actor = ACTORS.begin("call", name, self.scenario.behaviour, options)
+            caller = replace(caller, state="calls", actor=actor, past=tuple(sorted(set(past))))
+        step = ACTORS.steps[caller.actor]
         assert isinstance(step, Effect)
         if world.budget.crash and world.callers[index].state == "calls":
             gone = without_runs(spend(world, "crash"), -1 - index)
@@ -283,15 +284,19 @@ class Model:
                 dead = excuse(dead, "lost")  # it let go, and had yet to say that it failed
             yield f"caller {index} crashes", dead
         for label, changed, answer in self.perform(world, name, step, None):
-            log = (*caller.log, answer)
-            then = next_step("call", name, log, self.scenario.behaviour, options)
+            actor = ACTORS.after(caller.actor, answer)
+            then = ACTORS.steps[actor]
             if isinstance(then, Finished):
                 new = Caller(state="done", id=then.value, past=caller.past)
                 label += f"; is given {nice(then.value)}"
                 changed = without_runs(changed, -1 - index)
             else:
-                new = replace(caller, log=log)
+                new = replace(caller, actor=actor)
             yield f"caller {index}: {label}", put(changed, "callers", index, new)
+
+    def all_is_fresh(self, world: World) -> bool:
+        """Whether nobody asks any more if a result was there before its call."""
+        return self.scenario.cached or "stale" in world.excused
 
     def past(self, world: World, pinned: bool) -> tuple[str, ...]:
         """The values that can be read already, of runs whose claims know that they are over.
@@ -312,17 +317,16 @@ class Model:
     # Workers
 
     def step_slot(self, world: World, index: int, slot: Slot) -> Moves:
-        behaviour = self.scenario.behaviour
-        step = next_step(slot.program, slot.name, slot.log, behaviour, slot.message)
+        step = ACTORS.steps[slot.actor]
         if isinstance(step, Finished):
             yield f"worker {index}: had nothing to do", put(world, "slots", index, None)
             return
         if world.budget.crash:
             yield from self.crash_slot(world, index, slot)
         for label, changed, answer in self.perform(world, slot.name, step, index):
-            log = (*slot.log, answer)
-            then = next_step(slot.program, slot.name, log, behaviour, slot.message)
-            new = None if isinstance(then, Finished) else replace(slot, log=log)
+            actor = ACTORS.after(slot.actor, answer)
+            over = isinstance(ACTORS.steps[actor], Finished)
+            new = None if over else replace(slot, actor=actor)
             if new is None:
                 label += "; is free again"
                 changed = without_runs(changed, index)
@@ -338,7 +342,7 @@ class Model:
             whole = replace(whole, queue=tuple(sorted((*whole.queue, again))))
         yield f"worker {index} is killed", whole
         if slot.program == "deliver":
-            losing = Slot(slot.message, slot.name, "lose")
+            losing = self.slot(slot.message, slot.name, "lose")
             yield f"the child of worker {index} is killed", put(paid, "slots", index, losing)
 
     def is_unclaimed(self, world: World, message: Message) -> bool:
@@ -360,7 +364,7 @@ class Model:
             rest.remove(message)
             taken = replace(world, queue=tuple(rest))
             child = self.scenario.budget.crash - world.budget.crash  # another after each crash
-            slot = Slot(message, f"w{index}.{child}#{world.begun + world.bodies}")
+            slot = self.slot(message, f"w{index}.{child}#{world.turns[index]}")
             line = f"worker {index} receives {nice(message)}"
             yield line, put(taken, "slots", index, slot)
             if world.budget.copy:
@@ -380,30 +384,32 @@ class Model:
                 slots = [one.message for one in world.slots if one is not None]
                 if message.id in {one.id for one in (*rest, *slots)}:
                     expired = excuse(expired, "early")  # it is known to have ended, and runs
-                gone = replace(slot, program="expire")
+                gone = self.slot(message, slot.name, "expire")
                 yield f"{line}, expired", put(expired, "slots", index, gone)
+
+    def slot(self, message: Message, name: str, program: str = "deliver") -> Slot:
+        actor = ACTORS.begin(program, name, self.scenario.behaviour, message)
+        return Slot(message, name, program, actor)
 
     def odd_deliveries(
         self, world: World, taken: World, index: int, slot: Slot, line: str
     ) -> Moves:
         """The message ends, and no worker with the plugin has had it in its hands."""
+        message = slot.message
         if world.budget.purge:
             gone = spend(taken, "purge")
             if self.is_unclaimed(world, slot.message):
                 gone = excuse(gone, f"lost {slot.message.id}")
             yield f"{nice(slot.message)} vanishes", gone
         if world.budget.unknown:
-            yield (
-                f"{line}, and does not know the task",
-                put(spend(taken, "unknown"), "slots", index, replace(slot, program="unknown")),
-            )
+            lost = self.slot(message, slot.name, "unknown")
+            unknown = put(spend(taken, "unknown"), "slots", index, lost)
+            yield f"{line}, and does not know the task", unknown
         if world.budget.foreign:
             # It shares nothing, and for a moment nobody looks whether it has ended.
             alien = excuse(spend(taken, "foreign"), "twice", "stale")
-            yield (
-                f"{line} without the plugin",
-                put(alien, "slots", index, replace(slot, program="foreign")),
-            )
+            alone = self.slot(message, slot.name, "foreign")
+            yield f"{line} without the plugin", put(alien, "slots", index, alone)
 
     # Time
 
@@ -468,7 +474,8 @@ class Model:
             slot = world.slots[run.slot]
             assert slot is not None
             name = slot.name
-            step = next_step("renew", name, (), self.scenario.behaviour, slot.message)
+            actor = ACTORS.begin("renew", name, self.scenario.behaviour, slot.message)
+            step = ACTORS.steps[actor]
             assert isinstance(step, Effect)
             operation = step.what
         changed, answer = self.apply(world, name, operation, run.slot)
@@ -520,7 +527,7 @@ class Model:
                 yield f"{line}: error, not sent", spend(world, "publish"), Raised()
                 yield f"{line}: error, sent", spend(sent, "publish"), Raised()
         else:
-            value = f"value {world.bodies}"
+            value = f"value of {name}"
             place = place_of(name, slot)
             if self.scenario.buffers:
                 runs = [run.token for run in world.runs if run.slot == place and not run.over]
@@ -528,7 +535,7 @@ class Model:
             ended = tuple(
                 replace(run, over=True) if run.slot == place else run for run in world.runs
             )
-            changed = replace(world, runs=ended, bodies=world.bodies + 1)
+            changed = replace(world, runs=ended, turns=one_more(world.turns, slot))
             yield f"body ends: {value}", changed, value
 
     def parked(self, world: World, effect: Effect) -> tuple[Message, ...]:
@@ -577,8 +584,9 @@ class Model:
             # The retry was sent, and ended, before the one that sent it stored its own state.
             world = excuse(world, f"lost {task_id}")
         holder = self.claims.all[world.claim].holder
-        running = holder is not None and holder.state == "running" and holder.owner == task_id
-        if state == "SUCCESS" and running and not holder.run.startswith(child_of(name)):
+        another = holder is not None and holder.owner == task_id
+        another = another and (holder.state == "running" or holder.taker)
+        if state == "SUCCESS" and another and not holder.run.startswith(child_of(name)):
             # A run that counted as dead: its result is what everybody sees, for good.
             world = excuse(world, "stale")
         return world
@@ -634,7 +642,7 @@ class Model:
         world = replace(world, claim=number)
         if any(run.state == "queued" and world.now >= run.until for run in before.beside.values()):
             world = excuse(world, "early")  # a retry that nobody begins counts as lost
-        if self.scenario.newest:
+        if self.scenario.newest and world.clean:
             world = self.put_off(world, name, operation, answer)
         if isinstance(operation, ClaimCall) and answer.word in ("takeover", "hastened"):
             world = replace(world, taker=name)
@@ -642,7 +650,7 @@ class Model:
             if "twice" not in world.excused:
                 self.check_alone(world, operation, answer.gen)
                 self.check_only_start(world, operation)
-            if not operation.attempt:
+            if self.scenario.unique and not operation.attempt:
                 world = replace(world, start=(operation.task_id, world.now))
             if (final(world, operation.task_id) or ("",))[0] == "SUCCESS":
                 world = excuse(world, "stale")  # the first result is what everybody sees
@@ -657,7 +665,7 @@ class Model:
                     gen=answer.gen,
                 )
                 runs = (*world.runs, run)
-                world = replace(world, runs=runs, begun=world.begun + 1)
+                world = replace(world, runs=runs, turns=one_more(world.turns, slot))
         ends = isinstance(operation, Release) or (
             isinstance(operation, Finish) and operation.failed
         )
@@ -684,7 +692,7 @@ class Model:
             if answer.word == "takeover":
                 due = world.now  # it has waited for long enough
             return replace(world, called=called, due=due)
-        if not isinstance(operation, Begin) or not world.called or not world.clean:
+        if not isinstance(operation, Begin) or not world.called:
             return world
         longest = self.scenario.debounce[1]
         first, (newest, last) = world.called[0][1], world.called[-1]
@@ -753,6 +761,13 @@ def place_of(name: str, slot: int | None) -> int:
     return slot if slot is not None else -1 - int(name[1:])
 
 
+def one_more(turns: tuple[int, ...], slot: int | None) -> tuple[int, ...]:
+    """Callers, too, have places, below zero; they are told apart by their numbers."""
+    if slot is None or slot < 0:
+        return turns
+    return (*turns[:slot], turns[slot] + 1, *turns[slot + 1 :])
+
+
 def put(world: World, where: str, index: int, what: Any) -> World:
     row = list(getattr(world, where))
     row[index] = what
@@ -762,11 +777,19 @@ def put(world: World, where: str, index: int, what: Any) -> World:
 def spend(world: World, what: str) -> World:
     budget = replace(world.budget, **{what: getattr(world.budget, what) - 1})
     world = excuse(world, "early") if what in UNSURE else world
-    return replace(world, budget=budget, clean=world.clean and what not in FAULTS)
+    if what in FAULTS:  # it does not matter any more who called when
+        return replace(world, budget=budget, clean=False, called=(), due=0)
+    return replace(world, budget=budget)
 
 
 def excuse(world: World, *what: str) -> World:
-    return replace(world, excused=tuple(sorted({*world.excused, *what})))
+    excused = tuple(sorted({*world.excused, *what}))
+    if excused == world.excused:
+        return world
+    callers = world.callers
+    if "stale" in what:
+        callers = tuple(replace(caller, past=()) for caller in callers)
+    return replace(world, excused=excused, callers=callers)
 
 
 def unanswered(world: World, operation: Operation, late: bool = False) -> World:
