@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,6 +41,27 @@ def timed(request: pytest.FixtureRequest, start_project: Any) -> Project:
     return project
 
 
+def burst(
+    call: Callable[[str, int], Any], goes_on: Callable[[str, int], bool], pause: float
+) -> tuple[str, list[Any], list[float]]:
+    """Make calls between which it is never quiet; with another key where the machine was held up.
+
+    Both functions are told the key and how many calls there were.  Returns the key, the results,
+    and when each call was made.
+    """
+    for _ in range(20):
+        key, results, moments, longest = uuid.uuid4().hex, [], [time.time()], 0.0
+        while goes_on(key, len(results)):
+            before = time.time()
+            results.append(call(key, len(results)))
+            longest = max(longest, time.time() - moments[-1])
+            moments.append(before)
+            time.sleep(pause)
+        if longest < DEBOUNCE:
+            return key, results, moments[1:]
+    pytest.fail(f"each of 20 bursts had a pause of {DEBOUNCE} s")
+
+
 @contextmanager
 def published() -> Iterator[Counter[str]]:
     """Count the messages that this process sends, by id."""
@@ -60,54 +81,54 @@ def began(project: Project, name: str, x: str) -> list[dict[str, Any]]:
     return [line for line in project.notes.read(name) if line["x"] == x]
 
 
-def test_a_burst_is_one_run_after_its_last_call(timed: Project, unique: str) -> None:
+def test_a_burst_is_one_run_after_its_last_call(timed: Project) -> None:
     work = timed.task("work")
     with published() as sent:
-        results = [work.delay(unique, delay=0)]
-        for _ in range(20):
-            time.sleep(0.1)
-            last = time.time()
-            results.append(work.delay(unique, delay=0))
-    assert len({result.id for result in results}) == 1
+        key, results, moments = burst(
+            lambda key, _: work.delay(key, delay=0), lambda _, made: made < 21, 0.1
+        )
     assert [result.decision for result in results] == ["published", *["debounced"] * 20]
-    assert sent.total() == 1
-    assert results[0].get(timeout=60) == {"x": unique, "y": 1}
-    (run,) = began(timed, "work", unique)
-    assert run["at"] >= last + DEBOUNCE
-    wait_until(lambda: timed.claim("work", unique).holder is None)
-    after = work.delay(unique, delay=0)
+    assert len({result.id for result in results}) == 1
+    assert sent[results[0].id] == 1
+    assert results[0].get(timeout=60) == {"x": key, "y": 1}
+    (run,) = began(timed, "work", key)
+    assert run["at"] >= moments[-1] + DEBOUNCE
+    wait_until(lambda: timed.claim("work", key).holder is None)
+    after = work.delay(key, delay=0)
     assert (after.decision, after.id != results[0].id) == ("published", True)
     after.get(timeout=60)
-    assert timed.runs("work", unique) == 2
+    assert timed.runs("work", key) == 2
 
 
-def test_calls_that_never_end_are_put_off_for_no_longer_than_the_longest(
-    timed: Project, unique: str
-) -> None:
-    plain, first = timed.task("plain"), time.time()
-    result = plain.delay(unique)
-    while not began(timed, "plain", unique):
-        time.sleep(0.05)
-        plain.delay(unique)
-        assert time.time() < first + 30, "it starves"
-    assert result.get(timeout=60) == unique
+def test_calls_that_never_end_are_put_off_for_no_longer_than_the_longest(timed: Project) -> None:
+    plain = timed.task("plain")
+    end = time.time() + 60
+
+    def goes_on(key: str, _: int) -> bool:
+        assert time.time() < end, "it starves"
+        return not began(timed, "plain", key)
+
+    key, results, moments = burst(lambda key, _: plain.delay(key), goes_on, 0.05)
+    assert results[0].get(timeout=60) == key
     # Not before: the calls did not cease.
-    assert began(timed, "plain", unique)[0]["at"] >= first + 2.5
+    assert began(timed, "plain", key)[0]["at"] >= moments[0] + 2.5
 
 
-def test_messages_of_other_ways_are_calls_as_well(timed: Project, unique: str) -> None:
+def test_messages_of_other_ways_are_calls_as_well(timed: Project) -> None:
     """As beat sends them, and programs that have never heard of us."""
-    results = []
-    for _ in range(6):
-        results.append(timed.app.send_task("reports.work", (unique,), {"delay": 0}))
-        last = time.time()
-        time.sleep(0.3)
-    joins = timed.task("work").delay(unique, delay=0)
-    assert joins.decision == "debounced"
-    assert joins.id == results[0].id
-    assert [one.get(timeout=60) for one in results] == [{"x": unique, "y": 1}] * 6
-    (run,) = began(timed, "work", unique)
-    assert run["at"] >= last + DEBOUNCE
+    work = timed.task("work")
+
+    def call(key: str, number: int) -> Any:
+        if number < 6:
+            return timed.app.send_task("reports.work", (key,), {"delay": 0})
+        return work.delay(key, delay=0)
+
+    key, results, moments = burst(call, lambda _, made: made < 7, 0.3)
+    assert results[-1].decision == "debounced"
+    assert results[-1].id == results[0].id
+    assert [one.get(timeout=60) for one in results] == [{"x": key, "y": 1}] * 7
+    (run,) = began(timed, "work", key)
+    assert run["at"] >= moments[-1] + DEBOUNCE
 
 
 @pytest.mark.parametrize("why", ["shadow", "the store is down"])
