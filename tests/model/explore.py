@@ -249,5 +249,6 @@ class Explorer:
 
 def is_busy(world: World) -> bool:
     """Whether somebody has begun something, and can go on with it."""
-    calls = any(caller.state == "calls" for caller in world.callers)
-    return calls or any(slot is not None for slot in world.slots)
+    if any(world.slots):
+        return True
+    return any(caller.state == "calls" for caller in world.callers)

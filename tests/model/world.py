@@ -152,6 +152,7 @@ class Run(Struct, frozen=True):
     id: str
     #: Of the worker; below zero: a caller, which runs what could not be sent.
     slot: int
+    #: The end of its lease; 0 when it has lost it, and knows.
     until: int
     herd: int
     exclusive: bool
@@ -194,6 +195,8 @@ class Claims:
 
     def __init__(self) -> None:
         self.all: list[Claim] = []
+        #: By number: when the store may drop it.
+        self.expiry: list[int] = []
         self._numbers: dict[bytes, int] = {}
         self._steps: dict[Any, tuple[int, Answer]] = {}
         self.number(EMPTY)
@@ -203,6 +206,7 @@ class Claims:
         if raw not in self._numbers:
             self._numbers[raw] = len(self.all)
             self.all.append(claim)
+            self.expiry.append(lifetime.expiry(claim))
         return self._numbers[raw]
 
     def step(self, operation: Operation, number: int, now: int) -> tuple[int, Answer]:
@@ -210,7 +214,7 @@ class Claims:
         found = self._steps.get(at)
         if found is None:
             old = self.all[number]
-            old = lifetime.prune(old, now) if now < lifetime.expiry(old) else EMPTY
+            old = lifetime.prune(old, now) if now < self.expiry[number] else EMPTY
             new, answer = rules.step(operation, old, now)
             if now >= lifetime.expiry(new):
                 new = EMPTY
@@ -260,10 +264,13 @@ class Model:
             yield "somebody calls forget()", excuse(paid, "twice", "stale")
 
     def _is_later_twin(self, world: World, index: int) -> bool:
-        """Callers alike that have not begun are interchangeable: only the first may begin."""
-        options = self.scenario.callers
+        """Callers alike that have not begun are interchangeable: only the first may begin.
+
+        Those that name ids are alike whatever they name them.
+        """
+        alike = [tuple(name for name, _ in options) for options in self.scenario.callers]
         return any(
-            world.callers[n].state == "new" and options[n] == options[index] for n in range(index)
+            world.callers[n].state == "new" and alike[n] == alike[index] for n in range(index)
         )
 
     # Callers
@@ -347,7 +354,7 @@ class Model:
 
     def is_unclaimed(self, world: World, message: Message) -> bool:
         """Whether the store knows nothing of a message that waits: Celery alone may lose it."""
-        if world.now >= lifetime.expiry(self.claims.all[world.claim]):
+        if world.now >= self.claims.expiry[world.claim]:
             return True  # it has been on its way for longer than its claim is kept
         own = {dict(options).get("task_id") for options in self.scenario.callers}
         herdless = dict(self.scenario.behaviour.policy).get("herd_avoidance_timeout") == 0
@@ -362,6 +369,7 @@ class Model:
                 continue
             rest = list(world.queue)
             rest.remove(message)
+            message = replace(message, eta=0)  # nobody asks any more when it was due
             taken = replace(world, queue=tuple(rest))
             child = self.scenario.budget.crash - world.budget.crash  # another after each crash
             slot = self.slot(message, f"w{index}.{child}#{world.turns[index]}")
@@ -425,7 +433,7 @@ class Model:
                 line = f"time passes to {moment - START}, {word} renewals"
                 yield line, spend(later, kind)
         for run in world.runs:
-            if world.now >= run.until:
+            if run.until and world.now >= run.until:
                 yield f"worker {run.slot} renews late", self.renew(world, run)
 
     def moments(self, world: World) -> list[int]:
@@ -459,7 +467,7 @@ class Model:
     def forgotten(self, world: World, moment: int) -> World:
         """A lost message is sent again by the next call, if its claim is kept until then."""
         claim = self.claims.all[world.claim]
-        if claim.holder is None or moment < lifetime.expiry(claim):
+        if claim.holder is None or moment < self.claims.expiry[world.claim]:
             return world
         sent = {one.id for one in (*world.queue, *world.parked)}
         sent |= {slot.message.id for slot in world.slots if slot is not None}
@@ -481,7 +489,9 @@ class Model:
         changed, answer = self.apply(world, name, operation, run.slot)
         if answer.word == "lost":
             # It has its lease no more; that it runs on is its own affair.
-            return replace(changed, runs=tuple(r for r in changed.runs if r.token != run.token))
+            ended = replace(run, until=0)
+            runs = tuple(ended if one.token == run.token else one for one in changed.runs)
+            return replace(changed, runs=runs)
         return changed
 
     # Effects
@@ -583,13 +593,23 @@ class Model:
         if state == "RETRY" and old is not None and old[0] != "SUCCESS":
             # The retry was sent, and ended, before the one that sent it stored its own state.
             world = excuse(world, f"lost {task_id}")
-        holder = self.claims.all[world.claim].holder
-        another = holder is not None and holder.owner == task_id
-        another = another and (holder.state == "running" or holder.taker)
-        if state == "SUCCESS" and another and not holder.run.startswith(child_of(name)):
-            # A run that counted as dead: its result is what everybody sees, for good.
-            world = excuse(world, "stale")
+        if state == "SUCCESS":
+            world = excuse(world, *self.lost_claim(world, name, task_id))
         return world
+
+    def lost_claim(self, world: World, name: str, task_id: str) -> tuple[str, ...]:
+        """What a run that has lost its claim may do by its result: everybody sees it, for good."""
+        child, claim = child_of(name), self.claims.all[world.claim]
+        holder = claim.holder
+        if holder is not None and holder.run.startswith(child):
+            return ()
+        if holder is not None and holder.owner == task_id and holder.state == "running":
+            return "stale", "twice"  # the run that has the claim is taken for ended
+        if holder is not None and holder.owner == task_id and holder.taker:
+            return ("stale",)
+        has_run = any(run.token.startswith(child) for run in world.runs)
+        beside = any(run.run.startswith(child) for run in claim.beside.values())
+        return ("stale",) if has_run and not beside else ()
 
     def perform_store(
         self, world: World, name: str, operation: Operation, slot: int | None
@@ -636,7 +656,7 @@ class Model:
         number, answer = self.claims.step(operation, world.claim, world.now)
         answer = self.with_sight(replace(world, claim=number), operation, answer)
         before, after = self.claims.all[world.claim], self.claims.all[number]
-        kept = world.now < lifetime.expiry(before)  # else the store has dropped it before
+        kept = world.now < self.claims.expiry[world.claim]  # else the store has dropped it before
         if kept and before.holder is not None and before.holder != after.holder:
             self.check_owner(world, name, operation, before.holder)
         world = replace(world, claim=number)
@@ -672,8 +692,10 @@ class Model:
         if ends and answer.word == "ok" and operation.task_id == world.start[0]:
             world = replace(world, start=("", 0))
         if isinstance(operation, Renew) and answer.word == "ok":
+            # A worker renews what its child runs: it may be a run of which the child did not hear.
+            child, until = child_of(name), world.now + operation.lease
             runs = tuple(
-                replace(run, until=world.now + operation.lease) if run.token == answer.id else run
+                replace(run, until=until) if run.token.startswith(child) else run
                 for run in world.runs
             )
             world = replace(world, runs=runs)
