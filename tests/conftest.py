@@ -68,9 +68,11 @@ def pytest_configure(config: pytest.Config) -> None:
     left_behind.remember_sockets()
     # A hook of this file would not see the fixtures of the session.
     config.pluginmanager.register(left_behind)
+    gc.disable()  # until all is collected
 
 
 def pytest_collection_finish() -> None:
     """What all tests have imported stays: to go through it takes the collector 0.1 s each time."""
     gc.collect()
     gc.freeze()
+    gc.enable()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, distribution
+from typing import Any
 
 import pytest
 
@@ -31,6 +32,10 @@ LAUNCH = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+
+#: Of a page: without a graphics card the processor draws what moves, sixty times a second.
+STILL: Any = {"reduced_motion": "reduce"}
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +70,7 @@ def page(browser: Browser, console: list[str], stub: Stub) -> Iterator[Page]:
         if message.type in ("error", "warning"):
             console.append(message.text)
 
-    context = browser.new_context(viewport={"width": 720, "height": 320})
+    context = browser.new_context(viewport={"width": 720, "height": 320}, **STILL)
     page = context.new_page()
     page.on("console", note)
     page.on("pageerror", lambda error: console.append(str(error)))

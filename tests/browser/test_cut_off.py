@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from tests.browser.conftest import STILL
 from tests.browser.stub import STATIC
 from tests.integration.conftest import Project, start_project, unique, wait_until
 from tests.web.sites import Site, site
@@ -51,7 +52,7 @@ def test_a_percentage_that_is_old_looks_so(browser: Browser, cut_off: CutOff, un
         bars = []
         for framework in ("asgi", "flask"):
             served = stack.enter_context(site(framework, cut_off.project.app))
-            context = browser.new_context()
+            context = browser.new_context(**STILL)
             stack.callback(context.close)
             bars.append(show(context.new_page(), served, result.id))
         for bar in bars:

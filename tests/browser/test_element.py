@@ -380,6 +380,7 @@ def test_under_a_strict_content_security_policy(page: Page, stub: Stub) -> None:
 def test_less_motion_for_those_who_ask(page: Page, stub: Stub) -> None:
     opened(page, stub, [task("PENDING")])
     fill = page.locator('[part="fill"]')
+    page.emulate_media(reduced_motion="no-preference")
     expect(fill).to_have_css("animation-name", "pass")
     page.emulate_media(reduced_motion="reduce")
     expect(fill).to_have_css("animation-name", "none")

@@ -21,6 +21,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from jobtastic_ext.testing.server import LOOPBACK, EmbeddedServer, free_port
 from jobtastic_ext.testing.worker import Worker
+from tests.browser.conftest import STILL
 from tests.servers import wait_until
 
 EXAMPLES = Path(__file__).parent.parent.parent / "config_examples"
@@ -159,7 +160,7 @@ def lines() -> Console:
 
 @pytest.fixture
 def context(browser: Browser, lines: Console) -> Iterator[BrowserContext]:
-    context = browser.new_context(viewport={"width": 800, "height": 900})
+    context = browser.new_context(viewport={"width": 800, "height": 900}, **STILL)
     context.on("page", lines.hear)
     yield context
     context.close()

@@ -202,6 +202,7 @@ def test_from_right_to_left_a_figure_reads_right_and_the_shimmer_runs_along(
     page: Page, stub: Stub
 ) -> None:
     """`~37%` has no letter that tells its direction: it became `37%~`."""
+    page.emulate_media(reduced_motion="no-preference")
     guessed = stub.status("a", [progress(37, estimated=True)])
     waits = stub.status("b", [task("PENDING")])
     page.goto(
