@@ -2,15 +2,17 @@
 --
 -- A message lies where kombu keeps those that are delivered and not yet acknowledged, so that any
 -- worker of Celery puts it back in its queue in the end, also one that knows nothing of lines:
--- KEYS[1]  `unacked`: a hash, delivery tag -> "[message, exchange, routing key]".
--- KEYS[2]  `unacked_index`: a sorted set, delivery tag -> when it was delivered, in seconds.
+-- KEYS[1]  `unacked`: a hash, tag -> "[message, exchange, routing key]".
+-- KEYS[2]  `unacked_index`: a sorted set, tag -> when it was delivered, in seconds.
+-- Kombu's tags are those within the messages, ours others: what was put back and is given to a
+-- worker lies under kombu's alone.
 -- Two are ours:
 -- KEYS[3]  "<prefix>jobtastic.lines": a sorted set, call key -> when its first message is looked at.
 -- KEYS[4]  "<prefix>jobtastic.line:<call key>": a list, first come first, of
---          "<bytes of the message> <delivery tag> <list that it belongs to>".
+--          "<bytes of the message> <tag> <list that it belongs to>".
 -- ARGV[1]  what is done:
 -- park     [2] call key, [3] in how many ms it is looked at, [4] 1 if it goes to the front,
---          [5] delivery tag, [6] what `unacked` is to hold, [7] the entry, [8] s beyond kombu's own.
+--          [5] tag, [6] what `unacked` is to hold, [7] the entry, [8] s beyond kombu's own.
 -- wake     [2] call key, [3] how many at most, [4] 1 to serve them first, else they go to the end of
 --          their queues.  Answers how many there were.
 -- count    Answers how many there are.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 from typing import Any
+from uuid import uuid4
 
 from kombu.utils import json
 
@@ -38,7 +39,9 @@ class RedisLine:
         channel._inplace_augment_message(message, *came)
         priority = channel._get_message_priority(message, reverse=False)
         name = f"{channel.global_keyprefix}{channel._q_for_pri(queue, priority)}"
-        tag, raw = message["properties"]["delivery_tag"], dumped(message)
+        # Not the tag that is within: under that kombu notes the message when it is put back, and
+        # given to a worker.
+        tag, raw = str(uuid4()), dumped(message)
         size = len(raw.encode())
         held = f'[{raw}, "", {dumped(queue)}]'
         entry = f"{size} {tag} {name}"

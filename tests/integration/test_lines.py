@@ -12,6 +12,7 @@ import redis
 from kombu.utils.json import loads
 
 from jobtastic_ext.broker.rabbit_line import RabbitLine
+from jobtastic_ext.broker.redis_line import RedisLine
 from jobtastic_ext.runtime import runtime_of
 from tests.integration.conftest import POLICY, Project, wait_until
 
@@ -96,6 +97,32 @@ def test_any_worker_of_celery_would_put_them_back(
     lined.notes.open(unique)
     results[1].get(timeout=60)
     assert lined.runs("work", unique) == 1
+
+
+def test_who_has_been_given_what_was_put_back_is_left_alone(
+    lined: Project, broker: redis.Redis, unique: str
+) -> None:
+    """kombu notes what is delivered under the tag within the message, which a line once used, too.
+
+    Woken then, a message that a worker had went into its queue a second time, and cut to its former
+    length: whichever worker of Celery took it ended with a JSONDecodeError.
+    """
+    line = RedisLine()
+    with lined.app.connection_for_write() as connection:
+        channel = connection.default_channel
+        channel.queue_declare(unique)
+        message = channel.prepare_message("body", headers={"id": unique}, properties={})
+        line.park(channel, unique, message, ("", unique), 60_000, front=False)
+        (entry,) = broker.lrange(f"{PREFIX}jobtastic.line:{unique}", 0, -1)
+        channel.qos.restore_by_tag(entry.decode().split(" ")[1])
+        delivered = channel.basic_get(unique)
+        assert delivered.headers == {"id": unique, "redelivered": True}
+        assert line.wake(channel, unique, "line", 10, front=True) == 0
+        assert channel.basic_get(unique) is None
+        # It is the broker's still, should the worker end that was given it.
+        assert broker.hexists(f"{PREFIX}unacked", delivered.delivery_tag)
+        delivered.ack()
+        channel.queue_delete(unique)
 
 
 def test_the_line_of_a_serialized_key_is_in_order(
