@@ -3,7 +3,7 @@
 ``--faults 2`` explores every cast with every pair of faults, ``--faults 1`` with each alone;
 ``--only TEXT`` those scenarios whose name has the text, ``--part 3/40`` one fortieth, drawn from
 all casts and faults alike.  It ends with the number of worlds seen, and with exit code 1 and a
-shortest trace for each scenario in which an invariant does not hold.
+short trace for each scenario in which an invariant does not hold.
 """
 
 from __future__ import annotations

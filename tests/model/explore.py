@@ -1,6 +1,6 @@
 """Every world that can be reached, and the invariants of a world.
 
-`explore` goes breadth first, so a counterexample is as short as can be.
+`explore` goes breadth first, so a counterexample is short.
 """
 
 from __future__ import annotations
