@@ -254,12 +254,12 @@ class Proxy:
 
     def refuse(self) -> None:
         """Close every connection, and accept no more."""
-        listener, self._listener = self._listener, None
+        with self._lock:
+            listener, self._listener = self._listener, None
+            pairs, self._pairs = self._pairs, []
         if listener is not None:
             listener.shutdown(socket.SHUT_RDWR)
             listener.close()
-        with self._lock:
-            pairs, self._pairs = self._pairs, []
         for end in pairs:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
@@ -300,7 +300,12 @@ class Proxy:
                 continue
             far.settimeout(None)
             with self._lock:
-                self._pairs += [near, far]
+                accepts = self._listener is listener
+                self._pairs += [near, far] if accepts else []
+            if not accepts:  # it came while all others were closed
+                near.close()
+                far.close()
+                return
             self._start(self._pump, near, far, False)
             self._start(self._pump, far, near, True)
 

@@ -430,7 +430,10 @@ def test_in_an_outage_a_page_on_events_says_that_it_knows_nothing(
 
 @pytest.fixture
 def examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], list[Example]]]:
-    """Two at once, for what takes a while: one whose page hears events, and one whose page asks."""
+    """Two at once, for what takes a while: one whose page hears events, and one whose page asks.
+
+    To be named before `context`: pages that live longer than their servers complain of it.
+    """
     with ExitStack() as stack:
 
         def start() -> list[Example]:
@@ -444,7 +447,7 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], 
 
 
 def test_a_worker_that_is_killed(
-    context: BrowserContext, examples: Callable[[], list[Example]]
+    examples: Callable[[], list[Example]], context: BrowserContext
 ) -> None:
     """The page ends with a message once the run's lease is over, and not in a spinner."""
     tabs: list[tuple[Page, Example]] = []
