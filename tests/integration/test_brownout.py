@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -303,24 +304,32 @@ def test_within_an_event_loop(project: Project, proxies: dict[str, Proxy], uniqu
     assert wait < DEADLINE + ROOM
 
 
-def test_in_a_forked_child(project: Project, proxies: dict[str, Proxy], unique: str) -> None:
+@pytest.mark.parametrize("down", ["broker", "broker backend", "broker backend store"])
+@pytest.mark.parametrize("kind", ["refused", "silent"])
+def test_in_a_forked_child(
+    project: Project, proxies: dict[str, Proxy], unique: str, down: str, kind: str
+) -> None:
     # The parent's open connections, and its threads that probe, are not the child's.
     work = project.task("based")
     wait_until(lambda: work.delay(f"{unique}-{time.time()}").state == "PENDING")
-    proxies["broker"].refuse()
+    for name in down.split():
+        upset(proxies[name], kind)
     assert work.delay(f"{unique}-down").state == "FAILURE"
-    proxies["broker"].open()
+    for name in down.split():
+        proxies[name].open()
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
         try:
             wait_until(lambda: work.delay(f"{unique}-{time.time()}").state == "PENDING")
             os.write(writer, b"published")
+        except BaseException:  # noqa: BLE001 - it cannot be seen otherwise
+            os.write(writer, traceback.format_exc()[-4000:].encode())
         finally:
             os._exit(0)
     os.close(writer)
     os.waitpid(child, 0)
-    assert os.read(reader, 100) == b"published"
+    assert os.read(reader, 5000).decode() == "published"
     os.close(reader)
     wait_until(lambda: work.delay(f"{unique}-{time.time()}").state == "PENDING")
 
