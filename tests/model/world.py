@@ -231,6 +231,8 @@ class Model:
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
         self.claims = Claims()
+        #: Of each caller: which options it names.  Those that name ids are alike, whatever the ids.
+        self._named = [tuple(name for name, _ in options) for options in scenario.callers]
 
     def start(self) -> World:
         return World(
@@ -264,13 +266,10 @@ class Model:
             yield "somebody calls forget()", excuse(paid, "twice", "stale")
 
     def _is_later_twin(self, world: World, index: int) -> bool:
-        """Callers alike that have not begun are interchangeable: only the first may begin.
-
-        Those that name ids are alike whatever they name them.
-        """
-        alike = [tuple(name for name, _ in options) for options in self.scenario.callers]
+        """Callers alike that have not begun are interchangeable: only the first may begin."""
+        named = self._named
         return any(
-            world.callers[n].state == "new" and alike[n] == alike[index] for n in range(index)
+            world.callers[n].state == "new" and named[n] == named[index] for n in range(index)
         )
 
     # Callers
@@ -406,9 +405,9 @@ class Model:
         message = slot.message
         if world.budget.purge:
             gone = spend(taken, "purge")
-            if self.is_unclaimed(world, slot.message):
-                gone = excuse(gone, f"lost {slot.message.id}")
-            yield f"{nice(slot.message)} vanishes", gone
+            if self.is_unclaimed(world, message):
+                gone = excuse(gone, f"lost {message.id}")
+            yield f"{nice(message)} vanishes", gone
         if world.budget.unknown:
             lost = self.slot(message, slot.name, "unknown")
             unknown = put(spend(taken, "unknown"), "slots", index, lost)
