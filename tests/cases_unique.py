@@ -92,6 +92,11 @@ UNIQUE: dict[str, Case] = {
         (41, begin("a", run="a.2"), "follow c gc"),
         (42, finish("c"), "ok"),
     ],
+    "start: a retry that ends before its own requeue frees the run that sent it": [
+        *BEGUN,
+        (2, Release(task_id="a", hold=HOLD, after="a.1"), "ok"),
+        (3, Requeue(task_id="a", run="a.1", hold=HOLD, attempt=1), "lost"),
+    ],
     "start: a retry goes on beside what is queued": [
         *BEGUN,
         (2, Requeue(task_id="a", run="a.1", hold=HOLD, attempt=1), "ok"),

@@ -549,6 +549,13 @@ CASES: dict[str, list[tuple[float, Operation, str]]] = {
         *RAN,
         (2, begin("a", "ga", run="a.2", attempt=1, after="a.1"), "run  ga"),
     ],
+    "a retry that ends before its own requeue frees the run that sent it": [
+        *RAN,
+        (2, release("a", after="a.2"), "lost"),
+        (3, release("a", after="a.1"), "ok"),  # its id has its result by then: it was dropped
+        (4, requeue("a", 1), "lost"),
+        (5, call("b"), "claimed b gb"),
+    ],
     "who lost the claim does not requeue": [
         *RAN,
         (31, begin("b"), "run  ga"),

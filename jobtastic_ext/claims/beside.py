@@ -33,8 +33,11 @@ def place_of(op: Operation, claim: Claim, now: int) -> str:
     run = claim.beside.get(op.task_id)
     if run is None:
         return ""
+    sent_by = op.after if isinstance(op, Release) else ""
+    if is_run(run, op.task_id, op.run or sent_by):
+        return op.task_id
     if op.run or not isinstance(op, Release):
-        return op.task_id if is_run(run, op.task_id, op.run) else ""
+        return ""
     retries = run.state == "queued" and not awaits(claim.holder, op.task_id)
     return op.task_id if retries or op.unclaimed else ""
 

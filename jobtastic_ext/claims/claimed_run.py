@@ -141,7 +141,15 @@ class Run:
     def _release_queued(self) -> None:
         """Nobody shall join the message of this run: it has run."""
         begun = self.begun
-        release_message(self.store, self.line, self.terms, self.key, begun.task_id, bare=begun.bare)
+        release_message(
+            self.store,
+            self.line,
+            self.terms,
+            self.key,
+            begun.task_id,
+            after=begun.after,
+            bare=begun.bare,
+        )
 
 
 def keep_result(run: Run) -> None:
@@ -157,10 +165,20 @@ def keep_result(run: Run) -> None:
 
 
 def release_message(
-    store: Store, line: Line, terms: Terms, key: str, task_id: str, *, run: str = "", bare: bool
+    store: Store,
+    line: Line,
+    terms: Terms,
+    key: str,
+    task_id: str,
+    *,
+    run: str = "",
+    after: str = "",
+    bare: bool,
 ) -> None:
     """Let go of the queued claim of a message, or of its `run`; wake those that wait for it."""
-    release = Release(task_id=task_id, hold=terms.hold, run=run, bare=bare, line=terms.exclusive)
+    release = Release(
+        task_id=task_id, hold=terms.hold, run=run, after=after, bare=bare, line=terms.exclusive
+    )
     try:
         answer = store.apply(key, release)
     except StoreError as error:

@@ -315,6 +315,9 @@ class Release(Struct, frozen=True, omit_defaults=True, kw_only=True, tag="releas
     task_id: str
     hold: int
     run: str = ""
+    #: The message in hand is a retry: it lets go of the run that sent it as well, which may have
+    #: yet to say so.
+    after: str = ""
     gen: str = ""
     #: The message in hand is the copy that a takeover sent; nobody else frees what was taken over.
     bare: bool = False

@@ -130,7 +130,7 @@ def release(op: Release, claim: Claim, now: int) -> Step:
         if holder.taker and not op.bare:
             return claim, LOST  # another caller has sent it again, and waits for that
         rest, gen = after(holder, now, op.hold, holder.orphans), holder.gen
-    elif is_run(holder, op.task_id, op.run):
+    elif is_run(holder, op.task_id, op.run or op.after):
         orphans = displaced(holder, holder.next) if op.unserved else holder.orphans
         rest, gen = after(holder, now, op.hold, orphans), holder.gen
         if rest is None and op.line and waiting:

@@ -325,8 +325,10 @@ class Message:
         return run
 
     def release(self, key: str) -> None:
-        our, task_id, bare = self.deliveries, self.request.id, self.header.bare
-        release_message(our.store, our.lines, self.plan, key, task_id, bare=bare)
+        our, task_id, header = self.deliveries, self.request.id, self.header
+        release_message(
+            our.store, our.lines, self.plan, key, task_id, after=header.after, bare=header.bare
+        )
 
     def let_pass(self, answer: Answer) -> None:
         """Wake the next of the line; or all, if this one came by itself, lest nobody does."""

@@ -55,6 +55,8 @@ class Lease(Struct):
     child: str = ""
     run: str = ""
     renewed: float = 0.0
+    #: The message is a retry: the run that sent it.
+    after: str = ""
     #: The message is the copy that a takeover sent.
     bare: bool = False
     #: Where it was parked last.
@@ -187,7 +189,14 @@ class LeaseKeeper:
     def _release(self, task_id: str, lease: Lease, run: str) -> None:
         key = lease.key if run else lease.claimed
         release_message(
-            self._store, self._lines, lease.plan, key, task_id, run=run, bare=lease.bare
+            self._store,
+            self._lines,
+            lease.plan,
+            key,
+            task_id,
+            run=run,
+            after=lease.after,
+            bare=lease.bare,
         )
 
     def _lease(self, request: Request) -> Lease | None:
@@ -205,7 +214,13 @@ class LeaseKeeper:
             return None  # it runs without a claim
         child = child_token(getattr(request, "worker_pid", None))
         return Lease(
-            key=key, claimed=claimed, plan=plan, child=child, bare=known.bare, line=known.line
+            key=key,
+            claimed=claimed,
+            plan=plan,
+            child=child,
+            after=known.after,
+            bare=known.bare,
+            line=known.line,
         )
 
 

@@ -58,7 +58,15 @@ class Postrun(RunHooks):
         header = read_header(getattr(request, HEADER, None), plan.key_head, request.id)
         if header.key:
             store, lines = self._deliveries.store, self._deliveries.lines
-            release_message(store, lines, plan, header.key, request.id, bare=header.bare)
+            release_message(
+                store,
+                lines,
+                plan,
+                header.key,
+                request.id,
+                after=header.after,
+                bare=header.bare,
+            )
             wake(store, lines, plan, header.key, header.line)  # the next of the line, in its place
 
 

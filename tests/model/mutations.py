@@ -486,6 +486,12 @@ def a_retry_that_others_wait_for_is_taken_for_served() -> Patches:
     return [mock.patch.object(beginning, "settle_by_value", settle_by_value)]
 
 
+def a_retry_that_is_left_out_forgets_who_sent_it() -> Patches:
+    """Who sent it says so late, and keeps the claim for a message that has come and gone."""
+    real = rules.release
+    return rule(Release, lambda op, claim, now: real(replace(op, after=""), claim, now))
+
+
 TWO, THREE = CASTS["two plain calls"], CASTS["three plain calls"]
 HASTENED = CASTS["a refresh of a task that waits until it is quiet"]
 PINNED, RETRIED = CASTS["a plain and a pinned call"], CASTS["a task that is retried"]
@@ -557,6 +563,7 @@ MUTATIONS: dict[Callable[[], Patches], Scenario] = {
     a_second_run_that_is_lost: replace(ONCE_MORE, budget=Budget(tick=1)),
     what_waits_is_woken_by_nobody: QUIET,
     a_retry_that_others_wait_for_is_taken_for_served: replace(AGAIN, budget=Budget(wait=2)),
+    a_retry_that_is_left_out_forgets_who_sent_it: with_faults(AGAIN, "lapse"),
     a_run_that_holds_nobody_up_is_not_remembered: with_faults(START, "copy"),
     who_depended_on_a_dead_run_is_forgotten: with_faults(START, "crash"),
     a_run_answers_calls_that_were_made_after_it_began: with_faults(NAMED, "tick"),

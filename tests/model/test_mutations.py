@@ -21,6 +21,7 @@ EXPLORED = {scenario for _, scenario in small()}
 LONG = (
     mutations.a_retry_that_others_wait_for_is_taken_for_served,
     mutations.what_waits_is_woken_by_nobody,
+    mutations.a_retry_that_is_left_out_forgets_who_sent_it,
 )
 
 PLANTED = [each for each in MUTATIONS if CI or each not in LONG]

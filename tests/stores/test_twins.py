@@ -141,6 +141,7 @@ operations: st.SearchStrategy[Operation] = st.one_of(
         task_id=owners,
         hold=lengths,
         run=runs_or_workers,
+        after=runs | st.just(""),
         gen=gens,
         bare=rarely,
         unserved=rarely,

@@ -1,11 +1,12 @@
 -- The owner lets go: the twin of `jobtastic_ext.claims.rules.release`.
 -- KEYS[1]  the call key.
--- ARGV[1]  `Release`: task_id, hold, run, gen, bare, unserved, silent, give_up, unclaimed, line.
+-- ARGV[1]  `Release`: task_id, hold, run, after, gen, bare, unserved, silent, give_up, unclaimed, line.
 
+local token = op.run ~= '' and op.run or op.after
 local retry = stored.beside[op.task_id]
-if op.run ~= '' then
-  find_place()
-elseif retry and (op.unclaimed or (retry.state == 'queued' and not awaits(claim.holder, op.task_id))) then
+if retry and is_run(retry, op.task_id, token) then
+  see_from(op.task_id)
+elseif retry and op.run == '' and (op.unclaimed or (retry.state == 'queued' and not awaits(claim.holder, op.task_id))) then
   see_from(op.task_id)
 end
 local holder, value = claim.holder, claim.value
@@ -27,7 +28,7 @@ if op.task_id ~= '' and holder.next == op.task_id and op.run == '' then
 elseif holder.owner == op.task_id and holder.state == 'queued' and op.run == '' then
   if holder.taker ~= '' and not op.bare then return answer(claim, 'lost') end
   rest, gen = after(holder, op.hold, holder.orphans), holder.gen
-elseif is_run(holder, op.task_id, op.run) then
+elseif is_run(holder, op.task_id, token) then
   local orphans = op.unserved and displaced(holder, holder.next) or holder.orphans
   rest, gen = after(holder, op.hold, orphans), holder.gen
   if not rest and op.line and waiting ~= '' then rest = kept_for_line(op.hold) end
