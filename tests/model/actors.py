@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 import itertools
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from types import SimpleNamespace
@@ -455,6 +456,7 @@ class Actors:
         self._known: list[tuple[Any, ...]] = []
         self._begun: dict[Any, int] = {}
         self._after: dict[Any, int] = {}
+        self._names: dict[int, frozenset[str]] = {}
         setting.cache_clear()
 
     def begin(self, program: str, name: str, behaviour: Behaviour, *arguments: Any) -> int:
@@ -472,6 +474,13 @@ class Actors:
         if found is None:
             program, name, log, *rest = self._known[actor]
             found = self._after[at] = self._add(program, name, (*log, answer), *rest)
+        return found
+
+    def names_of(self, actor: int) -> frozenset[str]:
+        """Return of whom it knows: their names are not given to others."""
+        found = self._names.get(actor)
+        if found is None:
+            found = self._names[actor] = names_in(self._known[actor][2:])
         return found
 
     def _add(self, *known: Any) -> int:
@@ -546,6 +555,13 @@ def worker_token(token: str) -> Iterator[None]:
 
 def ignored(*_: Any) -> None:
     """Progress is no part of the protocol."""
+
+
+@functools.lru_cache(maxsize=None)
+def names_in(what: Any) -> frozenset[str]:
+    """Return the names of the workers whose runs are named in something."""
+    found = re.findall("77[0-9a-f]{10}", what if isinstance(what, str) else repr(what))
+    return frozenset(bytes.fromhex(one).decode() for one in found)
 
 
 def child_of(name: str) -> str:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from jobtastic_ext.claims.records import MOMENT
 
-from .actors import HERD, LEASE
+from .actors import ACTORS, HERD, LEASE
 from .world import Budget, Caller, Model, Scenario, Violation, World, final, nice, promised
 
 #: Faults that nobody notices at once: what they leave behind ends with its time.
@@ -229,17 +229,18 @@ class Explorer:
         if not world.queue:
             return None
         for line, then in model.deliveries(world):
-            after = then
+            after, runs = then, False
             for _ in range(100):
                 slot = after.slots[0]
                 if slot is None:
                     break
+                runs |= getattr(ACTORS.steps[slot.actor], "kind", "") == "body"
                 _, after = next(model.step_slot(after, 0, slot))
             # It comes back, or another is woken in its place.
             waits = len(after.queue) >= len(world.queue)
             waits = waits and len(after.parked) >= len(world.parked)
             put_off = any(message.eta for message in after.queue) and after.claim != world.claim
-            if not waits or put_off or (after.turns, after.results) != (world.turns, world.results):
+            if runs or not waits or put_off or after.results != world.results:
                 return line, then
         moments = model.moments(world)
         if not moments:

@@ -6,6 +6,7 @@ says what happened.  Invariants that concern one move are checked as it is made 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any
@@ -36,11 +37,26 @@ from jobtastic_ext.claims.records import (
     Requeue,
 )
 
-from .actors import ACTORS, HERD, LEASE, Behaviour, Effect, Finished, Message, Raised, child_of
+from .actors import (
+    ACTORS,
+    HERD,
+    LEASE,
+    Behaviour,
+    Effect,
+    Finished,
+    Message,
+    Raised,
+    child_of,
+    names_in,
+)
 
 START = 1_000_000
 
 READY = ("SUCCESS", "FAILURE", "REVOKED")
+
+#: What every body returns.  Stored, or where a run has to begin after a call, it has a number; see
+#: `Model.told_apart`.
+VALUE = "value"
 
 
 class Violation(AssertionError):
@@ -157,6 +173,8 @@ class Run(Struct, frozen=True):
     herd: int
     exclusive: bool
     gen: str = ""
+    #: What its body will return.
+    value: str = VALUE
     #: The body has ended; what follows is bookkeeping.
     over: bool = False
 
@@ -174,9 +192,6 @@ class World(Struct, frozen=True):
     runs: tuple[Run, ...] = ()
     #: Operations that will be carried out although nobody waits for their answer.
     late: tuple[tuple[Operation | bool, str], ...] = ()
-    #: Of each worker: runs that have begun with a claim, and bodies that have ended.  The names of
-    #: those who have its slot one after the other tell them apart by it.
-    turns: tuple[int, ...] = ()
     #: The last start that nothing has freed, and when it was.
     start: tuple[str, int] = ("", 0)
     #: Of a task that waits for quiet: who has called, and when, since a run has last begun.
@@ -197,6 +212,8 @@ class Claims:
         self.all: list[Claim] = []
         #: By number: when the store may drop it.
         self.expiry: list[int] = []
+        #: By number: of whom it knows.
+        self.names: list[frozenset[str]] = []
         self._numbers: dict[bytes, int] = {}
         self._steps: dict[Any, tuple[int, Answer]] = {}
         self.number(EMPTY)
@@ -207,6 +224,7 @@ class Claims:
             self._numbers[raw] = len(self.all)
             self.all.append(claim)
             self.expiry.append(lifetime.expiry(claim))
+            self.names.append(names_in(raw.decode()))
         return self._numbers[raw]
 
     def step(self, operation: Operation, number: int, now: int) -> tuple[int, Answer]:
@@ -238,7 +256,6 @@ class Model:
         return World(
             callers=tuple(Caller() for _ in self.scenario.callers),
             slots=(None,) * self.scenario.workers,
-            turns=(0,) * self.scenario.workers,
             budget=self.scenario.budget,
         )
 
@@ -294,6 +311,7 @@ class Model:
             then = ACTORS.steps[actor]
             if isinstance(then, Finished):
                 new = Caller(state="done", id=then.value, past=caller.past)
+                new = served(new, final(changed, then.value))
                 label += f"; is given {nice(then.value)}"
                 changed = without_runs(changed, -1 - index)
             else:
@@ -315,7 +333,7 @@ class Model:
         blind = pinned and holder is not None and (holder.taker or holder.unmarked)
         if holder is not None and (holder.ending or blind):
             ending = results.get(holder.owner)
-        under_way = [f"value of {run.token}" for run in world.runs if self.scenario.buffers]
+        under_way = [run.value for run in world.runs if self.scenario.buffers]
         return tuple(under_way) + tuple(
             found[1] for found in results.values() if found[0] == "SUCCESS" and found != ending
         )
@@ -371,7 +389,7 @@ class Model:
             message = replace(message, eta=0)  # nobody asks any more when it was due
             taken = replace(world, queue=tuple(rest))
             child = self.scenario.budget.crash - world.budget.crash  # another after each crash
-            slot = self.slot(message, f"w{index}.{child}#{world.turns[index]}")
+            slot = self.slot(message, self.new_name(taken, f"w{index}.{child}#", message))
             line = f"worker {index} receives {nice(message)}"
             yield line, put(taken, "slots", index, slot)
             if world.budget.copy:
@@ -393,6 +411,21 @@ class Model:
                     expired = excuse(expired, "early")  # it is known to have ended, and runs
                 gone = self.slot(message, slot.name, "expire")
                 yield f"{line}, expired", put(expired, "slots", index, gone)
+
+    def new_name(self, world: World, begins: str, message: Message) -> str:
+        """Name who takes a message up as nobody is named of whom anything is known."""
+        known = set(self.claims.names[world.claim])
+        for one in (message, *world.queue, *world.parked):
+            known |= names_in(one.header)
+        for late in world.late:
+            known |= names_in(late)
+        for run in world.runs:
+            known |= names_in(run.token)
+        for actor in (*world.callers, *world.slots):
+            if actor is not None and actor.actor >= 0:
+                known |= ACTORS.names_of(actor.actor)
+        names = (f"{begins}{n}" for n in range(10))
+        return next(name for name in names if name not in known)
 
     def slot(self, message: Message, name: str, program: str = "deliver") -> Slot:
         actor = ACTORS.begin(program, name, self.scenario.behaviour, message)
@@ -508,8 +541,11 @@ class Model:
             task_id, state, value = effect.what
             results = dict(world.results)
             world = self.celerys_own(world, name, task_id, state)
+            if state == "SUCCESS" and value.startswith(VALUE):
+                value = self.told_apart(task_id, value)
             if results.get(task_id, ("",))[0] != "SUCCESS":
                 results[task_id] = (state, value)
+                world = self.serve(world, task_id, results[task_id])
             if state in ("FAILURE", "REVOKED") and task_id == world.start[0]:
                 world = replace(world, start=("", 0))
             line = f"stores {state} of {nice(task_id)}"
@@ -536,16 +572,29 @@ class Model:
                 yield f"{line}: error, not sent", spend(world, "publish"), Raised()
                 yield f"{line}: error, sent", spend(sent, "publish"), Raised()
         else:
-            value = f"value of {name}"
             place = place_of(name, slot)
-            if self.scenario.buffers:
-                runs = [run.token for run in world.runs if run.slot == place and not run.over]
-                value = f"value of {runs[0]}" if runs else value
+            values = [run.value for run in world.runs if run.slot == place and not run.over]
+            value = values[0] if values else VALUE
             ended = tuple(
                 replace(run, over=True) if run.slot == place else run for run in world.runs
             )
-            changed = replace(world, runs=ended, turns=one_more(world.turns, slot))
+            changed = replace(world, runs=ended)
             yield f"body ends: {value}", changed, value
+
+    def told_apart(self, task_id: str, value: str = VALUE, attempt: int = 0) -> str:
+        """Name a value after its task, for as long as anybody asks whose it is.
+
+        Which worker has computed it does not tell worlds apart, nor what has run before.
+        """
+        if value != VALUE or self.scenario.cached:
+            return value
+        return f"{VALUE} of {task_id}, attempt {attempt}"
+
+    def serve(self, world: World, task_id: str, result: tuple[str, Any]) -> World:
+        callers = tuple(
+            served(caller, result) if caller.id == task_id else caller for caller in world.callers
+        )
+        return replace(world, callers=callers)
 
     def parked(self, world: World, effect: Effect) -> tuple[Message, ...]:
         if not self.scenario.exclusive:
@@ -682,9 +731,12 @@ class Model:
                     herd=world.now + operation.herd,
                     exclusive=operation.exclusive,
                     gen=answer.gen,
+                    value=self.told_apart(operation.task_id, attempt=operation.attempt)
+                    if self.scenario.buffers
+                    else VALUE,
                 )
                 runs = (*world.runs, run)
-                world = replace(world, runs=runs, turns=one_more(world.turns, slot))
+                world = replace(world, runs=runs)
         ends = isinstance(operation, Release) or (
             isinstance(operation, Finish) and operation.failed
         )
@@ -779,16 +831,16 @@ class Model:
             raise Violation(f"{name} ends the takeover of {world.taker}")
 
 
+def served(caller: Caller, result: tuple[str, Any] | None) -> Caller:
+    """Forget, once its result is final, what it should not have been; a failure may be replaced."""
+    if result is None or result[0] != "SUCCESS" or not caller.past:
+        return caller
+    return replace(caller, past=tuple(value for value in caller.past if value == result[1]))
+
+
 def place_of(name: str, slot: int | None) -> int:
     """Where a run is: in the slot of a worker, or at a caller."""
     return slot if slot is not None else -1 - int(name[1:])
-
-
-def one_more(turns: tuple[int, ...], slot: int | None) -> tuple[int, ...]:
-    """Callers, too, have places, below zero; they are told apart by their numbers."""
-    if slot is None or slot < 0:
-        return turns
-    return (*turns[:slot], turns[slot] + 1, *turns[slot + 1 :])
 
 
 def put(world: World, where: str, index: int, what: Any) -> World:
