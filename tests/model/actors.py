@@ -557,7 +557,7 @@ def ignored(*_: Any) -> None:
     """Progress is no part of the protocol."""
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def names_in(what: Any) -> frozenset[str]:
     """Return the names of the workers whose runs are named in something."""
     found = re.findall("77[0-9a-f]{10}", what if isinstance(what, str) else repr(what))

@@ -6,7 +6,6 @@ says what happened.  Invariants that concern one move are checked as it is made 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any
@@ -54,8 +53,7 @@ START = 1_000_000
 
 READY = ("SUCCESS", "FAILURE", "REVOKED")
 
-#: What every body returns.  Stored, or where a run has to begin after a call, it has a number; see
-#: `Model.told_apart`.
+#: What every body returns; see `Model.told_apart`.
 VALUE = "value"
 
 
@@ -582,7 +580,7 @@ class Model:
             yield f"body ends: {value}", changed, value
 
     def told_apart(self, task_id: str, value: str = VALUE, attempt: int = 0) -> str:
-        """Name a value after its task, for as long as anybody asks whose it is.
+        """Name a value after its task, if anybody asks whose it is; others keep the name.
 
         Which worker has computed it does not tell worlds apart, nor what has run before.
         """
