@@ -53,7 +53,8 @@ START = 1_000_000
 
 READY = ("SUCCESS", "FAILURE", "REVOKED")
 
-#: What every body returns; see `Model.told_apart`.
+#: What a body returns.  If anybody asks whose it is, it is named, but not after the worker: which
+#: of them it was does not tell worlds apart.
 VALUE = "value"
 
 
@@ -386,8 +387,8 @@ class Model:
             rest.remove(message)
             message = replace(message, eta=0)  # nobody asks any more when it was due
             taken = replace(world, queue=tuple(rest))
-            child = self.scenario.budget.crash - world.budget.crash  # another after each crash
-            slot = self.slot(message, self.new_name(taken, f"w{index}.{child}#", message))
+            child = f"w{index}.{self.crashes(world)}"  # another after each crash
+            slot = self.slot(message, self.new_name(taken, f"{child}#", message))
             line = f"worker {index} receives {nice(message)}"
             yield line, put(taken, "slots", index, slot)
             if world.budget.copy:
@@ -539,8 +540,8 @@ class Model:
             task_id, state, value = effect.what
             results = dict(world.results)
             world = self.celerys_own(world, name, task_id, state)
-            if state == "SUCCESS" and value.startswith(VALUE):
-                value = self.told_apart(task_id, value)
+            if (state, value) == ("SUCCESS", VALUE) and not self.scenario.cached:
+                value = f"{VALUE} of {nice(task_id)}"
             if results.get(task_id, ("",))[0] != "SUCCESS":
                 results[task_id] = (state, value)
                 world = self.serve(world, task_id, results[task_id])
@@ -579,14 +580,14 @@ class Model:
             changed = replace(world, runs=ended)
             yield f"body ends: {value}", changed, value
 
-    def told_apart(self, task_id: str, value: str = VALUE, attempt: int = 0) -> str:
-        """Name a value after its task, if anybody asks whose it is; others keep the name.
+    def value_of(self, world: World, operation: Begin) -> str:
+        """What a run returns that begins now; where nobody asks when that was, as any other."""
+        if not self.scenario.buffers or self.scenario.cached:
+            return VALUE
+        return f"{VALUE} of {nice(operation.task_id)}, {operation.attempt}, {self.crashes(world)}"
 
-        Which worker has computed it does not tell worlds apart, nor what has run before.
-        """
-        if value != VALUE or self.scenario.cached:
-            return value
-        return f"{VALUE} of {task_id}, attempt {attempt}"
+    def crashes(self, world: World) -> int:
+        return self.scenario.budget.crash - world.budget.crash
 
     def serve(self, world: World, task_id: str, result: tuple[str, Any]) -> World:
         callers = tuple(
@@ -729,9 +730,7 @@ class Model:
                     herd=world.now + operation.herd,
                     exclusive=operation.exclusive,
                     gen=answer.gen,
-                    value=self.told_apart(operation.task_id, attempt=operation.attempt)
-                    if self.scenario.buffers
-                    else VALUE,
+                    value=self.value_of(world, operation),
                 )
                 runs = (*world.runs, run)
                 world = replace(world, runs=runs)
