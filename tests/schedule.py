@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 #: Processes for each processor under ``-n auto``, and at most: tests wait more than they compute.
-PER_PROCESSOR, AT_MOST = 4, 12
+PER_PROCESSOR, AT_MOST = 5, 12
 
 #: Modules that take long whatever is done, the longest first: a shorter one fills what is left.
 #: Those that compute stand among those that wait.
