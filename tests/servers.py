@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import re
 import shutil
 import socket
@@ -22,6 +23,17 @@ TIMEOUT = 60.0
 
 #: For a master: do not wait for more replicas before the first is served.
 AT_ONCE = "repl-diskless-sync-delay 0"
+
+#: They are bound, and never listen: where a port is only free, another test's server may come.
+CLOSED = [socket.socket() for _ in range(3)]
+for closed in CLOSED:
+    closed.bind((LOOPBACK, 0))
+    atexit.register(closed.close)
+
+
+def closed_port(which: int = 0) -> int:
+    """Return one of three ports that refuse whoever connects."""
+    return int(CLOSED[which].getsockname()[1])
 
 
 def installed() -> str:

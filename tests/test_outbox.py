@@ -17,7 +17,7 @@ from jobtastic_ext.errors import StoreUnavailable
 from jobtastic_ext.resilience import outbox
 from jobtastic_ext.resilience.outbox import Outbox
 from jobtastic_ext.runtime import close_runtime
-from tests.servers import free_port, wait_until
+from tests.servers import closed_port, wait_until
 
 
 @pytest.fixture
@@ -25,9 +25,9 @@ def app() -> Iterator[Celery]:
     """An app whose servers all refuse."""
     app = Celery("owed", set_as_current=False)
     app.conf.update(
-        broker_url=f"redis://127.0.0.1:{free_port()}/0",
-        result_backend=f"redis://127.0.0.1:{free_port()}/1",
-        jobtastic_store=f"redis://127.0.0.1:{free_port()}/2",
+        broker_url=f"redis://127.0.0.1:{closed_port()}/0",
+        result_backend=f"redis://127.0.0.1:{closed_port(1)}/1",
+        jobtastic_store=f"redis://127.0.0.1:{closed_port(2)}/2",
         jobtastic_policy={"tasks": {"owed.shared": {}}},
     )
     app.steps["worker"].add(JobtasticStep)

@@ -20,7 +20,7 @@ from celery.result import EagerResult
 
 from jobtastic_ext.testing.server import EmbeddedServer
 from tests.integration.conftest import POLICY, Project, wait_until
-from tests.servers import free_port
+from tests.servers import closed_port
 
 BOUNDED = True
 
@@ -101,7 +101,7 @@ def test_rabbitmq(start_project: Any, unique: str, rabbitmq: Any, mode: str) -> 
 def test_a_herd_does_not_run_here_twice(start_project: Any, unique: str) -> None:
     # 50 threads with the broker down: celery-singleton gives 49 of them an id that was never sent.
     project = start_project(
-        broker_url=f"redis://127.0.0.1:{free_port()}/0", jobtastic_policy=policy("eager")
+        broker_url=f"redis://127.0.0.1:{closed_port()}/0", jobtastic_policy=policy("eager")
     )
     work = project.task("work")
     barrier, results = threading.Barrier(25), []
@@ -125,7 +125,7 @@ def test_a_herd_does_not_run_here_twice(start_project: Any, unique: str) -> None
 
 def test_an_eager_run_keeps_its_lease(start_project: Any, unique: str) -> None:
     project = start_project(
-        broker_url=f"redis://127.0.0.1:{free_port()}/0",
+        broker_url=f"redis://127.0.0.1:{closed_port()}/0",
         jobtastic_policy=policy("eager"),
         jobtastic_lease=1,
     )

@@ -17,9 +17,9 @@ from jobtastic_ext.errors import DuplicateCall
 from jobtastic_ext.operations.desk import Desk
 from jobtastic_ext.operations.savings import Saving
 from jobtastic_ext.runtime import runtime_of
-from jobtastic_ext.testing.server import free_port
 from tests.integration.conftest import Project, wait_until
 from tests.reports import Flaky
+from tests.servers import closed_port
 
 TIMEOUT = 60
 
@@ -163,7 +163,7 @@ def test_calls_that_cannot_be_sent(start_project: Callable[..., Project], unique
         "reports.add": {},
     }
     project = start_project(
-        broker_url=f"redis://127.0.0.1:{free_port()}/0",
+        broker_url=f"redis://127.0.0.1:{closed_port()}/0",
         jobtastic_policy={"tasks": policy},
         jobtastic_publish_timeout=1,
     )

@@ -12,7 +12,7 @@ from kombu.exceptions import OperationalError
 
 from tests.integration.conftest import POLICY, Project, wait_until
 from tests.integration.test_brownout import DEADLINE, ROOM, timed, upset
-from tests.servers import Proxy, SilentServer, free_port
+from tests.servers import Proxy, SilentServer, closed_port
 
 BOUNDED = True
 
@@ -60,7 +60,9 @@ def test_a_call_with_a_callback_raises_rather_than_run_here(
     start_project: Any, unique: str
 ) -> None:
     # Celery would send the callback by its own way: 25 s to a Redis that refuses.
-    project = start_project(broker_url=f"redis://127.0.0.1:{free_port()}/0", jobtastic_policy=MODES)
+    project = start_project(
+        broker_url=f"redis://127.0.0.1:{closed_port()}/0", jobtastic_policy=MODES
+    )
     work, tail = project.task("work"), project.task("tail")
 
     def call() -> None:
@@ -76,7 +78,9 @@ def test_a_call_with_a_callback_raises_rather_than_run_here(
 def test_the_helpers_go_by_the_apply_async_of_a_base_class(
     start_project: Any, unique: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    project = start_project(broker_url=f"redis://127.0.0.1:{free_port()}/0", jobtastic_policy=MODES)
+    project = start_project(
+        broker_url=f"redis://127.0.0.1:{closed_port()}/0", jobtastic_policy=MODES
+    )
     work, seen = project.task("work"), []
     usual = work.apply_async
 

@@ -11,7 +11,7 @@ import pytest
 from jobtastic_ext import StoreUnavailable, signals
 from jobtastic_ext.testing.server import EmbeddedServer
 from tests.integration.conftest import POLICY, Project, wait_until
-from tests.servers import SilentServer, free_port
+from tests.servers import SilentServer, closed_port
 
 BOUNDED = True
 
@@ -23,7 +23,7 @@ def test_calls_run_without_the_store(
     start_project: Any, unique: str, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with SilentServer() as silent:
-        port = silent.port if kind == "silent" else free_port()
+        port = silent.port if kind == "silent" else closed_port()
         project: Project = start_project(jobtastic_store=f"redis://127.0.0.1:{port}/0")
         worker = project.worker(concurrency=2)
         work = project.task("work")
@@ -57,7 +57,7 @@ def test_calls_run_without_the_store(
 def test_on_store_error_raise(start_project: Any, unique: str) -> None:
     policy = {"defaults": {"on_store_error": "raise"}, "tasks": POLICY["tasks"]}
     project = start_project(
-        jobtastic_store=f"redis://127.0.0.1:{free_port()}/0", jobtastic_policy=policy
+        jobtastic_store=f"redis://127.0.0.1:{closed_port()}/0", jobtastic_policy=policy
     )
     with pytest.raises(StoreUnavailable):
         project.task("work").delay(unique)
@@ -100,7 +100,7 @@ def test_a_call_that_could_not_be_sent_leaves_nobody_waiting(
 ) -> None:
     # With the broker down, celery-singleton gives 49 of 50 callers an id that was never sent.
     project = start_project(
-        broker_url=f"redis://127.0.0.1:{free_port()}/0",
+        broker_url=f"redis://127.0.0.1:{closed_port()}/0",
         task_publish_retry=False,
         broker_transport_options={"socket_connect_timeout": 0.2},
     )

@@ -19,7 +19,7 @@ from jobtastic_ext.errors import ResultsUnavailable
 from jobtastic_ext.runtime import runtime_of
 from tests.integration.conftest import wait_until
 from tests.integration.steps import Steps, start_steps, steps
-from tests.servers import SilentServer, free_port
+from tests.servers import SilentServer, closed_port
 
 BOUNDED = True
 
@@ -188,7 +188,7 @@ def test_a_backend_without_many_at_once(start_steps: Any, tmp_path: Any) -> None
 @pytest.mark.parametrize("kind", ["refused", "silent"])
 def test_a_backend_that_is_down_is_an_error_in_bounded_time(start_steps: Any, kind: str) -> None:
     with SilentServer() as silent:
-        port = free_port() if kind == "refused" else silent.port
+        port = closed_port() if kind == "refused" else silent.port
         steps: Steps = start_steps(result_backend=f"redis://127.0.0.1:{port}/0")
         # Not a GroupResult: Celery subscribes to its parts when it is made, and tries for ever.
         result = steps.app.AsyncResult("a")

@@ -13,7 +13,7 @@ import pytest
 from jobtastic_ext.testing.server import EmbeddedServer
 from tests.integration.conftest import wait_until
 from tests.integration.steps import Steps, Watcher, start_steps
-from tests.servers import SilentServer, free_port
+from tests.servers import SilentServer, closed_port
 
 BOUNDED = True
 
@@ -40,7 +40,7 @@ def noted(steps: Steps, x: str, seconds: float = 30) -> dict[str, Any]:
 def test_a_backend_that_was_never_there(start_steps: Any, unique: str, kind: str) -> None:
     # Celery alone tries for some 20 s when it is refused, and waits 120 s when it is silent.
     with SilentServer(accepting=kind == "silent") as silent:
-        port = free_port() if kind == "refused" else silent.port
+        port = closed_port() if kind == "refused" else silent.port
         steps: Steps = start_steps(
             result_backend=f"redis://127.0.0.1:{port}/0",
             redis_socket_timeout=3,

@@ -10,7 +10,7 @@ from celery.result import EagerResult
 from jobtastic_ext.runtime import runtime_of
 from tests.integration.conftest import Project, wait_until
 from tests.reports import Flaky
-from tests.servers import free_port
+from tests.servers import closed_port
 
 BOUNDED = True
 
@@ -18,7 +18,7 @@ BOUNDED = True
 @pytest.fixture
 def project(start_project: Any) -> Project:
     """A project whose broker refuses."""
-    started: Project = start_project(broker_url=f"redis://127.0.0.1:{free_port()}/0")
+    started: Project = start_project(broker_url=f"redis://127.0.0.1:{closed_port()}/0")
     return started
 
 
@@ -62,7 +62,7 @@ def test_a_result_backend_that_cannot_hold_the_outcome_is_no_outage(
 ) -> None:
     # rpc:// raises RuntimeError for a result without the message that asked for it.
     project = start_project(
-        broker_url=f"redis://127.0.0.1:{free_port()}/0",
+        broker_url=f"redis://127.0.0.1:{closed_port()}/0",
         result_backend="rpc://",
         jobtastic_policy={"tasks": {}},
     )

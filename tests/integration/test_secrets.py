@@ -28,7 +28,7 @@ from jobtastic_ext.testing.server import EmbeddedServer
 from jobtastic_ext.web import task_status
 from jobtastic_ext.web.flask import blueprint
 from tests.integration.conftest import Project, wait_until
-from tests.servers import SilentServer, free_port, installed
+from tests.servers import SilentServer, closed_port, installed
 
 # kombu's transport for databases, on newer SQLAlchemy.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
@@ -40,11 +40,11 @@ SECRETS = (PASSWORD, ARGUMENT, "czNjcjN0YXJndW1lbnQ", "MzY3IzdGFyZ3VtZW50", "zM2
 
 
 def refused(stack: ExitStack, folder: Path) -> str:
-    return f"redis://:{PASSWORD}@127.0.0.1:{free_port()}/0"
+    return f"redis://:{PASSWORD}@127.0.0.1:{closed_port()}/0"
 
 
 def refused_amqp(stack: ExitStack, folder: Path) -> str:
-    return f"amqp://guest:{PASSWORD}@127.0.0.1:{free_port()}//"
+    return f"amqp://guest:{PASSWORD}@127.0.0.1:{closed_port()}//"
 
 
 def silent(stack: ExitStack, folder: Path) -> str:
@@ -73,7 +73,7 @@ def out_of_memory(stack: ExitStack, folder: Path) -> str:
 
 
 def read_only(stack: ExitStack, folder: Path) -> str:
-    return server(stack, ("REPLICAOF", "127.0.0.1", str(free_port())))
+    return server(stack, ("REPLICAOF", "127.0.0.1", str(closed_port())))
 
 
 def too_many_clients(stack: ExitStack, folder: Path) -> str:
@@ -181,7 +181,7 @@ def test_who_joined_a_call_that_raised_is_shown_no_more(
 def test_a_log_of_a_complete_outage(
     start_project: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    url = f"redis://:{PASSWORD}@127.0.0.1:{free_port()}"
+    url = f"redis://:{PASSWORD}@127.0.0.1:{closed_port(1)}"
     with ExitStack() as stack, caplog.at_level(logging.INFO):
         project = start(
             start_project,

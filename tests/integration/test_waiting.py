@@ -15,7 +15,7 @@ from jobtastic_ext.runtime import runtime_of
 from jobtastic_ext.testing.server import EmbeddedServer
 from jobtastic_ext.web import task_status
 from tests.integration.steps import Steps, start_steps
-from tests.servers import Proxy, SilentServer, free_port, installed
+from tests.servers import Proxy, SilentServer, closed_port, installed
 
 BOUNDED = True
 
@@ -73,7 +73,7 @@ def test_a_child_and_its_parent_are_told_apart(start_steps: Any) -> None:
 @pytest.mark.parametrize("kind", ["refused", "silent"])
 def test_a_broker_that_is_down_costs_the_timeout_once(start_steps: Any, kind: str) -> None:
     with SilentServer() as silent:
-        port = free_port() if kind == "refused" else silent.port
+        port = closed_port() if kind == "refused" else silent.port
         steps: Steps = start_steps(broker_url=f"redis://127.0.0.1:{port}/0")
         waits = []
         for _ in range(6):

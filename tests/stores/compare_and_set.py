@@ -14,7 +14,7 @@ import pytest
 from jobtastic_ext.errors import StoreUnavailable
 from jobtastic_ext.stores import Store, open_store
 from jobtastic_ext.stores.compare_and_set import CompareAndSetStore, Session
-from tests.servers import Proxy, SilentServer, free_port
+from tests.servers import Proxy, SilentServer, closed_port
 from tests.stores.contract import JOINED, PATIENCE, call, said
 
 #: Of the stores whose server is away.
@@ -41,7 +41,7 @@ class AwayContract:
         store.close()
 
     def test_nobody_listens(self, url: str) -> None:
-        store = open_store(self.place(free_port()), timeout=TIMEOUT)
+        store = open_store(self.place(closed_port()), timeout=TIMEOUT)
         with waits_at_most(2 * TIMEOUT), pytest.raises(StoreUnavailable):
             store.ping()
         store.close()

@@ -12,8 +12,8 @@ from redis.crc import key_slot
 
 from jobtastic_ext.errors import StoreError, StoreUnavailable
 from jobtastic_ext.stores.redis import RedisStore
-from jobtastic_ext.testing.server import LOOPBACK, EmbeddedServer, free_port
-from tests.servers import Cluster, SilentServer, wait_until
+from jobtastic_ext.testing.server import LOOPBACK, EmbeddedServer
+from tests.servers import Cluster, SilentServer, closed_port, wait_until
 from tests.stores.contract import JOINED, PATIENCE, call, together
 from tests.stores.redis_contract import RedisContract, direct
 
@@ -59,7 +59,7 @@ def test_keys_of_all_nodes(cluster: Cluster) -> None:
 @pytest.mark.parametrize("dead", ["silent", "deaf", "refusing"])
 def test_a_dead_node_in_the_url_costs_no_call(cluster: Cluster, dead: str) -> None:
     with SilentServer(accepting=dead != "deaf") as server:
-        port = free_port() if dead == "refusing" else server.port
+        port = closed_port() if dead == "refusing" else server.port
         url = cluster.url().replace("://", f"://{LOOPBACK}:{port},")
         for n in range(8):
             store = RedisStore(url, timeout=4)

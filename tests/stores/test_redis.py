@@ -25,7 +25,7 @@ from jobtastic_ext.resilience.deadline import hurried
 from jobtastic_ext.stores import open_store
 from jobtastic_ext.stores.redis import RedisStore
 from jobtastic_ext.testing.server import LOOPBACK, EmbeddedServer, free_port
-from tests.servers import AT_ONCE, SilentServer, need, wait_until
+from tests.servers import AT_ONCE, SilentServer, closed_port, need, wait_until
 from tests.stores.contract import JOINED, PATIENCE, call, together
 from tests.stores.redis_contract import RedisContract, direct
 
@@ -93,7 +93,7 @@ def test_the_larger_the_claims_the_fewer_are_asked_for_at_once(
 
 
 def test_nobody_listens() -> None:
-    with hasty(f"redis://{LOOPBACK}:{free_port()}") as store, unavailable("refused"):
+    with hasty(f"redis://{LOOPBACK}:{closed_port()}") as store, unavailable("refused"):
         store.apply("k", call("a"))
 
 

@@ -10,8 +10,8 @@ import redis
 from jobtastic_ext.errors import StoreUnavailable
 from jobtastic_ext.stores import open_store
 from jobtastic_ext.stores.redis import RedisStore
-from jobtastic_ext.testing.server import LOOPBACK, free_port
-from tests.servers import Sentinel, SilentServer, wait_until
+from jobtastic_ext.testing.server import LOOPBACK
+from tests.servers import Sentinel, SilentServer, closed_port, wait_until
 from tests.stores.contract import PATIENCE, call
 from tests.stores.redis_contract import RedisContract, direct
 
@@ -36,7 +36,7 @@ class TestRedisStoreUnderSentinel(RedisContract):
 @pytest.mark.parametrize("dead", ["silent", "deaf", "refusing"])
 def test_a_dead_sentinel_costs_no_call(sentinel: Sentinel, dead: str) -> None:
     with SilentServer(accepting=dead != "deaf") as server:
-        port = free_port() if dead == "refusing" else server.port
+        port = closed_port() if dead == "refusing" else server.port
         store = RedisStore(f"sentinel://{LOOPBACK}:{port};{sentinel.url()}", timeout=4)
         for n in range(3):
             began = time.monotonic()

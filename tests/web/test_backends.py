@@ -22,7 +22,7 @@ from jobtastic_ext.runtime import close_runtime
 from jobtastic_ext.testing.server import EmbeddedServer
 from jobtastic_ext.web import task_status
 from tests.integration.conftest import Project
-from tests.servers import SilentServer, free_port, wait_until
+from tests.servers import SilentServer, closed_port, wait_until
 from tests.web.sites import site
 from tests.web.test_status import store
 
@@ -32,7 +32,7 @@ def test_a_backend_that_is_down_answers_in_time(kind: str, caplog: Any) -> None:
     """Celery's own read takes 120 s on a Redis that accepts and stays silent."""
     app = Celery("down", set_as_current=False)
     with SilentServer(accepting=kind == "silent") as silent:
-        port = free_port() if kind == "refused" else silent.port
+        port = closed_port() if kind == "refused" else silent.port
         app.conf.result_backend = f"redis://127.0.0.1:{port}/0"
         waits = []
         with caplog.at_level(logging.WARNING, logger="jobtastic_ext"):

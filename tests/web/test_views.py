@@ -19,7 +19,7 @@ from jobtastic_ext.errors import ConfigurationError
 from jobtastic_ext.testing.server import LOOPBACK
 from tests.integration.conftest import Project, wait_until
 from tests.reports import Flaky
-from tests.servers import SilentServer, free_port
+from tests.servers import SilentServer, closed_port
 from tests.web.sites import Site, configure_django, site
 
 
@@ -241,7 +241,7 @@ def test_the_result_backend_is_down(
     framework: str, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with SilentServer() as silent:
-        port = silent.port if kind == "silent" else free_port()
+        port = silent.port if kind == "silent" else closed_port()
         app = Celery("down", set_as_current=False)
         app.conf.result_backend = f"redis://{LOOPBACK}:{port}/0"
         with site(framework, app, timeout=None) as pages:
